@@ -1,0 +1,1 @@
+"""Tags, captions and scene changes for any video in S3."""

@@ -1,0 +1,177 @@
+"""What every service does the same way: settings, listening, health, reflection, error mapping, draining."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from videoanalysis.errors import ServiceError, status_code, trailing_metadata
+from videoanalysis.logs import LogFormat
+
+LIVENESS = "liveness"
+READINESS = "readiness"
+
+_log = structlog.get_logger()
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that every service has, each under the service's own prefix."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
+    address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
+    drain_delay_seconds: float = Field(
+        0, ge=0, description="After SIGTERM, time for callers to see that we are not ready before calls are refused."
+    )
+    grace_seconds: float = Field(ge=0, description="After the drain delay, time for calls in progress to finish.")
+    reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
+    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
+    log_format: LogFormat = "json"
+
+
+class Server:
+    """A gRPC server that lives until SIGTERM or SIGINT and then drains.
+
+    Health answers under `liveness`, `readiness` and the full name of every service. Entering starts to listen; leaving
+    stops at once what is still running.
+    """
+
+    def __init__(self, settings: ServiceSettings, service_names: list[str]) -> None:
+        self._settings = settings
+        self._service_names = service_names
+        self._health = health.aio.HealthServicer()
+        self._stop_requested = asyncio.Event()
+        self.grpc = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[
+                # Two servers that share a port by mistake must fail, not split the calls between them.
+                ("grpc.so_reuseport", 0),
+                # Callers keep connections open through idle times; see `videoanalysis.channels`.
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        if settings.reflection:
+            names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self.grpc)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop_requested.set)
+        await self._health.set(LIVENESS, _SERVING)
+        await self.set_ready(False)
+        self.port = self.grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
+        await self.grpc.start()
+        if self._settings.address_file is not None:
+            _write_whole(self._settings.address_file, f"{self._settings.host}:{self.port}")
+        _log.info("listening", host=self._settings.host, port=self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.grpc.stop(0)
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell health checkers whether calls are welcome."""
+        for name in ("", READINESS, *self._service_names):
+            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
+
+    async def serve_until_terminated(self) -> None:
+        """Be ready until SIGTERM or SIGINT, then finish the calls in progress within the grace period."""
+        await self.set_ready(True)
+        await self._stop_requested.wait()
+        _log.info("draining", grace_seconds=self._settings.grace_seconds)
+        await self.set_ready(False)
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        await self.grpc.stop(self._settings.grace_seconds)
+        _log.info("stopped")
+
+
+def exit_on_signals() -> None:
+    """Until a Server listens there is nothing to drain: end at once, also as process 1, which ignores SIGTERM."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda number, _frame: os._exit(128 + number))
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/videoanalysis."):
+            return handler
+        behaviour = (
+            _guard_stream(handler.stream_stream or handler.unary_stream, method)
+            if handler.response_streaming
+            else _guard_unary(handler.stream_unary or handler.unary_unary, method)
+        )
+        wrap = _HANDLERS[handler.request_streaming, handler.response_streaming]
+        return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+_HANDLERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def _guard_unary(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+def _guard_stream(
+    behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str
+) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
+        try:
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, ServiceError):
+        _log.info("call failed", method=method, code=status_code(error).name, reason=error.reason, error=error.message)
+        await context.abort(status_code(error), error.message, trailing_metadata(error))
+    _log.error("bug", method=method, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees all of it or no file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.rename(path)
