@@ -1,0 +1,40 @@
+"""Settings of the decoder, read once from DECODER_… environment variables."""
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from videoanalysis.errors import InvalidInput
+from videoanalysis.server import ServiceSettings
+from videoanalysis.storage import S3Uri
+
+
+class DecoderSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="DECODER_", frozen=True)
+
+    port: int = Field(50053, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
+    grace_seconds: float = Field(30, ge=0, description="A call takes milliseconds; this covers large banks.")
+    banks: str = Field(
+        "",
+        description="Where the text banks lie: a directory or s3://bucket/prefix/. Empty: no banks; calls that bring "
+        "labels get tags and no caption, others UNAVAILABLE.",
+    )
+    banks_refresh_seconds: float = Field(5, gt=0, description="How often to look for new, changed and removed banks.")
+    max_bank_bytes: int = Field(1 << 28, gt=0, description="Larger files are refused; each bank is held in memory.")
+    s3_endpoint_url: str | None = Field(None, pattern="^https?://", description="For S3-compatible stores.")
+    s3_region: str | None = None
+    compute_threads: int = Field(1, ge=1, description="Threads that rank against large banks; about the pod's CPUs.")
+
+    @field_validator("banks")
+    @classmethod
+    def _is_a_location(cls, banks: str) -> str:
+        if banks.startswith("s3://"):
+            try:
+                S3Uri.parse(banks, "banks")
+            except InvalidInput as error:
+                raise ValueError("must be a directory or of the form s3://bucket/prefix/") from error
+        return banks
+
+    @field_validator("s3_endpoint_url", "s3_region", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: str | None) -> str | None:
+        return value or None

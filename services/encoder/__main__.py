@@ -1,0 +1,111 @@
+"""`python -m services.encoder`: load the model, warm it up, serve until SIGTERM."""
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import NoReturn, TypeVar
+
+import structlog
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from services.encoder.admission import Admission
+from services.encoder.engine import Engine, StartupError
+from services.encoder.servicer import EncoderServicer
+from services.encoder.settings import EncoderSettings
+from videoanalysis import logs
+from videoanalysis.server import Server, exit_on_signals
+from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
+
+_SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+_log = structlog.get_logger()
+
+
+def main() -> None:
+    exit_on_signals()
+    settings = read_settings(EncoderSettings)
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        asyncio.run(serve(settings))
+    except StartupError as error:
+        _give_up([str(error)])
+
+
+async def serve(settings: EncoderSettings) -> None:
+    started = time.perf_counter()
+    # On a thread, so that SIGTERM ends a long download or load at once.
+    engine = await asyncio.to_thread(load_engine, settings)
+    model = engine.model
+    buffer_bytes = settings.max_frames * model.image_size**2 * 3
+    chunks = Admission(
+        [engine.allocate(buffer_bytes) for _ in range(settings.max_in_flight)],
+        max_parked=settings.max_parked,
+        park_seconds=settings.park_seconds,
+        piece_seconds=settings.piece_seconds,
+        upload_seconds=settings.upload_seconds,
+    )
+    # A place of their own: texts wait for no chunk's upload, and take no permit from the chunks.
+    texts = Admission(
+        [engine.allocate(0)], max_parked=settings.max_parked_texts, park_seconds=settings.park_texts_seconds
+    )
+    async with chunks, texts:
+        await chunks.warm_up(engine.warm_up)
+        _log.info("warm", model=asdict(model), seconds=round(time.perf_counter() - started, 1))
+        server = Server(settings, [_SERVICE])
+        servicer = EncoderServicer(engine, chunks, texts, settings.max_frames)
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
+        async with server:
+            await server.serve_until_terminated()
+
+
+def load_engine(settings: EncoderSettings) -> Engine:
+    """The engine that the settings name; raises StartupError. Only the one that is used is imported."""
+    if settings.engine == "synthetic":
+        from services.encoder.synthetic import SyntheticEngine
+
+        return SyntheticEngine(
+            image_size=settings.synthetic_image_size,
+            embedding_dim=settings.synthetic_embedding_dim,
+            service_ms=settings.synthetic_service_ms,
+        )
+    # Read when the libraries are imported: what they print is no structured log, and what matters is checked by us.
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from services.encoder import checkpoint
+
+    # Before torch is imported, which takes seconds: a wrong name is told at once.
+    found = checkpoint.resolve(settings.model, settings.revision)
+    from services.encoder import siglip
+
+    return siglip.load(
+        found, device=settings.device, precision=settings.precision, torch_threads=settings.torch_threads
+    )
+
+
+def read_settings(kind: type[_Settings]) -> _Settings:
+    """Settings from the environment; what is wrong with them is printed, a sentence per variable, with exit code 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        _give_up(
+            [
+                f"{prefix}{'_'.join(map(str, problem['loc']))}".upper() + f"={problem['input']}: {problem['msg']}."
+                for problem in error.errors()
+            ]
+        )
+
+
+def _give_up(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Who may use the accelerator: a fixed number of permits, each owning a buffer, and a short queue in front."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
+
+Buffer = NDArray[np.uint8]
+T = TypeVar("T")
+
+_log = structlog.get_logger()
+
+# By then one of the chunks in flight on a GPU is done.
+_RETRY_AFTER_SECONDS = 0.1
+
+
+class Admission:
+    """Hands out `max_in_flight` permits, first come first served, to be used on one event loop.
+
+    A permit comes back when its holder leaves, but not while its work runs on a thread: that cannot be stopped, and the
+    buffer is being read. So there are never more than `max_in_flight` chunks on the way to or on the accelerator.
+    """
+
+    def __init__(
+        self,
+        buffers: list[Buffer],
+        *,
+        max_parked: int,
+        park_seconds: float,
+        piece_seconds: float = 1.0,
+        upload_seconds: float = 5.0,
+    ) -> None:
+        self._free = list(buffers)
+        self._parked: deque[asyncio.Future[Buffer]] = deque()
+        self._max_in_flight = len(buffers)
+        self._max_parked = max_parked
+        self._park_seconds = park_seconds
+        self._piece_seconds = piece_seconds
+        self._upload_seconds = upload_seconds
+        self._threads = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
+
+    @property
+    def in_flight(self) -> int:
+        return self._max_in_flight - len(self._free)
+
+    @property
+    def parked(self) -> int:
+        return len(self._parked)
+
+    @asynccontextmanager
+    async def permit(self) -> AsyncGenerator["Permit"]:
+        """A permit, waited for at most `park_seconds`; raises Overloaded where that, or the queue, is not enough."""
+        loop = asyncio.get_running_loop()
+        arrived = loop.time()
+        buffer = await self._take()
+        permit = Permit(buffer, loop.time() - arrived, self._threads, self._piece_seconds, self._upload_seconds)
+        try:
+            yield permit
+        finally:
+            permit.when_idle(lambda: self._give_back(buffer))
+
+    async def warm_up(self, work: Callable[[], object]) -> None:
+        """Run `work` on every thread on which permits will run theirs."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, work) for _ in range(self._max_in_flight)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def _take(self) -> Buffer:
+        if self._free:
+            return self._free.pop()
+        if len(self._parked) >= self._max_parked:
+            raise self._busy("as many wait")
+        place: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
+        self._parked.append(place)
+        try:
+            await asyncio.wait([place], timeout=self._park_seconds)
+            if place.done():
+                return place.result()
+            raise self._busy(f"none became free within {self._park_seconds:g} s")
+        except asyncio.CancelledError:
+            if place.done():
+                # The caller left in the instant in which it was let in.
+                self._give_back(place.result())
+            raise
+        finally:
+            if not place.done():
+                self._parked.remove(place)
+
+    def _give_back(self, buffer: Buffer) -> None:
+        if self._parked:
+            self._parked.popleft().set_result(buffer)
+        else:
+            self._free.append(buffer)
+
+    def _busy(self, why: str) -> Overloaded:
+        return Overloaded(
+            f"all {self._max_in_flight} places of this encoder are taken and {why}",
+            reason="ENCODER_BUSY",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
+        )
+
+
+class Permit:
+    """A place on the accelerator and the buffer that goes with it. `parked_seconds` is how long it was waited for."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        parked_seconds: float,
+        threads: ThreadPoolExecutor,
+        piece_seconds: float,
+        upload_seconds: float,
+    ) -> None:
+        self.parked_seconds = parked_seconds
+        self._buffer = buffer
+        self._threads = threads
+        self._piece_seconds = piece_seconds
+        self._upload_seconds = upload_seconds
+        self._work: asyncio.Future[Any] | None = None
+
+    async def receive(self, pieces: AsyncIterator[bytes], nbytes: int) -> Buffer:
+        """Copy all pieces into the buffer; its first `nbytes` bytes, valid until the permit is given back.
+
+        Raises InvalidInput if there are more or fewer bytes than that, DeadlineExceeded if the caller is silent for
+        `piece_seconds` or not done after `upload_seconds`.
+        """
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + self._upload_seconds
+        filled = 0
+        try:
+            async with asyncio.timeout_at(min(latest, loop.time() + self._piece_seconds)) as limit:
+                async for piece in pieces:
+                    if filled + len(piece) > nbytes:
+                        raise InvalidInput(f"piece: more than the {nbytes} bytes of the header", field="piece")
+                    self._buffer[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+                    filled += len(piece)
+                    limit.reschedule(min(latest, loop.time() + self._piece_seconds))
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"upload: {filled} of {nbytes} bytes came; at most {self._piece_seconds:g} s between pieces and "
+                f"{self._upload_seconds:g} s in all are given",
+                reason="UPLOAD_TOO_SLOW",
+            ) from error
+        if filled < nbytes:
+            raise InvalidInput(f"piece: {filled} bytes, not the {nbytes} of the header", field="piece")
+        return self._buffer[:nbytes]
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """`work(*arguments)` on a thread. It goes on to its end even if the caller is cancelled."""
+        self._work = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        result: T = await asyncio.shield(self._work)
+        return result
+
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call `then` once no work of this permit runs: now, or when it ends."""
+        if self._work is None or self._work.done():
+            then()
+            return
+
+        def end_alone(work: asyncio.Future[Any]) -> None:
+            then()
+            if not work.cancelled() and work.exception() is not None:
+                _log.error("work failed after its caller left", exc_info=work.exception())
+
+        self._work.add_done_callback(end_alone)

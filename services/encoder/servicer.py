@@ -1,0 +1,193 @@
+"""EncoderService: messages to values and back. The rules of admission and the model are elsewhere."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from dataclasses import asdict
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from services.encoder.admission import Admission
+from services.encoder.engine import Engine
+from videoanalysis import tensors
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput
+from videoanalysis.v1 import encoder_pb2_grpc
+from videoanalysis.v1.encoder_pb2 import (
+    PIXEL_FORMAT_RGB24,
+    Admitted,
+    ChunkEmbeddings,
+    ChunkHeader,
+    EncodeChunkRequest,
+    EncodeChunkResponse,
+    EncodeTextsRequest,
+    EncodeTextsResponse,
+    GetModelRequest,
+    GetModelResponse,
+    ModelInfo,
+)
+
+_MAX_KEY_CHARACTERS = 200
+_MAX_PIECE_BYTES = 2 << 20
+_MAX_TEXTS = 256
+_MAX_TEXT_CHARACTERS = 2000
+_CHANNELS = 3
+_LINGER_SECONDS = 1.0
+_SILENCE_SECONDS = 0.1
+_CANCELLATION_SECONDS = 0.01
+
+_log = structlog.get_logger()
+
+
+class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
+    """`chunks` admits EncodeChunk; its buffers hold `max_frames` frames. `texts` admits EncodeTexts."""
+
+    def __init__(self, engine: Engine, chunks: Admission, texts: Admission, max_frames: int) -> None:
+        self._engine = engine
+        self._model = engine.model
+        self._chunks = chunks
+        self._texts = texts
+        self._max_frames = max_frames
+
+    async def EncodeChunk(
+        self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncGenerator[EncodeChunkResponse]:
+        header = await _read_header(requests)
+        # Stays bound to the end of the call, so that the line of a failed call has it too.
+        structlog.contextvars.bind_contextvars(chunk_key=header.chunk_key[:_MAX_KEY_CHARACTERS])
+        self._check_header(header)
+        shape = (header.frames, header.height, header.width, _CHANNELS)
+        upload = Upload(requests)
+        try:
+            async with self._chunks.permit() as permit:
+                yield EncodeChunkResponse(admitted=Admitted(parked=_duration(permit.parked_seconds)))
+                frames = await permit.receive(upload, math.prod(shape))
+                received = time.perf_counter()
+                encoded = await permit.run(self._engine.encode, frames.reshape(shape))
+                elapsed_seconds = time.perf_counter() - received
+        except (InvalidInput, DeadlineExceeded):
+            await upload.let_caller_finish()
+            raise
+        queue_seconds = max(0.0, elapsed_seconds - encoded.compute_seconds)
+        _log.debug("encoded", frames=header.frames, queue_s=queue_seconds, compute_s=encoded.compute_seconds)
+        yield EncodeChunkResponse(
+            result=ChunkEmbeddings(
+                embeddings=tensors.to_proto(encoded.embeddings),
+                queue=_duration(queue_seconds),
+                compute=_duration(encoded.compute_seconds),
+                model_digest=self._model.digest,
+            )
+        )
+
+    async def EncodeTexts(self, request: EncodeTextsRequest, context: grpc.aio.ServicerContext) -> EncodeTextsResponse:
+        _check_texts(request)
+        self._check_digest(request.model_digest)
+        async with self._texts.permit() as permit:
+            embeddings = await permit.run(self._engine.encode_texts, list(request.texts))
+        return EncodeTextsResponse(embeddings=tensors.to_proto(embeddings), model_digest=self._model.digest)
+
+    async def GetModel(self, request: GetModelRequest, context: grpc.aio.ServicerContext) -> GetModelResponse:
+        return GetModelResponse(model=ModelInfo(**asdict(self._model)))
+
+    def _check_header(self, header: ChunkHeader) -> None:
+        size = self._model.image_size
+        if not 1 <= header.frames <= self._max_frames:
+            raise InvalidInput(f"frames: {header.frames}, not 1 to {self._max_frames}", field="header.frames")
+        if (header.height, header.width) != (size, size):
+            raise InvalidInput(
+                f"height, width: {header.height} × {header.width}, not the {size} × {size} of the model",
+                reason="IMAGE_SIZE_MISMATCH",
+                field="header.height",
+            )
+        if header.pixel_format != PIXEL_FORMAT_RGB24:
+            raise InvalidInput("pixel_format: not PIXEL_FORMAT_RGB24", field="header.pixel_format")
+        if len(header.chunk_key) > _MAX_KEY_CHARACTERS:
+            raise InvalidInput(f"chunk_key: over {_MAX_KEY_CHARACTERS} characters", field="header.chunk_key")
+        self._check_digest(header.model_digest)
+
+    def _check_digest(self, wanted: str) -> None:
+        if wanted and wanted != self._model.digest:
+            raise FailedPrecondition(
+                f"model: {wanted} is wanted, this encoder serves {self._model.digest}", reason="MODEL_MISMATCH"
+            )
+
+
+class Upload:
+    """What follows the header: the pieces, in order.
+
+    Waiting for one may be given up, by a timeout, and taken up again: the read beneath goes on. gRPC allows one read at
+    a time and loses the rest of the call when that is cancelled.
+    """
+
+    def __init__(self, requests: AsyncIterator[EncodeChunkRequest]) -> None:
+        self._requests = requests
+        self._reading: asyncio.Future[EncodeChunkRequest | None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        request = await self._read()
+        if request is None:
+            raise StopAsyncIteration
+        if request.WhichOneof("part") != "piece":
+            raise InvalidInput("piece: only pieces may follow the header", field="piece")
+        if len(request.piece) > _MAX_PIECE_BYTES:
+            raise InvalidInput(f"piece: {len(request.piece)} bytes, over {_MAX_PIECE_BYTES}", field="piece")
+        return request.piece
+
+    async def let_caller_finish(self) -> None:
+        """Read on for a moment, before the call is refused, until the caller has closed its side or fallen silent.
+
+        A status that meets a write on its way reaches the caller of grpc.aio as INTERNAL. And of a caller that has left
+        we first see the end of its messages: the cancellation, which ends this call, comes right behind.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while True:
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        if await self._read() is None:
+                            break
+        await asyncio.sleep(_CANCELLATION_SECONDS)
+
+    async def _read(self) -> EncodeChunkRequest | None:
+        """The next message, None at the end."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(_next(self._requests))
+        request = await asyncio.shield(self._reading)
+        self._reading = None
+        return request
+
+
+async def _read_header(requests: AsyncIterator[EncodeChunkRequest]) -> ChunkHeader:
+    first = await _next(requests)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InvalidInput("header: the first message must be the header", field="header")
+    return first.header
+
+
+async def _next(requests: AsyncIterator[EncodeChunkRequest]) -> EncodeChunkRequest | None:
+    try:
+        return await anext(requests, None)
+    except grpc.aio.AbortError:
+        # We have ended the call while this read waited.
+        return None
+
+
+def _check_texts(request: EncodeTextsRequest) -> None:
+    if not 1 <= len(request.texts) <= _MAX_TEXTS:
+        raise InvalidInput(f"texts: {len(request.texts)}, not 1 to {_MAX_TEXTS}", field="texts")
+    for index, text in enumerate(request.texts):
+        if not 1 <= len(text) <= _MAX_TEXT_CHARACTERS:
+            raise InvalidInput(
+                f"texts[{index}]: {len(text)} characters, not 1 to {_MAX_TEXT_CHARACTERS}", field=f"texts[{index}]"
+            )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration

@@ -1,0 +1,63 @@
+"""Settings of the encoder: ENCODER_<NAME> in the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from videoanalysis.server import ServiceSettings
+
+
+class EncoderSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="ENCODER_", env_ignore_empty=True, frozen=True)
+
+    port: int = Field(50052, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
+    grace_seconds: float = Field(
+        60, ge=0, description="After the drain delay, time for chunks in progress; one takes seconds even on a CPU."
+    )
+
+    engine: Literal["siglip", "synthetic"] = Field(
+        "siglip", description="siglip computes; synthetic is a stand-in with made-up embeddings, for load tests."
+    )
+    model: str = Field(
+        "google/siglip-so400m-patch14-384",
+        min_length=1,
+        description="SigLIP checkpoint: a Hugging Face hub id, or a directory, which needs no network at start.",
+    )
+    revision: str | None = Field(
+        None, description="Commit of the hub id, so that every replica serves the same weights; unset: the newest."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto is bfloat16 on CUDA, where it is several times faster, and float32 on a CPU."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is CUDA where there is a device.")
+    torch_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one CPU computation; 0 leaves torch's choice, every core it sees."
+    )
+
+    max_in_flight: int = Field(
+        2, ge=1, le=64, description="Chunks admitted at a time: one computes while the next is copied in."
+    )
+    max_frames: int = Field(64, ge=1, le=64, description="Frames per chunk; sizes the buffer of each permit.")
+    max_parked: int = Field(
+        8, ge=0, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
+    )
+    park_seconds: float = Field(
+        1.0, ge=0, le=60, description="How long a header waits before it is refused and may look elsewhere."
+    )
+    piece_seconds: float = Field(
+        1.0, gt=0, le=60, description="An admitted caller that is silent for longer loses its permit to the next."
+    )
+    upload_seconds: float = Field(
+        5.0, gt=0, le=600, description="An admitted caller that has not sent all frames by then loses its permit."
+    )
+    max_parked_texts: int = Field(
+        8, ge=0, le=10_000, description="EncodeTexts calls that wait while one computes; banks are built rarely."
+    )
+    park_texts_seconds: float = Field(10.0, ge=0, le=600, description="How long an EncodeTexts call waits.")
+
+    synthetic_image_size: int = Field(384, ge=8, le=4096, description="Side of the stand-in's picture, in pixels.")
+    synthetic_embedding_dim: int = Field(1152, ge=1, le=16_384, description="Length of the stand-in's embeddings.")
+    synthetic_service_ms: float = Field(
+        22.6, ge=0, le=60_000, description="The stand-in's time for 16 frames; so400m on an H200 at 60 % of its peak."
+    )

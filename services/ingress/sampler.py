@@ -1,0 +1,255 @@
+"""Frames of a video at evenly spaced times, chunk by chunk.
+
+For each wanted time it is the frame on display then, exactly as a full decode would show it. Most pictures that no
+wanted frame needs are never decoded: the times of the packets tell beforehand which frames will be wanted. That is a
+promise of the container only, so every frame that arrives is checked against it before a chunk is handed out. At the
+first contradiction the video is read again from its start, decoding everything, for the chunks not yet handed out.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from services.ingress.frame_pixels import Pixels, Resizer
+from services.ingress.sampling_plan import LookAhead, PlanContradicted, SamplingPlan, Span, displayed_for
+from services.ingress.video_file import VideoFile, not_a_video, refused
+from videoanalysis.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingLimits:
+    """What a video may ask of us."""
+
+    max_pixels: int = 8192 * 4320  # of any one frame
+    max_duration_seconds: float = 6 * 3600.0
+    max_packets: int = 4_000_000
+    max_bytes_ahead: int = 128 * 2**20  # of packets to plan with, about 1.2 chunks; beyond, every frame is decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Times are seconds on the video's own timeline, where its first presented frame is at 0."""
+
+    index: int
+    start: Fraction
+    duration: Fraction
+    frame_times: tuple[Fraction, ...]  # of the frames sampled, each at or before its wanted time
+
+
+class Sampler:
+    """The chunks of one video file, in order; a context manager."""
+
+    def __init__(
+        self, path: str, *, frames_per_chunk: int, chunk_duration: Fraction, image_size: int, limits: SamplingLimits
+    ) -> None:
+        self._path = path
+        self._frames_per_chunk = frames_per_chunk
+        self._chunk_duration = chunk_duration
+        self._resize = Resizer(image_size)
+        self._limits = limits
+        self._delivered = 0
+        self._decoded_in_vain = 0
+        self._walk = self._new_walk(trusted=True)
+        self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
+        """What the container says, right or wrong; None if it says nothing."""
+        if (self.claimed_duration_seconds or 0.0) > limits.max_duration_seconds:
+            self.close()
+            raise _too_long(limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._walk.close()
+
+    @property
+    def duration(self) -> Fraction:
+        """Of the video in seconds, up to the end of its last frame; known once `next_chunk` has returned None."""
+        if self._walk.video_duration is None:
+            raise ValueError("the duration is known only at the end of the video")
+        return self._walk.video_duration
+
+    @property
+    def decode_failures(self) -> int:
+        """Packets that the decoder was given and refused; the frame before them stayed on display."""
+        return self._walk.video.decode_failures
+
+    @property
+    def frames_decoded(self) -> int:
+        return self._decoded_in_vain + self._walk.video.frames_decoded
+
+    def next_chunk(self, out: NDArray[np.uint8]) -> Chunk | None:
+        """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
+        while True:
+            try:
+                sampled = next(self._walk.chunks, None)
+                break
+            except PlanContradicted as contradiction:
+                self._start_over(contradiction)
+        if sampled is None:
+            return None
+        self._delivered += 1
+        span, samples = sampled
+        for i, sample in enumerate(samples):
+            out[i] = sample.pixels
+        return Chunk(span.index, span.start, span.duration, tuple(sample.time for sample in samples))
+
+    def _start_over(self, contradiction: PlanContradicted) -> None:
+        """Walk through the whole video again for the chunks not yet delivered, leaving nothing out this time."""
+        failed = self._walk
+        if failed.plan.duration_was_given:
+            raise RuntimeError("the video decoded differently the second time") from contradiction
+        failed.close()
+        self._decoded_in_vain += failed.video.frames_decoded
+        measured = None if failed.plan.trusted else failed.video_duration
+        self._walk = self._new_walk(trusted=False, video_duration=measured)
+
+    def _new_walk(self, *, trusted: bool, video_duration: Fraction | None = None) -> "_Walk":
+        video = VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets)
+        packets = LookAhead(
+            video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
+        )
+        plan = SamplingPlan(
+            packets,
+            trusted=trusted,
+            time_base=video.time_base,
+            chunk_duration=self._chunk_duration,
+            frames_per_chunk=self._frames_per_chunk,
+            max_duration=Fraction(self._limits.max_duration_seconds),
+            first_chunk=self._delivered,
+            video_duration=video_duration,
+        )
+        return _Walk(video, packets, plan, self._resize, self._limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    time: Fraction
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The frame on display."""
+
+    frame: VideoFrame
+    pts: int
+    end: int  # the tick until which it is on display if it is the last
+
+
+class _Walk:
+    """One walk through the file, from its start."""
+
+    def __init__(
+        self, video: VideoFile, packets: LookAhead, plan: SamplingPlan, resize: Resizer, limits: SamplingLimits
+    ) -> None:
+        self.video = video
+        self.plan = plan
+        self.chunks = self._chunks()
+        self.video_duration: Fraction | None = None  # measured, at the end
+        self._packets = packets
+        self._resize = resize
+        self._limits = limits
+
+    def close(self) -> None:
+        self.chunks.close()
+        self.video.close()
+
+    def _chunks(self) -> Generator[tuple[Span, list[_Sample]], None, None]:
+        """The chunks as they become certain; PlanContradicted comes before any that might be wrong."""
+        plan = self.plan
+        shown: _Shown | None = None
+        for frame, pts in self._planned_frames() if plan.trusted else self._all_frames():
+            if plan.is_too_late(pts):
+                raise _too_long(self._limits)
+            plan.cover(pts)
+            plan.arrived(pts)
+            if shown is not None:
+                self._sample(shown, until=pts)
+            shown = self._shown(frame, pts, after=shown)
+            while plan.pending and plan.pending[0].is_certain(presented=pts):
+                chunk = plan.pending.popleft()
+                yield chunk.span, chunk.samples
+
+        if shown is None:
+            if plan.trusted:
+                raise PlanContradicted("no frame came")
+            raise not_a_video()
+        if plan.is_too_late(shown.end):
+            raise _too_long(self._limits)
+        self.video_duration = plan.seconds(shown.end)
+        plan.cover(shown.end)
+        plan.confirm_end(self.video_duration)
+        self._sample(shown, until=None)
+        for chunk in plan.pending:
+            yield chunk.span, chunk.samples
+
+    def _shown(self, frame: VideoFrame, pts: int, after: _Shown | None) -> _Shown:
+        gap = pts - after.pts if after is not None else None
+        return _Shown(frame, pts, pts + displayed_for(frame.duration, gap, self.video.nominal_frame_duration))
+
+    def _sample(self, shown: _Shown, until: int | None) -> None:
+        """Give the frame `shown` to every wanted time before the tick `until`, or to all that are left."""
+        sample = None
+        for chunk in self.plan.pending:
+            due = chunk.due(until)
+            if due > 0 and sample is None:
+                sample = _Sample(self.plan.seconds(shown.pts), self._resize(shown.frame).copy())
+            chunk.samples += [sample] * due
+
+    def _all_frames(self) -> Iterator[tuple[VideoFrame, int]]:
+        """Every frame that is ever on display: one without a time, or not later than the one before, never is."""
+        last: int | None = None
+        for frame in self._decode_everything():
+            if frame.pts is None or (last is not None and frame.pts <= last):
+                continue
+            if last is None:
+                self.plan.begin(frame.pts)
+            last = frame.pts
+            yield frame, frame.pts
+
+    def _decode_everything(self) -> Iterator[VideoFrame]:
+        while (packet := self._packets.take()) is not None:
+            yield from self.video.decode(packet)
+        yield from self.video.drain()
+
+    def _planned_frames(self) -> Iterator[tuple[VideoFrame, int]]:
+        """The wanted frames, and those that come along."""
+        self.plan.begin(self.plan.foreseen_origin())
+        for frame in self._decode_planned():
+            if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:  # a field may be a packet of its own
+                raise PlanContradicted("a frame that may be incomplete")
+            yield frame, frame.pts
+
+    def _decode_planned(self) -> Iterator[VideoFrame]:
+        entry: int | None = None  # pts of the frame that must come first, once decoding has started afresh
+        while (packet := self._packets.take()) is not None:
+            for frame in self.video.decode(packet, wanted=self.plan.wants(packet) or packet.entry_point):
+                if entry is not None and not (frame.pts == entry and frame.key_frame):
+                    raise PlanContradicted("decoding cannot start at this packet")
+                entry = None
+                yield frame
+            if (unneeded := self.plan.droppable()) > 0:
+                yield from self.video.drain()
+                self.video.start_afresh()
+                for _ in range(unneeded):
+                    self._packets.take()
+                entry = self._packets.upcoming[0].pts
+            if self.video.decode_failures:
+                raise PlanContradicted("a packet was refused")
+        yield from self.video.drain()
+
+
+def _too_long(limits: SamplingLimits) -> InvalidInput:
+    return refused("VIDEO_OVER_LIMIT", f"The video is longer than {limits.max_duration_seconds:g} seconds.")

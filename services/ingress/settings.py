@@ -1,0 +1,61 @@
+"""Everything an operator can set on the ingress, read once."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from videoanalysis.server import ServiceSettings
+
+MAX_FRAMES_PER_CHUNK = 64
+
+
+class IngressSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="INGRESS_", frozen=True)
+
+    port: int = Field(50051, ge=0, le=65535)
+    grace_seconds: float = Field(600, ge=0, description="A video in progress is given this long after SIGTERM.")
+
+    encoders: list[str] = Field(min_length=1, description='Addresses of the encoders, e.g. ["encoder-0:50052"].')
+    decoders: list[str] = Field(min_length=1, description='Addresses of the decoders, e.g. ["decoder-0:50053"].')
+    image_size: int = Field(
+        384, ge=16, le=1024, description="Side of the sampled frames in pixels; must be the encoder's (GetModel)."
+    )
+
+    max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
+    max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
+    max_request_seconds: float = Field(3600, gt=0, description="Deadline of a request whose caller set none or a later.")
+    chunks_ahead: int = Field(4, ge=1, description="Chunks of one video between sampling and decoding.")
+    frame_budget_bytes: int = Field(256 << 20, description="Sampled frames in memory, of all videos together.")
+
+    attempt_seconds: float = Field(30, gt=0, description="Time for one attempt at an encoder or decoder.")
+    replica_wait_seconds: float = Field(30, ge=0, description="How long to wait for encoders or decoders to come back.")
+
+    allowed_buckets: list[str] = Field([], description='Buckets that callers may name; ["*"] for all.')
+    allowed_file_roots: list[Path] = Field([], description="Directories of which callers may name file:// paths.")
+    allowed_https_prefixes: list[str] = Field([], description='Prefixes of https:// URIs callers may name, up to a "/".')
+    allowed_output_prefixes: list[str] = Field([], description="Prefixes of s3:// URIs to which responses may go.")
+    s3_endpoint_url: str | None = Field(None, description="For S3-compatible stores. Never taken from a caller.")
+    s3_region: str | None = Field(None, description="Default: the environment's.")
+
+    scratch_dir: Path | None = Field(None, description="Where videos are downloaded to. Default: the system's.")
+    scratch_bytes: int = Field(20 << 30, description="Downloads on disk, of all videos together.")
+    max_object_bytes: int = Field(10 << 30, gt=0, description="Largest video file.")
+    max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
+    max_video_seconds: float = Field(6 * 3600, gt=0)
+    max_packets: int = Field(4_000_000, gt=0, description="Packets in the video stream.")
+    sampler_memory_bytes: int = Field(4 << 30, description="Address space of each sampling process.")
+    sampler_cpu_seconds: int = Field(3600, gt=0, description="CPU time that one video may take to sample.")
+    sampler_chunk_seconds: float = Field(120, gt=0, description="Wall time that one chunk may take to sample.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        largest_chunk = MAX_FRAMES_PER_CHUNK * self.image_size**2 * 3
+        if self.frame_budget_bytes < largest_chunk:
+            raise ValueError(
+                f"frame_budget_bytes: the largest chunk has {largest_chunk} bytes at this image size; give it at least that"
+            )
+        if self.scratch_bytes < self.max_object_bytes:
+            raise ValueError("scratch_bytes: must hold at least one object of max_object_bytes")
+        return self

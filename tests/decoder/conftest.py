@@ -1,0 +1,37 @@
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from videoanalysis.storage import Storage
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 protocol server on loopback."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+async def storage(s3_endpoint: str, s3_credentials: None) -> AsyncIterator[Storage]:
+    async with Storage.open(s3_endpoint) as storage:
+        yield storage
+
+
+@pytest.fixture
+async def bucket(storage: Storage) -> str:
+    name = f"banks-{uuid4().hex}"
+    await storage.create_bucket(name)
+    return name

@@ -1,0 +1,47 @@
+import pytest
+from pydantic import ValidationError
+
+from services.encoder.settings import EncoderSettings
+
+
+def test_defaults_serve_the_real_model_with_two_chunks_in_flight():
+    settings = EncoderSettings()
+    assert settings.model == "google/siglip-so400m-patch14-384"
+    assert (settings.port, settings.grace_seconds, settings.max_in_flight, settings.max_frames) == (50052, 60, 2, 64)
+
+
+def test_reads_the_environment_under_its_prefix(monkeypatch):
+    monkeypatch.setenv("ENCODER_MAX_IN_FLIGHT", "3")
+    monkeypatch.setenv("ENCODER_DEVICE", "cpu")
+    assert (EncoderSettings().max_in_flight, EncoderSettings().device) == (3, "cpu")
+
+
+def test_an_empty_variable_means_the_default(monkeypatch):
+    monkeypatch.setenv("ENCODER_REVISION", "")
+    assert EncoderSettings().revision is None
+
+
+def test_every_setting_of_its_own_says_why():
+    own = EncoderSettings.model_fields.keys() - {"host", "address_file", "reflection", "log_level", "log_format"}
+    assert all(EncoderSettings.model_fields[name].description for name in own)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_IN_FLIGHT", "0"),
+        ("MAX_FRAMES", "65"),
+        ("PARK_SECONDS", "-1"),
+        ("PRECISION", "int8"),
+        ("UPLOAD_SECONDS", "0"),
+    ],
+)
+def test_refuses_what_is_out_of_range(monkeypatch, name, value):
+    monkeypatch.setenv(f"ENCODER_{name}", value)
+    with pytest.raises(ValidationError):
+        EncoderSettings()
+
+
+def test_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        EncoderSettings().port = 1
