@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from services.ingress.frame_pixels import Pixels, Resizer
-from services.ingress.sampling_plan import LookAhead, PlanContradicted, SamplingPlan, Span, displayed_for
+from services.ingress.sampling_plan import LookAhead, PlanContradicted, SampledChunk, SamplingPlan, Span, displayed_for
 from services.ingress.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
 
@@ -30,16 +30,6 @@ class SamplingLimits:
     max_duration_seconds: float = 6 * 3600.0
     max_packets: int = 4_000_000
     max_bytes_ahead: int = 128 * 2**20  # of packets to plan with, about 1.2 chunks; beyond, every frame is decoded
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Times are seconds on the video's own timeline, where its first presented frame is at 0."""
-
-    index: int
-    start: Fraction
-    duration: Fraction
-    frame_times: tuple[Fraction, ...]  # of the frames sampled, each at or before its wanted time
 
 
 class Sampler:
@@ -89,7 +79,7 @@ class Sampler:
     def frames_decoded(self) -> int:
         return self._decoded_in_vain + self._walk.video.frames_decoded
 
-    def next_chunk(self, out: NDArray[np.uint8]) -> Chunk | None:
+    def next_chunk(self, out: NDArray[np.uint8]) -> SampledChunk | None:
         """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
         while True:
             try:
@@ -103,7 +93,7 @@ class Sampler:
         span, samples = sampled
         for i, sample in enumerate(samples):
             out[i] = sample.pixels
-        return Chunk(span.index, span.start, span.duration, tuple(sample.time for sample in samples))
+        return SampledChunk(span.index, span.start, span.duration, tuple(sample.time for sample in samples))
 
     def _start_over(self, contradiction: PlanContradicted) -> None:
         """Walk through the whole video again for the chunks not yet delivered, leaving nothing out this time."""

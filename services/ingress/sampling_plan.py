@@ -32,6 +32,16 @@ class Span:
         return [self.start + i * self.duration / count for i in range(count)]
 
 
+@dataclass(frozen=True, slots=True)
+class SampledChunk:
+    """What was sampled of a span; times are seconds on the video's own timeline."""
+
+    index: int
+    start: Fraction
+    duration: Fraction
+    frame_times: tuple[Fraction, ...]  # each at or before its wanted time
+
+
 def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
     """The chunk `index` of a video; None past its last one.
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 import structlog
 
 from services.ingress.frame_buffer import FrameBuffer
+from services.ingress.sampling_plan import SampledChunk
 from videoanalysis.errors import InvalidInput, Unavailable
 
 _log = structlog.get_logger()
@@ -40,7 +41,7 @@ class WorkerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingPlan:
+class SamplingSpec:
     frames_per_chunk: int
     chunk_duration: Fraction
     image_size: int
@@ -51,19 +52,10 @@ class SamplingPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledChunk:
-    """Times in seconds on the video's own timeline, which starts with its first frame."""
-
-    index: int
-    start: Fraction
-    duration: Fraction
-    frame_times: tuple[Fraction, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class VideoEnd:
     duration: Fraction
     decode_failures: int
+    frames_decoded: int
 
 
 class SamplingPool:
@@ -98,13 +90,17 @@ class SamplingPool:
         self._workers.clear()
 
     @asynccontextmanager
-    async def sample(self, media_fd: int, plan: SamplingPlan) -> AsyncIterator["SampledVideo"]:
+    async def sample(self, media_fd: int, plan: SamplingSpec) -> AsyncIterator["SampledVideo"]:
         """The video in the file `media_fd`, which stays the caller's."""
         video = SampledVideo(self, media_fd, plan, self._limits.chunk_seconds)
         try:
             yield video
         finally:
             await video.close()
+
+    @property
+    def worker_pids(self) -> list[int]:
+        return [worker.pid for worker in self._workers]
 
     async def take(self) -> "_Worker":
         return await self._idle.get()
@@ -138,7 +134,7 @@ class SamplingPool:
 class SampledVideo:
     """The chunks of one video, in order. A worker that dies is replaced once, and sampling goes on where it stopped."""
 
-    def __init__(self, pool: SamplingPool, media_fd: int, plan: SamplingPlan, chunk_seconds: float) -> None:
+    def __init__(self, pool: SamplingPool, media_fd: int, plan: SamplingSpec, chunk_seconds: float) -> None:
         self._pool = pool
         self._media_fd = media_fd
         self._plan = plan
@@ -160,7 +156,8 @@ class SampledVideo:
         """
         reply = await self._ask({"next": True}, buffer.fd)
         if "end" in reply:
-            self.end = VideoEnd(Fraction(reply["end"]["duration"]), int(reply["end"]["decode_failures"]))
+            end = reply["end"]
+            self.end = VideoEnd(Fraction(end["duration"]), int(end["decode_failures"]), int(end["frames_decoded"]))
             return None
         chunk = reply["chunk"]
         self._next_index += 1
@@ -187,9 +184,7 @@ class SampledVideo:
                 self._deaths += 1
                 _log.warning("sampling process died", cause=str(death), chunk=self._next_index)
                 if death.over_limit:
-                    raise InvalidInput(
-                        f"video_uri: {death}", reason="VIDEO_OVER_LIMIT", field="video_uri"
-                    ) from death
+                    raise InvalidInput(f"video_uri: {death}", reason="VIDEO_OVER_LIMIT", field="video_uri") from death
                 if self._deaths == 2:
                     raise InvalidInput(
                         "video_uri: decoding crashed twice at the same video", reason="NOT_A_VIDEO", field="video_uri"
@@ -234,7 +229,13 @@ class _Worker:
         ours.setblocking(False)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "services.ingress.sampling_worker", str(theirs.fileno()), json.dumps(asdict(limits))],
+                [
+                    sys.executable,
+                    "-m",
+                    "services.ingress.sampling_worker",
+                    str(theirs.fileno()),
+                    json.dumps(asdict(limits)),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_SOURCE_ROOT,
@@ -249,6 +250,10 @@ class _Worker:
             await worker.kill()
             raise
         return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def usable(self) -> bool:
@@ -272,7 +277,9 @@ class _Worker:
         if "error" in reply:
             reason = reply["error"]["reason"]
             raise InvalidInput(
-                str(reply["error"]["message"]), reason=reason if reason in _REASONS else "NOT_A_VIDEO", field="video_uri"
+                str(reply["error"]["message"]),
+                reason=reason if reason in _REASONS else "NOT_A_VIDEO",
+                field="video_uri",
             )
         return reply
 

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from services.ingress.sampler import Chunk, Sampler, SamplingLimits
+from services.ingress.sampler import Sampler, SamplingLimits
+from services.ingress.sampling_plan import SampledChunk
 from videoanalysis.errors import InvalidInput
 
 _MAX_REQUEST_BYTES = 64 << 10
@@ -109,7 +110,11 @@ class _Session:
 
     def _end(self) -> dict[str, Any]:
         assert self._sampler is not None
-        return {"duration": str(self._sampler.duration), "decode_failures": self._sampler.decode_failures}
+        return {
+            "duration": str(self._sampler.duration),
+            "decode_failures": self._sampler.decode_failures,
+            "frames_decoded": self._sampler.frames_decoded,
+        }
 
     def _close(self) -> None:
         if self._sampler is not None:
@@ -120,7 +125,7 @@ class _Session:
             self._media_fd = -1
 
 
-def _described(chunk: Chunk) -> dict[str, Any]:
+def _described(chunk: SampledChunk) -> dict[str, Any]:
     return {
         "index": chunk.index,
         "start": str(chunk.start),

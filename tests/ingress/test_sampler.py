@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.ingress.sampler import Chunk, Sampler, SamplingLimits
+from services.ingress.sampler import Sampler, SamplingLimits
+from services.ingress.sampling_plan import SampledChunk
 from services.ingress.video_file import VideoFile
 from tests.ingress import oracle
 from tests.rendering import remux, render, steady, uneven
@@ -27,7 +28,7 @@ LIMITS = SamplingLimits()
 
 @dataclass(frozen=True)
 class Sampled:
-    chunks: list[Chunk]
+    chunks: list[SampledChunk]
     pixels: list[NDArray[np.uint8]]
     duration: Fraction
     decode_failures: int
