@@ -1,4 +1,4 @@
-"""What every service does the same way: settings, listening, health, reflection, error mapping, draining."""
+"""What every service does the same way: listening, health, reflection, error mapping, draining."""
 
 import asyncio
 import os
@@ -12,11 +12,9 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from pydantic import Field
-from pydantic_settings import BaseSettings
 
 from videoanalysis.errors import ServiceError, status_code, trailing_metadata
-from videoanalysis.logs import LogFormat
+from videoanalysis.settings import ServiceSettings
 
 LIVENESS = "liveness"
 READINESS = "readiness"
@@ -25,21 +23,6 @@ _log = structlog.get_logger()
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class ServiceSettings(BaseSettings):
-    """Settings that every service has, each under the service's own prefix."""
-
-    host: str = Field("0.0.0.0", description="Address to listen on.")
-    port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
-    address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
-    drain_delay_seconds: float = Field(
-        0, ge=0, description="After SIGTERM, time for callers to see that we are not ready before calls are refused."
-    )
-    grace_seconds: float = Field(ge=0, description="After the drain delay, time for calls in progress to finish.")
-    reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
-    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$")
-    log_format: LogFormat = "json"
 
 
 class Server:

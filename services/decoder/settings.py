@@ -4,12 +4,12 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from videoanalysis.errors import InvalidInput
-from videoanalysis.server import ServiceSettings
+from videoanalysis.settings import ServiceSettings
 from videoanalysis.storage import S3Uri
 
 
 class DecoderSettings(ServiceSettings):
-    model_config = SettingsConfigDict(env_prefix="DECODER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DECODER_")
 
     port: int = Field(50053, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     grace_seconds: float = Field(30, ge=0, description="A call takes milliseconds; this covers large banks.")
@@ -33,8 +33,3 @@ class DecoderSettings(ServiceSettings):
             except InvalidInput as error:
                 raise ValueError("must be a directory or of the form s3://bucket/prefix/") from error
         return banks
-
-    @field_validator("s3_endpoint_url", "s3_region", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: str | None) -> str | None:
-        return value or None

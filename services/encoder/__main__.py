@@ -5,11 +5,8 @@ import os
 import sys
 import time
 from dataclasses import asdict
-from typing import NoReturn, TypeVar
 
 import structlog
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 
 from services.encoder.admission import Admission
 from services.encoder.engine import Engine, StartupError
@@ -17,11 +14,11 @@ from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 from videoanalysis import logs
 from videoanalysis.server import Server, exit_on_signals
+from videoanalysis.settings import read_settings
 from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
 
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 _log = structlog.get_logger()
 
@@ -33,7 +30,8 @@ def main() -> None:
     try:
         asyncio.run(serve(settings))
     except StartupError as error:
-        _give_up([str(error)])
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 async def serve(settings: EncoderSettings) -> None:
@@ -85,26 +83,6 @@ def load_engine(settings: EncoderSettings) -> Engine:
     return siglip.load(
         found, device=settings.device, precision=settings.precision, torch_threads=settings.torch_threads
     )
-
-
-def read_settings(kind: type[_Settings]) -> _Settings:
-    """Settings from the environment; what is wrong with them is printed, a sentence per variable, with exit code 2."""
-    try:
-        return kind()
-    except ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "")
-        _give_up(
-            [
-                f"{prefix}{'_'.join(map(str, problem['loc']))}".upper() + f"={problem['input']}: {problem['msg']}."
-                for problem in error.errors()
-            ]
-        )
-
-
-def _give_up(problems: list[str]) -> NoReturn:
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from videoanalysis.server import ServiceSettings
+from videoanalysis.settings import ServiceSettings
 
 
 class EncoderSettings(ServiceSettings):
-    model_config = SettingsConfigDict(env_prefix="ENCODER_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ENCODER_")
 
     port: int = Field(50052, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     grace_seconds: float = Field(

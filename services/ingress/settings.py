@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from videoanalysis.server import ServiceSettings
+from videoanalysis.settings import ServiceSettings
 
 MAX_FRAMES_PER_CHUNK = 64
 

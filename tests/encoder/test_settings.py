@@ -21,9 +21,8 @@ def test_an_empty_variable_means_the_default(monkeypatch):
     assert EncoderSettings().revision is None
 
 
-def test_every_setting_of_its_own_says_why():
-    own = EncoderSettings.model_fields.keys() - {"host", "address_file", "reflection", "log_level", "log_format"}
-    assert all(EncoderSettings.model_fields[name].description for name in own)
+def test_every_setting_says_why():
+    assert all(field.description for field in EncoderSettings.model_fields.values())
 
 
 @pytest.mark.parametrize(
@@ -40,8 +39,3 @@ def test_refuses_what_is_out_of_range(monkeypatch, name, value):
     monkeypatch.setenv(f"ENCODER_{name}", value)
     with pytest.raises(ValidationError):
         EncoderSettings()
-
-
-def test_cannot_be_changed():
-    with pytest.raises(ValidationError):
-        EncoderSettings().port = 1

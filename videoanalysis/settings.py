@@ -1,0 +1,75 @@
+"""Settings from environment variables: what every service has, and how a wrong value is told."""
+
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from videoanalysis.logs import LogFormat
+
+
+class _Environment(EnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """What is no JSON is left as it is for validation, which names it beside all else that is wrong."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that every service has, each under the service's own prefix. An empty variable means the default."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
+    address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
+    drain_delay_seconds: float = Field(
+        0, ge=0, description="After SIGTERM, time for callers to see that we are not ready before calls are refused."
+    )
+    grace_seconds: float = Field(ge=0, description="After the drain delay, time for calls in progress to finish.")
+    reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
+    log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$", description="debug to error.")
+    log_format: LogFormat = Field("json", description="json: an object a line; console: text for people.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+
+def read_settings(kind: type[_Settings]) -> _Settings:
+    """Settings from the environment; ends the process with exit code 2 and a line on stderr for each wrong variable.
+
+    What a validator of the whole model raises begins with the name of a setting and a colon.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        for problem in error.errors():
+            print(_complaint(kind, problem), file=sys.stderr)
+        sys.exit(2)
+
+
+def _complaint(kind: type[BaseSettings], problem: ErrorDetails) -> str:
+    # The value itself may be a secret, or many lines.
+    message = problem["msg"].removeprefix("Value error, ")
+    name, *inside = problem["loc"] or message.split(":")[:1]
+    message = message.removeprefix(f"{name}: ")
+    field = kind.model_fields.get(str(name))
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
+    return f"{variable}{''.join(f'[{part}]' for part in inside)}: {message}{meaning}"
