@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
@@ -21,6 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _FORBIDDEN = {"401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _CHANGED = {"412", "PreconditionFailed"}
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,13 @@ class Storage:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, endpoint_url: str | None = None, region: str | None = None) -> AsyncIterator["Storage"]:
-        """A client with the process's own credentials; `endpoint_url` is for S3-compatible stores."""
+    async def open(
+        cls, endpoint_url: str | None = None, region: str | None = None, credentials: tuple[str, str] | None = None
+    ) -> AsyncIterator["Storage"]:
+        """A client with `credentials` (access key and secret), by default the process's own.
+
+        `endpoint_url` is for S3-compatible stores.
+        """
         config = Config(
             connect_timeout=5,
             read_timeout=20,
@@ -69,8 +76,11 @@ class Storage:
             retries={"mode": "standard", "total_max_attempts": 4},
             # A store of one's own rarely has a name for each bucket.
             s3={"addressing_style": "path" if endpoint_url else "auto"},
+            # An HTTP proxy of the environment is never meant for this machine.
+            proxies={} if urlsplit(endpoint_url or "").hostname in _LOOPBACK else None,
         )
-        session = aioboto3.Session()
+        access_key, secret = credentials or (None, None)
+        session = aioboto3.Session(access_key, secret)
         async with session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config) as client:
             yield cls(client)
 
@@ -134,7 +144,9 @@ class Storage:
             response = await self._client.get_object(
                 Bucket=uri.bucket, Key=uri.key, IfMatch=source.etag, Range=f"bytes={start}-{source.size - 1}"
             )
-        async with response["Body"] as body:
+        body = response["Body"]
+        # What `async with` would bind is the HTTP library's own response, which cannot be read in blocks.
+        async with body:
             while block := await body.read(_READ_BYTES):
                 yield block
 
