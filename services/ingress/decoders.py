@@ -7,6 +7,7 @@ from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkRequest,
     DecodeChunkResponse,
     ListTextBanksRequest,
+    ListTextBanksResponse,
     RankTextsRequest,
     RankTextsResponse,
     TextBankInfo,
@@ -19,14 +20,16 @@ class Decoders:
         self._replicas = replicas
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
-        async def attempt(replica: Replica, timeout: float) -> DecodeChunkResponse:
-            return await DecoderServiceStub(replica.channel).DecodeChunk(request, timeout=timeout)
+        async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
+            answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
+            return answer
 
         return await self._replicas.call(attempt, deadline)
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
-        async def attempt(replica: Replica, timeout: float) -> RankTextsResponse:
-            return await DecoderServiceStub(replica.channel).RankTexts(request, timeout=timeout)
+        async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
+            answer: RankTextsResponse = await _stub(replica).RankTexts(request, timeout=seconds)
+            return answer
 
         return await self._replicas.call(attempt, deadline)
 
@@ -36,24 +39,29 @@ class Decoders:
         Raises Unavailable (BANK_NOT_READY) or FailedPrecondition (BANK_MODEL_MISMATCH).
         """
 
-        async def attempt(replica: Replica, timeout: float) -> TextBankInfo:
-            stub = DecoderServiceStub(replica.channel)
-            loaded = (await stub.ListTextBanks(ListTextBanksRequest(), timeout=timeout)).text_banks
-            named = [bank for bank in loaded if bank.name == name]
-            for bank in named:
-                if bank.model_digest == model_digest:
-                    return bank
-            if named:
-                raise FailedPrecondition(
-                    f"text_bank: {name!r} was built for {named[0].model_digest}, the encoder serves {model_digest}; "
-                    "build it again through this encoder",
-                    reason="BANK_MODEL_MISMATCH",
-                    field="text_bank",
-                )
-            raise Unavailable(
-                f"text_bank: no bank {name!r} is loaded yet; loaded: {sorted({bank.name for bank in loaded})}",
-                reason="BANK_NOT_READY",
-                field="text_bank",
-            )
+        async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
+            loaded: ListTextBanksResponse = await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+            return _choose(list(loaded.text_banks), name, model_digest)
 
         return await self._replicas.call(attempt, deadline)
+
+
+def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:
+    of_model = {bank.model_digest: bank for bank in loaded if bank.name == name}
+    if model_digest in of_model:
+        return of_model[model_digest]
+    if of_model:
+        raise FailedPrecondition(
+            f"text_bank: {name!r} was built for {', '.join(of_model)}, the encoders serve {model_digest}; build it "
+            "again through them",
+            reason="BANK_MODEL_MISMATCH",
+            field="text_bank",
+        )
+    there = ", ".join(sorted({bank.name for bank in loaded})) or "none"
+    raise Unavailable(
+        f"text_bank: no bank {name!r} is loaded yet; loaded: {there}", reason="BANK_NOT_READY", field="text_bank"
+    )
+
+
+def _stub(replica: Replica) -> DecoderServiceStub:
+    return DecoderServiceStub(replica.channel)  # type: ignore[no-untyped-call]

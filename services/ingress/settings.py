@@ -25,7 +25,9 @@ class IngressSettings(ServiceSettings):
 
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
-    max_request_seconds: float = Field(3600, gt=0, description="Deadline of a request whose caller set none or a later.")
+    max_request_seconds: float = Field(
+        3600, gt=0, description="Latest deadline of a request, also if none is set."
+    )
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Sampled frames in memory, of all videos together.")
 
@@ -34,7 +36,7 @@ class IngressSettings(ServiceSettings):
 
     allowed_buckets: list[str] = Field([], description='Buckets that callers may name; ["*"] for all.')
     allowed_file_roots: list[Path] = Field([], description="Directories of which callers may name file:// paths.")
-    allowed_https_prefixes: list[str] = Field([], description='Prefixes of https:// URIs callers may name, up to a "/".')
+    allowed_https_prefixes: list[str] = Field([], description="Prefixes, up to a /, of https:// URIs callers may name.")
     allowed_output_prefixes: list[str] = Field([], description="Prefixes of s3:// URIs to which responses may go.")
     s3_endpoint_url: str | None = Field(None, description="For S3-compatible stores. Never taken from a caller.")
     s3_region: str | None = Field(None, description="Default: the environment's.")
@@ -54,7 +56,7 @@ class IngressSettings(ServiceSettings):
         largest_chunk = MAX_FRAMES_PER_CHUNK * self.image_size**2 * 3
         if self.frame_budget_bytes < largest_chunk:
             raise ValueError(
-                f"frame_budget_bytes: the largest chunk has {largest_chunk} bytes at this image size; give it at least that"
+                f"frame_budget_bytes: must hold the largest chunk, {largest_chunk} bytes at this image size"
             )
         if self.scratch_bytes < self.max_object_bytes:
             raise ValueError("scratch_bytes: must hold at least one object of max_object_bytes")

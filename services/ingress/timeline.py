@@ -1,7 +1,7 @@
 """Where the time of one request went."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum
 
@@ -40,7 +40,7 @@ class Timeline:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._start = self._attributed_until = clock()
-        self._seconds: Counter[Part] = Counter()
+        self._seconds: defaultdict[Part, float] = defaultdict(float)
 
     def trace(self, part: Part) -> Trace:
         return Trace(part, self._clock)

@@ -1,0 +1,80 @@
+"""`python -m services.ingress`: settings, wiring, and the life of the process."""
+
+import asyncio
+
+from services.ingress.admission import Admission
+from services.ingress.byte_budget import ByteBudget
+from services.ingress.decoders import Decoders
+from services.ingress.encoders import Encoders
+from services.ingress.outputs import Outputs
+from services.ingress.pipeline import Pipeline
+from services.ingress.replicas import Replicas
+from services.ingress.sampling_pool import SamplingPool, WorkerLimits
+from services.ingress.servicer import VideoAnalysisServicer
+from services.ingress.settings import IngressSettings
+from services.ingress.sources import Allowed, Sources
+from videoanalysis import logs
+from videoanalysis.server import Server, exit_on_signals
+from videoanalysis.settings import read_settings
+from videoanalysis.storage import Storage
+from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
+
+_SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
+
+
+def main() -> None:
+    exit_on_signals()
+    settings = read_settings(IngressSettings)
+    logs.configure(settings.log_level, settings.log_format)
+    asyncio.run(serve(settings))
+
+
+async def serve(settings: IngressSettings) -> None:
+    patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
+    encoders = Replicas("encoder", settings.encoders, **patience)
+    decoders = Replicas("decoder", settings.decoders, **patience)
+    storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
+    # The children are there before the server, whose threads they must not inherit.
+    async with (
+        SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
+        storage as s3,
+        encoders,
+        decoders,
+    ):
+        pipeline = Pipeline(
+            admission=Admission(settings.max_videos, settings.max_waiting),
+            sampling=sampling,
+            frame_budget=ByteBudget(settings.frame_budget_bytes),
+            encoders=Encoders(encoders, settings.image_size),
+            decoders=Decoders(decoders),
+            image_size=settings.image_size,
+            chunks_ahead=settings.chunks_ahead,
+        )
+        sources = Sources(
+            s3,
+            Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes),
+            ByteBudget(settings.scratch_bytes),
+            settings.scratch_dir,
+            settings.max_object_bytes,
+        )
+        outputs = Outputs(s3, settings.allowed_output_prefixes)
+        server = Server(settings, [_SERVICE_NAME])
+        servicer = VideoAnalysisServicer(pipeline, sources, outputs, settings.max_request_seconds)
+        analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
+        async with server:
+            await server.serve_until_terminated()
+
+
+def worker_limits(settings: IngressSettings) -> WorkerLimits:
+    return WorkerLimits(
+        memory_bytes=settings.sampler_memory_bytes,
+        cpu_seconds=settings.sampler_cpu_seconds,
+        chunk_seconds=settings.sampler_chunk_seconds,
+        max_pixels=settings.max_pixels,
+        max_video_seconds=settings.max_video_seconds,
+        max_packets=settings.max_packets,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Where answers are written besides being returned."""
+
+from collections.abc import Sequence
+
+from google.protobuf import json_format
+
+from videoanalysis.errors import PermissionDenied
+from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+
+_FIELD = "output_uri"
+
+
+class Outputs:
+    """Objects whose URI starts with one of `allowed_prefixes`, each taken up to a slash."""
+
+    def __init__(self, storage: Storage, allowed_prefixes: Sequence[str]) -> None:
+        self._storage = storage
+        self._allowed = [prefix.rstrip("/") + "/" for prefix in allowed_prefixes]
+
+    def locate(self, uri: str) -> S3Uri | None:
+        """None for an empty `uri`; raises InvalidInput or PermissionDenied."""
+        if not uri:
+            return None
+        parsed = S3Uri.parse(uri, _FIELD)
+        if not any(uri.startswith(prefix) for prefix in self._allowed):
+            raise PermissionDenied(
+                f"{_FIELD}: this prefix is not allowed here; the operator allows it with "
+                "INGRESS_ALLOWED_OUTPUT_PREFIXES",
+                reason="OUTPUT_NOT_ALLOWED",
+                field=_FIELD,
+            )
+        return parsed
+
+    async def write(self, uri: S3Uri, answer: AnalyzeVideoResponse) -> None:
+        await self._storage.write(uri, json_format.MessageToJson(answer).encode(), "application/json")

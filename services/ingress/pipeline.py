@@ -1,0 +1,304 @@
+"""The story of one video: its bytes, its frames, their embeddings, what they show; each stage while the one before it
+is still at work, at most a few chunks ahead."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import structlog
+
+from services.ingress.admission import Admission
+from services.ingress.byte_budget import ByteBudget
+from services.ingress.deadline import Deadline
+from services.ingress.decoders import Decoders
+from services.ingress.encoders import EncodedChunk, Encoders
+from services.ingress.frame_buffer import FrameBuffer
+from services.ingress.replicas import ModelGone
+from services.ingress.requests import Analysis
+from services.ingress.sampling_plan import SampledChunk
+from services.ingress.sampling_pool import SampledVideo, SamplingPool, SamplingSpec
+from services.ingress.sources import Source
+from services.ingress.summary import Summary
+from services.ingress.timeline import Part, Timeline, Trace
+from videoanalysis import tensors
+from videoanalysis.errors import DeadlineExceeded, Unavailable
+from videoanalysis.v1.analysis_pb2 import (
+    STAGE_ANALYZING,
+    STAGE_DOWNLOADING,
+    STAGE_WAITING,
+    AnalyzeVideoResponse,
+    ChunkResult,
+    Progress,
+)
+from videoanalysis.v1.decoder_pb2 import (
+    DecodeChunkRequest,
+    DecodeChunkResponse,
+    LabelSet,
+    RankingSpec,
+    SceneState,
+    TextBankInfo,
+)
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+
+_log = structlog.get_logger()
+
+
+class Observer(Protocol):
+    """Hears what happens, in order. What it raises ends the analysis."""
+
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        """Before anything is encoded; again if the video starts once more, and then forget its chunks so far.
+
+        The duration is the container's claim, 0 if it makes none. The bank is empty where there is none.
+        """
+
+    async def progress(self, progress: Progress) -> None: ...
+
+    async def chunk(self, result: ChunkResult) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What every chunk of a video is compared with, from its first to its last."""
+
+    model: ModelInfo
+    text_bank: TextBankInfo
+    ranking: RankingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkUnderWay:
+    sampled: SampledChunk
+    encoding: asyncio.Task[EncodedChunk]
+    trace: Trace
+
+
+class Pipeline:
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        sampling: SamplingPool,
+        frame_budget: ByteBudget,
+        encoders: Encoders,
+        decoders: Decoders,
+        image_size: int,
+        chunks_ahead: int,
+    ) -> None:
+        self.sampling = sampling
+        self.frame_budget = frame_budget
+        self.encoders = encoders
+        self.decoders = decoders
+        self.image_size = image_size
+        self.chunks_ahead = chunks_ahead
+        self._admission = admission
+
+    async def analyze(
+        self, source: Source, analysis: Analysis, deadline: Deadline, observer: Observer
+    ) -> AnalyzeVideoResponse:
+        """The whole-video answer, without the chunks: the observer has had them.
+
+        Raises the ServiceErrors of every stage.
+        """
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                return await self._admitted(source, analysis, deadline, observer)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the video was analysed") from error
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from group
+
+    async def _admitted(
+        self, source: Source, analysis: Analysis, deadline: Deadline, observer: Observer
+    ) -> AnalyzeVideoResponse:
+        timeline = Timeline()
+        trace = timeline.trace(Part.DOWNLOAD_QUEUE)
+        await observer.progress(Progress(stage=STAGE_WAITING))
+
+        async def downloaded(done: int, of: int) -> None:
+            await observer.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=of))
+
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._admission.admit(deadline))
+            trace.enter(Part.DOWNLOAD_COMPUTE)
+            async with asyncio.TaskGroup() as tasks:
+                pinning = tasks.create_task(self._pin(analysis, deadline))
+                media_fd = await stack.enter_async_context(source.open(downloaded))
+                trace.enter(Part.ENCODE_QUEUE)
+            pinned = pinning.result()
+            try:
+                return await _Pass(self, analysis, pinned, deadline, observer, timeline).run(media_fd, trace)
+            except* ModelGone:
+                _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
+            trace = timeline.trace(Part.ENCODE_QUEUE)
+            pinned = await self._pin(analysis, deadline)
+            return await _Pass(self, analysis, pinned, deadline, observer, timeline).run(media_fd, trace)
+
+    async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
+        model = await self.encoders.model(deadline)
+        ranking = RankingSpec(
+            text_bank=analysis.text_bank,
+            model_digest=model.digest,
+            top_k_tags=analysis.top_k_tags,
+            min_probability=analysis.min_probability,
+            logit_scale=model.logit_scale,
+            logit_bias=model.logit_bias,
+        )
+        if not analysis.labels:
+            return Pinned(model, await self.decoders.text_bank(analysis.text_bank, model.digest, deadline), ranking)
+        embeddings = await self.encoders.encode_texts(analysis.labels, model.digest, deadline)
+        ranking.labels.CopyFrom(LabelSet(texts=analysis.labels, embeddings=tensors.to_proto(embeddings)))
+        try:
+            text_bank = await self.decoders.text_bank(analysis.text_bank, model.digest, deadline)
+        except Unavailable as error:
+            if error.reason != "BANK_NOT_READY":
+                raise
+            # Decoders that are to have no bank do with labels alone; others say so themselves.
+            text_bank = TextBankInfo()
+        return Pinned(model, text_bank, ranking)
+
+
+class _Pass:
+    """One pass through a video, on one model."""
+
+    def __init__(
+        self,
+        rooms: Pipeline,
+        analysis: Analysis,
+        pinned: Pinned,
+        deadline: Deadline,
+        observer: Observer,
+        timeline: Timeline,
+    ) -> None:
+        self._rooms = rooms
+        self._analysis = analysis
+        self._pinned = pinned
+        self._deadline = deadline
+        self._observer = observer
+        self._timeline = timeline
+        self._spec = SamplingSpec(analysis.frames_per_chunk, analysis.chunk_duration, rooms.image_size)
+        # Chunks in order, and last the trace of the end of the video.
+        self._under_way: asyncio.Queue[_ChunkUnderWay | Trace] = asyncio.Queue(rooms.chunks_ahead)
+        self._summary = Summary()
+        self._state: SceneState | None = None
+
+    async def run(self, media_fd: int, trace: Trace) -> AnalyzeVideoResponse:
+        trace.enter(Part.SAMPLE_QUEUE)
+        async with self._rooms.sampling.sample(media_fd, self._spec) as video:
+            await video.open()
+            claimed = video.claimed_duration_seconds or 0.0
+            await self._observer.opened(claimed, self._pinned.model, self._pinned.text_bank)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._sample(video, trace, tasks))
+                while isinstance(item := await self._under_way.get(), _ChunkUnderWay):
+                    await self._deliver(item, claimed)
+            assert video.end is not None
+            answer = await self._answer(item)
+            answer.decode_failures = video.end.decode_failures
+            return answer
+
+    async def _sample(self, video: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
+        """Put every chunk on its way as soon as there is memory for it."""
+        while True:
+            buffer = await FrameBuffer.allocate(self._spec.chunk_bytes, self._rooms.frame_budget)
+            try:
+                trace.enter(Part.SAMPLE_COMPUTE)
+                sampled = await video.next_chunk(buffer)
+            except BaseException:
+                buffer.close()
+                raise
+            if sampled is None:
+                buffer.close()
+                await self._under_way.put(trace)
+                return
+            encoding = tasks.create_task(self._encode(buffer, sampled, trace))
+            # Not in the task itself: one that is cancelled before its first step never runs.
+            encoding.add_done_callback(partial(_close, buffer))
+            await self._under_way.put(_ChunkUnderWay(sampled, encoding, trace))
+            trace = self._timeline.trace(Part.SAMPLE_QUEUE)
+
+    async def _encode(self, buffer: FrameBuffer, sampled: SampledChunk, trace: Trace) -> EncodedChunk:
+        trace.enter(Part.ENCODE_QUEUE)
+        encoded = await self._rooms.encoders.encode(
+            buffer,
+            self._analysis.frames_per_chunk,
+            f"{self._analysis.stream_id}/{sampled.index}",
+            self._pinned.model.digest,
+            self._deadline,
+        )
+        trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
+        trace.enter(Part.DECODE_QUEUE)
+        return encoded
+
+    async def _deliver(self, chunk: _ChunkUnderWay, claimed_duration_seconds: float) -> None:
+        encoded = await chunk.encoding
+        decoded = await self._decode(chunk, encoded)
+        pooled = tensors.from_proto(decoded.pooled_embedding).astype(np.float32, copy=False)
+        self._summary.add(chunk.sampled.duration, encoded.embeddings, pooled, decoded.scene_changes)
+        self._timeline.delivered(chunk.trace)
+        await self._observer.chunk(_chunk_result(chunk.sampled, encoded, decoded, self._analysis))
+        await self._observer.progress(
+            Progress(
+                stage=STAGE_ANALYZING,
+                analyzed_seconds=float(chunk.sampled.start + chunk.sampled.duration),
+                claimed_duration_seconds=claimed_duration_seconds,
+            )
+        )
+
+    async def _decode(self, chunk: _ChunkUnderWay, encoded: EncodedChunk) -> DecodeChunkResponse:
+        request = DecodeChunkRequest(
+            embeddings=tensors.to_proto(encoded.embeddings),
+            frame_times_seconds=[float(time) for time in chunk.sampled.frame_times],
+            chunk_index=chunk.sampled.index,
+            ranking=self._pinned.ranking,
+            scene=self._analysis.scene,
+            ema_state=self._state,
+        )
+        decoded = await self._rooms.decoders.decode(request, self._deadline)
+        self._state = decoded.ema_state
+        chunk.trace.enter(Part.DECODE_COMPUTE, ago=decoded.compute.ToNanoseconds() / 1e9)
+        return decoded
+
+    async def _answer(self, trace: Trace) -> AnalyzeVideoResponse:
+        trace.enter(Part.DECODE_COMPUTE)
+        answer = await self._summary.rank(self._rooms.decoders, self._pinned.ranking, self._deadline)
+        self._timeline.delivered(trace)
+        answer.stream_id = self._analysis.stream_id
+        answer.model.CopyFrom(self._pinned.model)
+        answer.text_bank.CopyFrom(self._pinned.text_bank)
+        answer.timing.CopyFrom(self._timeline.timing())
+        return answer
+
+
+def _close(buffer: FrameBuffer, _: object) -> None:
+    buffer.close()
+
+
+def _chunk_result(
+    sampled: SampledChunk, encoded: EncodedChunk, decoded: DecodeChunkResponse, analysis: Analysis
+) -> ChunkResult:
+    result = ChunkResult(
+        chunk_index=sampled.index,
+        start_seconds=float(sampled.start),
+        duration_seconds=float(sampled.duration),
+        frame_times_seconds=[float(time) for time in sampled.frame_times],
+        tags=decoded.tags,
+        caption=decoded.caption if decoded.HasField("caption") else None,
+        scene_changes=decoded.scene_changes,
+    )
+    if analysis.include_scene_scores:
+        result.scene_scores.extend(decoded.scene_scores)
+    if analysis.include_embeddings:
+        result.embeddings.CopyFrom(tensors.to_proto(encoded.embeddings.astype(np.float16)))
+    return result
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended the first task that failed; its siblings were cancelled because of it."""
+    cause: BaseException = group
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause

@@ -1,0 +1,83 @@
+"""VideoAnalysisService: messages to values, the pipeline, values to messages."""
+
+import grpc
+import structlog
+
+from services.ingress.answer_size import check_unary
+from services.ingress.deadline import Deadline
+from services.ingress.observers import OneAnswer, Stream
+from services.ingress.outputs import Outputs
+from services.ingress.pipeline import Pipeline
+from services.ingress.requests import Analysis, read_analysis
+from services.ingress.sources import Sources
+from videoanalysis.v1.analysis_pb2 import (
+    AnalyzeVideoRequest,
+    AnalyzeVideoResponse,
+    StreamAnalyzeVideoRequest,
+    StreamAnalyzeVideoResponse,
+)
+from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer
+
+_log = structlog.get_logger()
+
+
+class VideoAnalysisServicer(VideoAnalysisServiceServicer):
+    """Requests without a deadline, or with a later one, get one in `max_request_seconds`."""
+
+    def __init__(self, pipeline: Pipeline, sources: Sources, outputs: Outputs, max_request_seconds: float) -> None:
+        self._pipeline = pipeline
+        self._sources = sources
+        self._outputs = outputs
+        self._max_request_seconds = max_request_seconds
+
+    async def AnalyzeVideo(
+        self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
+    ) -> AnalyzeVideoResponse:
+        analysis = _read(request)
+        output = self._outputs.locate(request.output_uri)
+        observer = OneAnswer(analysis)
+        summary = await self._analyze(request.video_uri, analysis, context, observer)
+        answer = _whole(summary, observer)
+        check_unary(answer.ByteSize())
+        if output is not None:
+            await self._outputs.write(output, answer)
+        return answer
+
+    async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
+        analysis = _read(request.analysis)
+        output = self._outputs.locate(request.analysis.output_uri)
+        observer = Stream(context, keep=output is not None)
+        summary = await self._analyze(request.analysis.video_uri, analysis, context, observer)
+        if output is not None:
+            await self._outputs.write(output, _whole(summary, observer))
+        await context.write(StreamAnalyzeVideoResponse(summary=summary))
+
+    async def _analyze(
+        self, video_uri: str, analysis: Analysis, context: grpc.aio.ServicerContext, observer: OneAnswer | Stream
+    ) -> AnalyzeVideoResponse:
+        deadline = Deadline.of(context, self._max_request_seconds)
+        source = self._sources.locate(video_uri)
+        summary = await self._pipeline.analyze(source, analysis, deadline, observer)
+        _log.info(
+            "analysed",
+            seconds=round(summary.timing.total_seconds, 3),
+            video_seconds=round(summary.video_duration_seconds, 3),
+            scene_changes=len(summary.scene_changes),
+            decode_failures=summary.decode_failures,
+        )
+        return summary
+
+
+def _read(request: AnalyzeVideoRequest) -> Analysis:
+    analysis = read_analysis(request)
+    # Stays bound to the end of the call, so that the line of a failed call has it too.
+    structlog.contextvars.bind_contextvars(stream_id=analysis.stream_id)
+    return analysis
+
+
+def _whole(summary: AnalyzeVideoResponse, observer: OneAnswer | Stream) -> AnalyzeVideoResponse:
+    """The answer with its chunks, in a message of its own."""
+    answer = AnalyzeVideoResponse()
+    answer.CopyFrom(summary)
+    answer.chunks.extend(observer.chunks)
+    return answer
