@@ -1,6 +1,7 @@
 """What every service does the same way: listening, health, reflection, error mapping, draining."""
 
 import asyncio
+import inspect
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,6 +21,9 @@ LIVENESS = "liveness"
 READINESS = "readiness"
 
 _log = structlog.get_logger()
+
+_Coroutine = Callable[[Any, Any], Awaitable[Any]]
+_Generator = Callable[[Any, Any], AsyncGenerator[Any, None]]
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -91,7 +95,10 @@ def exit_on_signals() -> None:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL."""
+    """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL.
+
+    Handlers are coroutines or async generators; one that streams its answers may be either.
+    """
 
     async def intercept_service(
         self,
@@ -102,13 +109,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith("/videoanalysis."):
             return handler
-        behaviour = (
-            _guard_stream(handler.stream_stream or handler.unary_stream, method)
-            if handler.response_streaming
-            else _guard_unary(handler.stream_unary or handler.unary_unary, method)
-        )
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        guard = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
         wrap = _HANDLERS[handler.request_streaming, handler.response_streaming]
-        return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
+        return wrap(guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
 
 
 _HANDLERS = {
@@ -119,37 +123,43 @@ _HANDLERS = {
 }
 
 
-def _guard_unary(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _guard_coroutine(behaviour: _Coroutine, method: str) -> _Coroutine:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await behaviour(request, context)
-        except Exception as error:
-            await _abort(context, error, method)
+        except (Exception, asyncio.CancelledError) as error:
+            await _end(context, error, method)
 
     return guarded
 
 
-def _guard_stream(
-    behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str
-) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
+def _guard_generator(behaviour: _Generator, method: str) -> _Generator:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
         try:
             async with aclosing(behaviour(request, context)) as responses:
                 async for response in responses:
                     yield response
-        except Exception as error:
-            await _abort(context, error, method)
+        except (Exception, asyncio.CancelledError) as error:
+            await _end(context, error, method)
 
     return guarded
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
-    if isinstance(error, grpc.aio.AbortError):
+async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: str) -> None:
+    """End the call that `error` left; raises always."""
+    task = asyncio.current_task()
+    caller_left = task is not None and task.cancelling() > 0
+    if isinstance(error, grpc.aio.AbortError) or (caller_left and isinstance(error, asyncio.CancelledError)):
         raise error
+    if not isinstance(error, ServiceError):
+        _log.error("bug", method=method, exc_info=error)
+    if caller_left:
+        # Or its time is up: nobody is there to be answered.
+        raise asyncio.CancelledError from error
     if isinstance(error, ServiceError):
         _log.info("call failed", method=method, code=status_code(error).name, reason=error.reason, error=error.message)
         await context.abort(status_code(error), error.message, trailing_metadata(error))
-    _log.error("bug", method=method, exc_info=error)
+    # Also for a cancellation that is not the caller's, who would wait for ever without an answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")
 
 

@@ -1,0 +1,49 @@
+"""A service of one method, which answers twice, as many seconds apart as it is asked to: `python tests/sleeper.py`.
+
+Settings come from SLEEPER_… environment variables.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+from pydantic_settings import SettingsConfigDict
+
+from videoanalysis import logs
+from videoanalysis.server import Server, exit_on_signals
+from videoanalysis.settings import ServiceSettings, read_settings
+
+SERVICE = "videoanalysis.test.Sleeper"
+METHOD = f"/{SERVICE}/Sleep"
+
+
+class SleeperSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="SLEEPER_")
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    grace_seconds: float = 10
+    start_seconds: float = 0
+
+
+async def sleep(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    yield b"asleep"
+    await asyncio.sleep(float(request))
+    yield b"awake"
+
+
+async def serve(settings: SleeperSettings) -> None:
+    print("starting", flush=True)
+    await asyncio.sleep(settings.start_seconds)
+    server = Server(settings, [SERVICE])
+    methods = {"Sleep": grpc.unary_stream_rpc_method_handler(sleep)}
+    server.grpc.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
+    async with server:
+        await server.serve_until_terminated()
+
+
+if __name__ == "__main__":
+    exit_on_signals()
+    settings = read_settings(SleeperSettings)
+    logs.configure(settings.log_level, settings.log_format)
+    asyncio.run(serve(settings))

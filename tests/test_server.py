@@ -1,0 +1,342 @@
+"""What every service does the same way, as its callers see it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests import sleeper
+from tests.sleeper import SleeperSettings
+from videoanalysis.channels import connect
+from videoanalysis.errors import NotFound, Overloaded, from_rpc_error
+from videoanalysis.server import ErrorInterceptor, Server
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+ROOT = Path(__file__).parents[1]
+
+Work = Callable[[grpc.aio.ServicerContext], Awaitable[None]]
+
+
+# Health, reflection, address
+
+
+@asynccontextmanager
+async def listening(**settings: object) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+    async with (
+        Server(SleeperSettings(**settings), [sleeper.SERVICE]) as server,
+        connect(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield server, channel
+
+
+async def health(channel: grpc.aio.Channel, name: str) -> int:
+    request = health_pb2.HealthCheckRequest(service=name)
+    return (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)).status
+
+
+async def test_is_alive_at_once_and_ready_when_told():
+    async with listening() as (server, channel):
+        assert await health(channel, "liveness") == SERVING
+        for ready, status in ((None, NOT_SERVING), (True, SERVING), (False, NOT_SERVING)):
+            if ready is not None:
+                await server.set_ready(ready)
+            for name in ("", "readiness", sleeper.SERVICE):
+                assert await health(channel, name) == status
+        assert await health(channel, "liveness") == SERVING
+
+
+async def test_health_knows_no_other_names():
+    async with listening() as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await health(channel, "videoanalysis.test.Other")
+        assert refusal.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def reflected(channel: grpc.aio.Channel) -> set[str]:
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    async for response in stub.ServerReflectionInfo(iter(requests), timeout=5):
+        return {service.name for service in response.list_services_response.service}
+    return set()
+
+
+async def test_reflection_names_the_service_health_and_itself():
+    async with listening() as (_, channel):
+        names = {sleeper.SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+        assert await reflected(channel) == names
+
+
+async def test_reflection_can_be_switched_off():
+    async with listening(reflection=False) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await reflected(channel)
+        assert refusal.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_address_file_holds_the_port_that_the_system_chose(tmp_path):
+    async with listening(address_file=tmp_path / "address") as (server, _):
+        assert server.port > 0
+        assert (tmp_path / "address").read_text() == f"127.0.0.1:{server.port}"
+        assert [path.name for path in tmp_path.iterdir()] == ["address"]
+
+
+async def test_a_port_in_use_is_refused():
+    async with listening() as (server, _):
+        with pytest.raises(RuntimeError, match="bind"):
+            async with listening(port=server.port):
+                pass
+
+
+# Errors, from handlers of every form
+
+
+class Handlers(grpc.GenericRpcHandler):
+    """One method for each form that a handler can have; each awaits `work`, those that stream after a first answer."""
+
+    def __init__(self, work: Work, package: str = "videoanalysis.test") -> None:
+        async def unary(request, context):
+            await work(context)
+            return b"answer"
+
+        async def generator(request, context):
+            yield b"answer"
+            await work(context)
+
+        async def coroutine(request, context):
+            await context.write(b"answer")
+            await work(context)
+
+        self._methods = {
+            f"/{package}/unary": grpc.unary_unary_rpc_method_handler(unary),
+            f"/{package}/upload": grpc.stream_unary_rpc_method_handler(unary),
+            f"/{package}/generator": grpc.unary_stream_rpc_method_handler(generator),
+            f"/{package}/coroutine": grpc.unary_stream_rpc_method_handler(coroutine),
+            f"/{package}/generator_chat": grpc.stream_stream_rpc_method_handler(generator),
+            f"/{package}/coroutine_chat": grpc.stream_stream_rpc_method_handler(coroutine),
+        }
+
+    def service(self, call):
+        return self._methods.get(call.method)
+
+
+FORMS = ["unary", "upload", "generator", "coroutine", "generator_chat", "coroutine_chat"]
+
+
+@asynccontextmanager
+async def serving(work: Work, package: str = "videoanalysis.test") -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server.add_generic_rpc_handlers([Handlers(work, package)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connect(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+def start(channel: grpc.aio.Channel, form: str, package: str = "videoanalysis.test") -> grpc.aio.Call:
+    method, kind = f"/{package}/{form}", form.partition("_")[::2]
+    match kind:
+        case "unary", _:
+            return channel.unary_unary(method)(b"", timeout=10)
+        case "upload", _:
+            return channel.stream_unary(method)(iter([b""]), timeout=10)
+        case _, "chat":
+            return channel.stream_stream(method)(iter([b""]), timeout=10)
+    return channel.unary_stream(method)(b"", timeout=10)
+
+
+async def answers(call: grpc.aio.Call) -> list[bytes]:
+    return [answer async for answer in call] if hasattr(call, "__aiter__") else [await call]
+
+
+async def failure(channel: grpc.aio.Channel, form: str, package: str = "videoanalysis.test") -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await answers(start(channel, form, package))
+    return caught.value
+
+
+def raising(error: BaseException) -> Work:
+    async def work(context):
+        raise error
+
+    return work
+
+
+async def nothing(context) -> None: ...
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_handler_that_raises_nothing_answers(form):
+    async with serving(nothing) as channel:
+        assert await answers(start(channel, form)) == [b"answer"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_error_of_ours_reaches_the_caller_as_its_status_with_details(form):
+    error = Overloaded("four videos are in progress", retry_after_seconds=2.5, reason="INGRESS_FULL", field="video_uri")
+    async with serving(raising(error)) as channel:
+        caught = await failure(channel, form)
+    assert (caught.code(), caught.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "four videos are in progress")
+    received = from_rpc_error(caught)
+    assert isinstance(received, Overloaded)
+    assert (received.reason, received.field, received.retry_after_seconds) == ("INGRESS_FULL", "video_uri", 2.5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_bug_is_a_bare_internal_to_the_caller_and_a_traceback_in_the_log(form, capsys):
+    async with serving(raising(KeyError("the combination of the safe"))) as channel:
+        caught = await failure(channel, form)
+    assert (caught.code(), caught.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert not caught.trailing_metadata()
+    logged = capsys.readouterr()
+    assert "the combination of the safe" in logged.out + logged.err
+    assert "Traceback" in logged.out + logged.err
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_status_that_the_handler_set_itself_stays(form):
+    async def work(context):
+        await context.abort(grpc.StatusCode.ALREADY_EXISTS, "there it is")
+
+    async with serving(work) as channel:
+        caught = await failure(channel, form)
+    assert (caught.code(), caught.details()) == (grpc.StatusCode.ALREADY_EXISTS, "there it is")
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_cancellation_that_is_not_the_callers_is_a_bug_and_answered(form):
+    async with serving(raising(asyncio.CancelledError())) as channel:
+        caught = await failure(channel, form)
+    assert caught.code() == grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_caller_that_leaves_cancels_the_handler_and_nothing_is_logged(form, capfd):
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def work(context):
+        entered.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            left.set()
+
+    async with serving(work) as channel:
+        call = start(channel, form)
+        await asyncio.wait_for(entered.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.sleep(0.05)
+        assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_what_a_handler_raises_because_its_caller_left_is_not_logged_as_a_failed_call(form, capfd):
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def work(context):
+        entered.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError as error:
+            raise NotFound("half a video is none") from error
+        finally:
+            left.set()
+
+    async with serving(work) as channel:
+        call = start(channel, form)
+        await asyncio.wait_for(entered.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.sleep(0.05)
+        assert capfd.readouterr() == ("", "")
+
+
+async def test_services_of_others_are_left_alone():
+    async with serving(raising(NotFound("not ours")), package="grpc.health.v1.Health") as channel:
+        caught = await failure(channel, "unary", package="grpc.health.v1.Health")
+    assert caught.code() == grpc.StatusCode.UNKNOWN
+
+
+# Signals, to a process
+
+
+@asynccontextmanager
+async def process(tmp_path: Path, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = {f"SLEEPER_{name.upper()}": str(value) for name, value in settings.items()}
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, sleeper.__file__),
+        cwd=ROOT,
+        env=os.environ | {"SLEEPER_ADDRESS_FILE": str(tmp_path / "address"), "PYTHONPATH": str(ROOT)} | environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+@asynccontextmanager
+async def connected(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to the process once it is ready."""
+    for _ in range(1000):
+        if (tmp_path / "address").exists():
+            break
+        await asyncio.sleep(0.02)
+    async with connect((tmp_path / "address").read_text()) as channel:
+        await until_health(channel, "readiness", SERVING)
+        yield channel
+
+
+async def until_health(channel: grpc.aio.Channel, name: str, status: int) -> None:
+    for _ in range(500):
+        if await health(channel, name) == status:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+async def test_sigterm_ends_readiness_then_new_calls_and_lets_calls_in_progress_finish(tmp_path):
+    async with process(tmp_path, drain_delay_seconds=0.2) as started, connected(tmp_path) as channel:
+        sleep = channel.unary_stream(sleeper.METHOD)
+        call = sleep(b"0.8", timeout=10)
+        assert await call.read() == b"asleep"
+        started.send_signal(signal.SIGTERM)
+        await until_health(channel, "readiness", NOT_SERVING)
+        assert await answers(sleep(b"0", timeout=5)) == [b"asleep", b"awake"]
+        await asyncio.sleep(0.3)  # Past the drain delay: new calls are refused from here on.
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await answers(sleep(b"0", timeout=5))
+        assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert await call.read() == b"awake"
+        assert await asyncio.wait_for(started.wait(), 5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_call_longer_than_the_grace_is_ended(tmp_path, number):
+    async with process(tmp_path, grace_seconds=0.1) as started, connected(tmp_path) as channel:
+        call = channel.unary_stream(sleeper.METHOD)(b"60", timeout=70)
+        assert await call.read() == b"asleep"
+        started.send_signal(number)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert await asyncio.wait_for(started.wait(), 5) == 0
+
+
+async def test_before_it_listens_a_process_ends_at_once(tmp_path):
+    async with process(tmp_path, start_seconds=60) as started:
+        assert await started.stdout.readline() == b"starting\n"
+        started.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(started.wait(), 5) == 128 + signal.SIGTERM
