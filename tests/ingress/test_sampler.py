@@ -41,12 +41,22 @@ class Sampled:
 
 
 def sample(
-    path: Path, frames: int = 4, chunk: Fraction | int = 1, size: int = SIZE, limits: SamplingLimits = LIMITS
+    path: Path,
+    frames: int = 4,
+    chunk: Fraction | int = 1,
+    size: int = SIZE,
+    limits: SamplingLimits = LIMITS,
+    first_chunk: int = 0,
 ) -> Sampled:
     out = np.zeros((frames, size, size, 3), np.uint8)
     chunks, pixels = [], []
     with Sampler(
-        str(path), frames_per_chunk=frames, chunk_duration=Fraction(chunk), image_size=size, limits=limits
+        str(path),
+        frames_per_chunk=frames,
+        chunk_duration=Fraction(chunk),
+        image_size=size,
+        limits=limits,
+        first_chunk=first_chunk,
     ) as sampler:
         while (sampled := sampler.next_chunk(out)) is not None:
             chunks.append(sampled)
@@ -280,6 +290,25 @@ def test_decoding_can_start_afresh_only_where_nothing_older_is_needed(
         assert sum(packet.entry_point for packet in video.packets()) == entry_points
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "h264_29.97fps.mp4",
+        "h264_25fps_no_b_frames.mp4",
+        "open_gop.ts",
+        "vp9_hidden_frames.webm",
+        "flv1_without_last_duration.flv",
+    ],
+)
+def test_the_first_chunks_can_be_passed_over(clip: Callable[[str], Path], name: str) -> None:
+    whole = sample(clip(name))
+    for first_chunk in range(1, len(whole.chunks) + 2):
+        rest = sample(clip(name), first_chunk=first_chunk)
+        assert rest.chunks == whole.chunks[first_chunk:]
+        assert all(np.array_equal(a, b) for a, b in zip(rest.pixels, whole.pixels[first_chunk:], strict=True))
+        assert rest.duration == whole.duration
+
+
 def test_with_too_many_bytes_to_read_ahead_every_frame_is_decoded(clip: Callable[[str], Path]) -> None:
     path = clip("h264_25fps.mp4")
     frugal = sample(path, limits=replace(LIMITS, max_bytes_ahead=1000))
@@ -380,8 +409,9 @@ def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_pictures_are_upright(tmp_path: Path, rotation: int, mirrored: bool) -> None:
-    video = render(tmp_path / "video.mp4", steady(25, 1), rotation=rotation, mirrored=mirrored)
-    upright = render(tmp_path / "upright.mp4", steady(25, 1))
+    # MPEG-4: of pictures this small, x264 does not always make the same file.
+    video = render(tmp_path / "video.mp4", steady(25, 1), codec="mpeg4", rotation=rotation, mirrored=mirrored)
+    upright = render(tmp_path / "upright.mp4", steady(25, 1), codec="mpeg4")
     turned = check_against_full_decode(video).pixels[0]
     stored = sample(upright).pixels[0]
     expected = np.rot90(stored, rotation // 90, axes=(1, 2))
@@ -392,8 +422,9 @@ def test_pictures_are_upright(tmp_path: Path, rotation: int, mirrored: bool) -> 
 
 
 def test_a_display_matrix_that_is_no_quarter_turn_is_not_followed(tmp_path: Path) -> None:
-    video = render(tmp_path / "video.mp4", steady(25, 1), rotation=30)
-    assert np.array_equal(sample(video).pixels, sample(render(tmp_path / "upright.mp4", steady(25, 1))).pixels)
+    video = render(tmp_path / "video.mp4", steady(25, 1), codec="mpeg4", rotation=30)
+    upright = render(tmp_path / "upright.mp4", steady(25, 1), codec="mpeg4")
+    assert np.array_equal(sample(video).pixels, sample(upright).pixels)
 
 
 @pytest.mark.parametrize(("colour_range", "white"), [("tv", 235), ("pc", 255)])

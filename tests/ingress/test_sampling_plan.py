@@ -114,7 +114,7 @@ class Played:
     given: int
 
 
-def play(video: InventedVideo, chunk_duration: Fraction, count: int, keep: list[bool]) -> Played:
+def play(video: InventedVideo, chunk_duration: Fraction, count: int, keep: list[bool], first_chunk: int = 0) -> Played:
     """What a trusted plan yields if unwanted packets bring out a frame only where `keep` says so."""
     packets = LookAhead(video.packets, nominal_duration=1, max_bytes=1)
     plan = SamplingPlan(
@@ -124,6 +124,7 @@ def play(video: InventedVideo, chunk_duration: Fraction, count: int, keep: list[
         chunk_duration=chunk_duration,
         frames_per_chunk=count,
         max_duration=Fraction(3600),
+        first_chunk=first_chunk,
     )
     plan.begin(plan.foreseen_origin())
     played = Played([], [], 0)
@@ -188,6 +189,29 @@ def test_leaving_out_packets_never_changes_what_is_sampled(
         wanted = [start + i * duration / count for i in range(count)]
         displayed = [max(pts for pts in video.times if Fraction(pts - video.times[0], 100) <= time) for time in wanted]
         assert samples == displayed
+
+
+@given(
+    video=invented_videos(),
+    chunk=chunk_durations,
+    count=st.integers(1, 20),
+    keep=st.lists(st.booleans(), min_size=1, max_size=7),
+    first_chunk=st.integers(1, 5),
+)
+def test_passing_over_the_first_chunks_leaves_the_others_as_they_are(
+    video: InventedVideo, chunk: Fraction, count: int, keep: list[bool], first_chunk: int
+) -> None:
+    whole = play(video, chunk, count, keep)
+    rest = play(video, chunk, count, keep, first_chunk)
+    assert rest.spans == whole.spans[first_chunk:]
+    assert rest.samples == whole.samples[first_chunk:]
+
+
+def test_what_only_the_chunks_passed_over_need_is_never_given_to_the_decoder() -> None:
+    video = steady_video(frames=10_000, group=100)
+    played = play(video, Fraction(10), count=16, keep=[False], first_chunk=9)
+    assert [start for start, _ in played.spans] == [90]
+    assert played.given < 0.2 * 10_000
 
 
 def test_groups_without_a_wanted_frame_are_never_given_to_the_decoder() -> None:

@@ -1,0 +1,122 @@
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.ingress.admission import Admission
+from services.ingress.deadline import Deadline
+from videoanalysis.errors import DeadlineExceeded, Overloaded
+
+SOON = 60.0
+
+
+async def held(admission: Admission, order: list[str], name: str, release: asyncio.Event) -> None:
+    async with admission.admit(Deadline.after(SOON)):
+        order.append(name)
+        await release.wait()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_those_who_wait_are_let_in_in_the_order_in_which_they_came():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(Deadline.after(SOON)):
+        tasks = [asyncio.create_task(held(admission, order, name, release)) for name in "abc"]
+        await settle()
+        assert (admission.running, admission.waiting) == (1, 3)
+        assert order == []
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_no_more_run_than_there_are_places():
+    admission = Admission(max_running=2, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, order, name, release)) for name in "abc"]
+    await settle()
+    assert order == ["a", "b"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c"]
+
+
+async def test_one_more_than_the_line_holds_is_refused_and_told_when_to_come_back():
+    admission = Admission(max_running=1, max_waiting=1)
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, [], name, release)) for name in "ab"]
+    await settle()
+    with pytest.raises(Overloaded) as caught:
+        async with admission.admit(Deadline.after(SOON)):
+            pytest.fail("was let in")
+    assert caught.value.retry_after_seconds >= 1
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_deadline_that_the_wait_would_exceed_is_refused_at_once():
+    admission = Admission(max_running=1, max_waiting=10)
+    async with admission.admit(Deadline.after(SOON)):
+        await asyncio.sleep(0.05)  # videos take about so long
+    async with admission.admit(Deadline.after(SOON)):
+        with pytest.raises(Overloaded):
+            async with admission.admit(Deadline.after(0.001)):
+                pytest.fail("was let in")
+
+
+async def test_a_deadline_that_passes_in_line_ends_the_wait_and_leaves_no_gap():
+    admission = Admission(max_running=1, max_waiting=10)
+    async with admission.admit(Deadline.after(SOON)):
+        with pytest.raises(DeadlineExceeded):
+            async with admission.admit(Deadline.after(0.01)):
+                pytest.fail("was let in")
+        assert admission.waiting == 0
+    assert admission.running == 0
+
+
+async def test_one_who_leaves_the_line_does_not_hold_up_those_behind():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(admission.admit(Deadline.after(SOON)))
+        leaving = asyncio.create_task(held(admission, order, "leaves", release))
+        staying = asyncio.create_task(held(admission, order, "stays", release))
+        await settle()
+        leaving.cancel()
+        await settle()
+        assert admission.waiting == 1
+    await staying
+    assert order == ["stays"]
+    assert admission.running == 0
+
+
+async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(Deadline.after(SOON)):
+        leaving = asyncio.create_task(held(admission, order, "leaves", release))
+        staying = asyncio.create_task(held(admission, order, "stays", release))
+        await settle()
+    leaving.cancel()  # its turn has come, but it has not run since
+    await staying
+    assert order == ["stays"]
+    assert admission.running == 0
+
+
+async def test_a_failure_gives_the_place_back():
+    admission = Admission(max_running=1, max_waiting=0)
+    with pytest.raises(RuntimeError):
+        async with admission.admit(Deadline.after(SOON)):
+            raise RuntimeError
+    assert admission.running == 0
