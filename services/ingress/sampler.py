@@ -33,17 +33,24 @@ class SamplingLimits:
 
 
 class Sampler:
-    """The chunks of one video file, in order; a context manager."""
+    """The chunks of one video file, in order, from `first_chunk` on; a context manager."""
 
     def __init__(
-        self, path: str, *, frames_per_chunk: int, chunk_duration: Fraction, image_size: int, limits: SamplingLimits
+        self,
+        path: str,
+        *,
+        frames_per_chunk: int,
+        chunk_duration: Fraction,
+        image_size: int,
+        limits: SamplingLimits,
+        first_chunk: int = 0,
     ) -> None:
         self._path = path
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
         self._resize = Resizer(image_size)
         self._limits = limits
-        self._delivered = 0
+        self._next_index = first_chunk
         self._decoded_in_vain = 0
         self._walk = self._new_walk(trusted=True)
         self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
@@ -89,7 +96,7 @@ class Sampler:
                 self._start_over(contradiction)
         if sampled is None:
             return None
-        self._delivered += 1
+        self._next_index += 1
         span, samples = sampled
         for i, sample in enumerate(samples):
             out[i] = sample.pixels
@@ -117,7 +124,7 @@ class Sampler:
             chunk_duration=self._chunk_duration,
             frames_per_chunk=self._frames_per_chunk,
             max_duration=Fraction(self._limits.max_duration_seconds),
-            first_chunk=self._delivered,
+            first_chunk=self._next_index,
             video_duration=video_duration,
         )
         return _Walk(video, packets, plan, self._resize, self._limits)

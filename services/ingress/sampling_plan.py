@@ -203,7 +203,8 @@ class SamplingPlan:
         self._chunk_duration = chunk_duration
         self._frames_per_chunk = frames_per_chunk
         self._max_ticks = floor(max_duration / time_base)
-        self._next_chunk = first_chunk
+        self._first_chunk = first_chunk
+        self._next_chunk = 0
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
         self._planned_until: int | None = None  # frames before this tick are planned; None: all are
@@ -223,8 +224,7 @@ class SamplingPlan:
 
     def begin(self, origin: int) -> None:
         """Start the timeline at the pts `origin`."""
-        self._origin = origin
-        self._planned_until = self._tick(self._next_chunk * self._chunk_duration)
+        self._origin = self._planned_until = origin
 
     def seconds(self, tick: int) -> Fraction:
         return (tick - self._origin) * self._time_base
@@ -254,12 +254,15 @@ class SamplingPlan:
         if span is None:
             return
         self._next_chunk += 1
-        ticks = [self._tick(time) for time in span.wanted_times(self._frames_per_chunk)]
-        self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
+        ticks: list[int] = []
+        if span.index >= self._first_chunk:
+            ticks = [self._tick(time) for time in span.wanted_times(self._frames_per_chunk)]
+            self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
         if self.trusted and is_last:
             ending = [pts for pts in self._packets.presented[-2:] if pts >= self._tick(start)]  # measures the end
             self._want([*map(self._packets.on_display, ticks), *ending])
-        elif self.trusted:  # what the next chunk begins with is known, and one frame must prove that there is one
+        elif self.trusted and self._next_chunk >= self._first_chunk:
+            # What the next chunk begins with is known, and one frame must prove that there is one.
             shown = map(self._packets.on_display, [*ticks, self._tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
 

@@ -40,7 +40,8 @@ def not_a_video() -> InvalidInput:
 class VideoFile:
     """The best video stream of a file, as FFmpeg ranks them; cover pictures do not count.
 
-    Packets come out of `packets`, go into `decode`, and the frames come back in presentation order.
+    Packets come out of `packets`, go into `decode`, and the frames come back in presentation order. A lack of memory
+    is a MemoryError everywhere, never a damaged packet or an early end.
     """
 
     def __init__(self, path: str, *, max_pixels: int, max_packets: int) -> None:
@@ -57,8 +58,8 @@ class VideoFile:
         }
         try:
             self._container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
-        except (FileNotFoundError, PermissionError):
-            raise  # not the caller's fault
+        except (FileNotFoundError, PermissionError, MemoryError):
+            raise  # says nothing about the file
         except av.FFmpegError as error:
             raise not_a_video() from error
         try:
@@ -111,6 +112,8 @@ class VideoFile:
         self._can_skip = self._context.codec.name in _CODECS_WITH_SKIPPABLE_FRAMES
         try:
             self._context.open()  # before anything is skipped: some decoders read that setting only here
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             raise not_a_video() from error
 
@@ -129,6 +132,8 @@ class VideoFile:
         while True:
             try:
                 packet = next(demuxed, None)
+            except MemoryError:
+                raise
             except (av.FFmpegError, IndexError):  # PyAV: IndexError at the end if streams have appeared since the start
                 return
             if packet is None:
@@ -180,6 +185,8 @@ class VideoFile:
         self._context.flush_buffers()
 
     def _count_failure(self, error: av.FFmpegError) -> None:
+        if isinstance(error, MemoryError):
+            raise error
         self.decode_failures += 1
         self._failures_in_a_row += 1
         share = Fraction(self.decode_failures, max(self._packets_given, 1))
