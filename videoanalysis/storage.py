@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -16,13 +16,15 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
 
 _READ_BYTES = 1 << 20
-_BODY_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _FORBIDDEN = {"401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _CHANGED = {"412", "PreconditionFailed"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+# What is raised where storage does not answer, or breaks off within an answer.
+_BROKEN_OFF = (BotoCoreError, TimeoutError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +56,37 @@ class StoredObject:
     etag: str
 
 
+async def _ignore(_: int) -> None: ...
+
+
 class Storage:
     """S3 with our errors: NotFound, PermissionDenied, FailedPrecondition (object changed), Unavailable."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, attempts: int) -> None:
         self._client = client
+        self._attempts = attempts
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, endpoint_url: str | None = None, region: str | None = None, credentials: tuple[str, str] | None = None
+        cls,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        credentials: tuple[str, str] | None = None,
+        *,
+        attempts: int = 4,
+        silence_seconds: float = 20,
     ) -> AsyncIterator["Storage"]:
         """A client with `credentials` (access key and secret), by default the process's own.
 
-        `endpoint_url` is for S3-compatible stores.
+        `endpoint_url` is for S3-compatible stores. An attempt has failed when nothing came for `silence_seconds`; after
+        `attempts` in a row the store counts as away.
         """
         config = Config(
             connect_timeout=5,
-            read_timeout=20,
+            read_timeout=silence_seconds,
             max_pool_connections=32,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             # A store of one's own rarely has a name for each bucket.
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # An HTTP proxy of the environment is never meant for this machine.
@@ -82,7 +95,7 @@ class Storage:
         access_key, secret = credentials or (None, None)
         session = aioboto3.Session(access_key, secret)
         async with session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config) as client:
-            yield cls(client)
+            yield cls(client, attempts)
 
     async def stat(self, uri: S3Uri) -> StoredObject:
         with _translated(uri):
@@ -90,34 +103,29 @@ class Storage:
         return StoredObject(uri, head["ContentLength"], head["ETag"])
 
     async def download(
-        self, source: StoredObject, file: BinaryIO, on_progress: Callable[[int], None] = lambda _: None
+        self, source: StoredObject, file: BinaryIO, on_progress: Callable[[int], Awaitable[None]] = _ignore
     ) -> None:
         """Write exactly `source` to `file`, going on where a broken transfer stopped.
 
-        `on_progress` hears the bytes written so far.
+        `on_progress` is awaited after each block with the bytes written so far. What `file` raises, such as OSError
+        for a full disk, is passed on as it is.
         """
         done = 0
-        for attempt in range(_BODY_ATTEMPTS):
-            try:
-                async for block in self._blocks(source, done):
-                    await asyncio.to_thread(file.write, block)
-                    done += len(block)
-                    on_progress(done)
-                if done == source.size:
-                    return
-            except (TimeoutError, aiohttp.ClientError):
-                pass
-            await asyncio.sleep(0.1 * 2**attempt)
-        raise Unavailable(f"{source.uri}: the transfer broke off {_BODY_ATTEMPTS} times", reason="STORAGE_UNAVAILABLE")
+        async with aclosing(self._blocks(source)) as blocks:
+            async for block in blocks:
+                await asyncio.to_thread(file.write, block)
+                done += len(block)
+                await on_progress(done)
 
     async def read(self, uri: S3Uri, max_bytes: int) -> bytes:
         """The whole object; FailedPrecondition if it is larger than `max_bytes`."""
         source = await self.stat(uri)
         if source.size > max_bytes:
             raise FailedPrecondition(f"{uri}: over {max_bytes} bytes", reason="OBJECT_OVER_LIMIT")
-        return b"".join([block async for block in self._blocks(source, 0)])
+        return b"".join([block async for block in self._blocks(source)])
 
     async def write(self, uri: S3Uri, data: bytes | BinaryIO, content_type: str) -> None:
+        """One request, so at most 5 GB; a file is sent from where it stands."""
         with _translated(uri):
             await self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
@@ -135,9 +143,23 @@ class Storage:
         with _translated(S3Uri(bucket, "")):
             await self._client.create_bucket(Bucket=bucket)
 
-    async def _blocks(self, source: StoredObject, start: int) -> AsyncIterator[bytes]:
-        if start == source.size:
-            return
+    async def _blocks(self, source: StoredObject) -> AsyncGenerator[bytes, None]:
+        """All bytes of `source`; given up once that many transfers in a row have brought nothing."""
+        done = attempt = 0
+        while done < source.size:
+            if attempt == self._attempts:
+                raise Unavailable(f"{source.uri}: the transfer broke off again and again", reason="STORAGE_UNAVAILABLE")
+            if attempt > 0:
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+            attempt += 1
+            async with aclosing(self._transfer(source, done)) as blocks:
+                async for block in blocks:
+                    done += len(block)
+                    attempt = 0
+                    yield block
+
+    async def _transfer(self, source: StoredObject, start: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of `source` from `start` on, until the transfer ends or breaks off."""
         uri = source.uri
         with _translated(uri):
             # If-Match: the object that was measured is the one that is read.
@@ -147,8 +169,11 @@ class Storage:
         body = response["Body"]
         # What `async with` would bind is the HTTP library's own response, which cannot be read in blocks.
         async with body:
-            while block := await body.read(_READ_BYTES):
-                yield block
+            if response.get("ContentRange") != f"bytes {start}-{source.size - 1}/{source.size}":
+                raise Unavailable(f"{uri}: storage answered with other bytes than asked", reason="STORAGE_UNAVAILABLE")
+            with suppress(*_BROKEN_OFF):
+                while block := await body.read(_READ_BYTES):
+                    yield block
 
 
 @contextmanager
@@ -169,5 +194,5 @@ def _translated(uri: S3Uri) -> Iterator[None]:
         raise Unavailable(f"{uri}: storage answered with an error", reason="STORAGE_UNAVAILABLE") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise PermissionDenied(f"{uri}: the service has no credentials", reason="STORAGE_ACCESS_DENIED") from error
-    except (BotoCoreError, TimeoutError, aiohttp.ClientError) as error:
+    except _BROKEN_OFF as error:
         raise Unavailable(f"{uri}: storage did not answer", reason="STORAGE_UNAVAILABLE") from error
