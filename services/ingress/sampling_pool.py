@@ -1,41 +1,39 @@
-"""Child processes that sample videos, one video each at a time."""
+"""Sampling in child processes, one video each at a time: media is never opened in this one."""
 
 import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.sampling_plan import SampledChunk
+from services.ingress.worker_process import WorkerDied, WorkerOutOfCpuTime, WorkerProcess, WorkerTooSlow
 from videoanalysis.errors import InvalidInput, Unavailable
 
 _log = structlog.get_logger()
+_T = TypeVar("_T")
 
-_SOURCE_ROOT = Path(__file__).parents[2]
-_START_SECONDS = 60
-_MAX_ANSWER_BYTES = 64 << 10
+_MODULE = "services.ingress.sampling_worker"
 _REASONS = {"NOT_A_VIDEO", "NO_VIDEO_STREAM", "TOO_MANY_DECODE_FAILURES", "VIDEO_OVER_LIMIT"}
+_DEATHS_BORNE = 1  # of workers, by one video
+_KILL_SECONDS = 5  # only a process that the kernel cannot interrupt takes longer
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """What one child may use: bytes of address space, CPU time of a video, wall time of a chunk; and what it accepts."""
+    """What a worker may use, and which videos it accepts."""
 
-    memory_bytes: int
-    cpu_seconds: int
-    chunk_seconds: float
-    max_pixels: int
+    memory_bytes: int  # of address space
+    cpu_seconds: int  # CPU time for a video
+    chunk_seconds: float  # wall time for a chunk
+    max_pixels: int  # of a frame
     max_video_seconds: float
     max_packets: int
 
@@ -43,8 +41,9 @@ class WorkerLimits:
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
     frames_per_chunk: int
-    chunk_duration: Fraction
+    chunk_duration: Fraction  # seconds
     image_size: int
+    first_chunk: int = 0  # those before it are passed over, at little cost
 
     @property
     def chunk_bytes(self) -> int:
@@ -53,254 +52,241 @@ class SamplingSpec:
 
 @dataclass(frozen=True, slots=True)
 class VideoEnd:
-    duration: Fraction
-    decode_failures: int
+    duration: Fraction  # seconds, measured
+    decode_failures: int  # packets that the decoder was given and refused
     frames_decoded: int
 
 
 class SamplingPool:
-    """`size` workers, started on entering, replaced when they die, killed on leaving.
+    """`size` workers: there on entering, replaced whenever they die, killed on leaving.
 
-    Enter before the gRPC server starts, so that the children are there when the first call is.
+    Enter it before the gRPC server starts, so that the workers are there when the first call is.
     """
 
     def __init__(self, size: int, limits: WorkerLimits) -> None:
         self._size = size
         self._limits = limits
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
-        self._workers: set[_Worker] = set()
-        self._replacing: set[asyncio.Task[None]] = set()
+        self._workers: set[WorkerProcess] = set()
+        self._idle: deque[WorkerProcess] = deque()
+        self._someone_idle = asyncio.Event()
+        self._closed = False
+        self._keepers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.TaskGroup() as starts:
-                for _ in range(self._size):
-                    starts.create_task(self._add_worker())
-        except BaseException:
+            workers = [self._start_worker() for _ in range(self._size)]
+            for worker in workers:
+                await worker.ready()
+        except BaseException as error:
             await self.__aexit__()
+            if isinstance(error, WorkerDied):
+                raise Unavailable(f"a sampling process did not start: {error}") from error
             raise
+        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._replacing:
-            task.cancel()
-        await asyncio.gather(*self._replacing, return_exceptions=True)
-        for worker in self._workers:
-            await worker.kill()
-        self._workers.clear()
-
-    @asynccontextmanager
-    async def sample(self, media_fd: int, plan: SamplingSpec) -> AsyncIterator["SampledVideo"]:
-        """The video in the file `media_fd`, which stays the caller's."""
-        video = SampledVideo(self, media_fd, plan, self._limits.chunk_seconds)
-        try:
-            yield video
-        finally:
-            await video.close()
+        self._closed = True
+        self._someone_idle.set()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        workers = list(self._workers)
+        for worker in workers:
+            worker.kill()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_SECONDS):
+                for worker in workers:
+                    await self._end(worker)
 
     @property
     def worker_pids(self) -> list[int]:
+        """Process ids of all workers, those that are being started included."""
         return [worker.pid for worker in self._workers]
 
-    async def take(self) -> "_Worker":
-        return await self._idle.get()
+    @asynccontextmanager
+    async def sample(self, media_fd: int, spec: SamplingSpec) -> AsyncIterator["SampledVideo"]:
+        """The video in the file `media_fd`, which stays the caller's."""
+        video = SampledVideo(self, media_fd, spec, self._limits)
+        try:
+            yield video
+        finally:
+            video.close()
 
-    async def give_back(self, worker: "_Worker") -> None:
+    async def take(self) -> WorkerProcess:
+        """A worker without a video, as soon as there is one. Whoever takes it gives it back."""
+        while True:
+            while self._idle:
+                worker = self._idle.popleft()
+                if worker.usable:
+                    return worker
+            if self._closed:
+                raise Unavailable("the service is shutting down")
+            self._someone_idle.clear()
+            await self._someone_idle.wait()
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        """A worker that was left in the middle of a request is replaced."""
         if worker.usable:
-            self._idle.put_nowait(worker)
-            return
-        self._workers.discard(worker)
-        replacing = asyncio.create_task(self._replace_worker())
-        self._replacing.add(replacing)
-        replacing.add_done_callback(self._replacing.discard)
-        await worker.kill()
+            worker.tell({"close": True})
+            self._offer(worker)
+        else:
+            worker.kill()
 
-    async def _replace_worker(self) -> None:
-        pause = 0.1
+    def _offer(self, worker: WorkerProcess) -> None:
+        self._idle.append(worker)
+        self._someone_idle.set()
+
+    async def _keep(self, worker: WorkerProcess) -> None:
+        """Offer `worker`, and another whenever the last has died."""
+        while True:
+            self._offer(worker)
+            await worker.exited()
+            if worker in self._idle:
+                self._idle.remove(worker)
+            await self._end(worker)
+            worker = await self._replacement()
+
+    async def _replacement(self) -> WorkerProcess:
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._add_worker()
-            except (OSError, Unavailable) as error:
+                worker = self._start_worker()
+                try:
+                    await worker.ready()
+                    return worker
+                except WorkerDied:
+                    await self._end(worker)
+                    raise
+            except (OSError, WorkerDied) as error:
                 _log.error("sampling process did not start", error=str(error), retry_in_seconds=pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 10.0)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _add_worker(self) -> None:
-        worker = await _Worker.start(self._limits)
+    def _start_worker(self) -> WorkerProcess:
+        worker = WorkerProcess(_MODULE, [json.dumps(asdict(self._limits))])
         self._workers.add(worker)
-        self._idle.put_nowait(worker)
+        return worker
+
+    async def _end(self, worker: WorkerProcess) -> None:
+        worker.kill()
+        await worker.exited()
+        worker.close()
+        self._workers.discard(worker)
 
 
 class SampledVideo:
-    """The chunks of one video, in order. A worker that dies is replaced once, and sampling goes on where it stopped."""
+    """The chunks of one video, in order. If its worker dies, another goes on where that one stopped, once."""
 
-    def __init__(self, pool: SamplingPool, media_fd: int, plan: SamplingSpec, chunk_seconds: float) -> None:
+    def __init__(self, pool: SamplingPool, media_fd: int, spec: SamplingSpec, limits: WorkerLimits) -> None:
         self._pool = pool
         self._media_fd = media_fd
-        self._plan = plan
-        self._chunk_seconds = chunk_seconds
-        self._worker: _Worker | None = None
-        self._next_index = 0
+        self._spec = spec
+        self._limits = limits
+        self._worker: WorkerProcess | None = None
+        self._next_index = spec.first_chunk
         self._deaths = 0
+        self._patience = 0.0  # seconds for the next answer
         self.claimed_duration_seconds: float | None = None
+        """What the container says, right or wrong; known once it is open, None if it says nothing."""
         self.end: VideoEnd | None = None
+        """Known once `next_chunk` has returned None."""
 
     async def open(self) -> None:
-        """Raises InvalidInput if it is no video that we can sample."""
-        await self._ask({}, self._media_fd)
+        """Wait for a worker; raises InvalidInput if it finds no video that it can sample."""
+        await self._surviving_a_death(self._opened)
 
     async def next_chunk(self, buffer: FrameBuffer) -> SampledChunk | None:
-        """Fills `buffer` with uint8 [frames, image_size, image_size, 3] RGB; after the last chunk None, with `end` set.
+        """Fill `buffer` with uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk.
 
         Raises InvalidInput.
         """
-        reply = await self._ask({"next": True}, buffer.fd)
-        if "end" in reply:
-            end = reply["end"]
-            self.end = VideoEnd(Fraction(end["duration"]), int(end["decode_failures"]), int(end["frames_decoded"]))
+        if buffer.size != self._spec.chunk_bytes:
+            raise ValueError(f"the buffer has {buffer.size} bytes, a chunk {self._spec.chunk_bytes}")
+        if self.end is not None:
             return None
-        chunk = reply["chunk"]
-        self._next_index += 1
-        return SampledChunk(
-            int(chunk["index"]),
-            Fraction(chunk["start"]),
-            Fraction(chunk["duration"]),
-            tuple(Fraction(time) for time in chunk["frame_times"]),
-        )
 
-    async def close(self) -> None:
+        async def attempt() -> dict[str, Any]:
+            worker = await self._opened()
+            return await self._ask(worker, {"next": True}, buffer.fd)
+
+        answer = await self._surviving_a_death(attempt)
+        self._patience = self._limits.chunk_seconds
+        if "end" in answer:
+            self.end = _video_end(answer["end"])
+            self.close()
+            return None
+        self._next_index += 1
+        return _sampled_chunk(answer["chunk"])
+
+    def close(self) -> None:
         if self._worker is not None:
             worker, self._worker = self._worker, None
-            worker.forget_video()
-            await self._pool.give_back(worker)
+            self._pool.give_back(worker)
 
-    async def _ask(self, request: dict[str, Any], fd: int) -> dict[str, Any]:
-        while True:
-            try:
-                worker = await self._opened()
-                reply = await worker.ask(request, fd, self._chunk_seconds) if request else {}
-            except _WorkerDied as death:
-                await self.close()
-                self._deaths += 1
-                _log.warning("sampling process died", cause=str(death), chunk=self._next_index)
-                if death.over_limit:
-                    raise InvalidInput(f"video_uri: {death}", reason="VIDEO_OVER_LIMIT", field="video_uri") from death
-                if self._deaths == 2:
-                    raise InvalidInput(
-                        "video_uri: decoding crashed twice at the same video", reason="NOT_A_VIDEO", field="video_uri"
-                    ) from death
-                continue
-            return reply
-
-    async def _opened(self) -> "_Worker":
-        if self._worker is None:
-            self._worker = await self._pool.take()
-            plan = {
-                "frames_per_chunk": self._plan.frames_per_chunk,
-                "chunk_duration": str(self._plan.chunk_duration),
-                "image_size": self._plan.image_size,
-                "skip_chunks": self._next_index,
-            }
-            patience = self._chunk_seconds * (1 + self._next_index)
-            reply = await self._worker.ask({"open": plan}, self._media_fd, patience)
-            self.claimed_duration_seconds = reply["opened"]["claimed_duration_seconds"]
+    async def _opened(self) -> WorkerProcess:
+        if self._worker is not None:
+            return self._worker
+        self._worker = await self._pool.take()
+        spec = {
+            "frames_per_chunk": self._spec.frames_per_chunk,
+            "chunk_duration": self._spec.chunk_duration.as_integer_ratio(),
+            "image_size": self._spec.image_size,
+            "first_chunk": self._next_index,
+        }
+        # Before the first chunk come those passed over, each of which may take as long.
+        self._patience = self._limits.chunk_seconds * (1 + self._next_index)
+        answer = await self._ask(self._worker, {"open": spec}, self._media_fd)
+        self.claimed_duration_seconds = answer["opened"]["claimed_duration_seconds"]
         return self._worker
 
+    async def _ask(self, worker: WorkerProcess, request: dict[str, Any], fd: int) -> dict[str, Any]:
+        answer = await worker.ask(request, fd, self._patience)
+        if "error" in answer:
+            reason = answer["error"]["reason"]
+            raise _refused(reason if reason in _REASONS else "NOT_A_VIDEO", str(answer["error"]["message"]))
+        return answer
 
-class _WorkerDied(Exception):
-    def __init__(self, message: str, over_limit: bool = False) -> None:
-        super().__init__(message)
-        self.over_limit = over_limit
-
-
-class _Worker:
-    """One child process and our end of the connection to it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-        self._process = process
-        self._connection = connection
-        # From the first byte of a request to its answer; a worker that was left in between cannot be used again.
-        self._asking = False
-
-    @classmethod
-    async def start(cls, limits: WorkerLimits) -> "_Worker":
-        # Whole messages, in order, with an end of file when either side dies.
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "services.ingress.sampling_worker",
-                    str(theirs.fileno()),
-                    json.dumps(asdict(limits)),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                cwd=_SOURCE_ROOT,
-                env={"PATH": os.defpath, "PYTHONPATH": str(_SOURCE_ROOT), "LC_ALL": "C.UTF-8"},
-            )
-        worker = cls(process, ours)
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                if not await worker._receive():
-                    raise Unavailable("a sampling process ended while it started")
-        except BaseException:
-            await worker.kill()
-            raise
-        return worker
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def usable(self) -> bool:
-        return not self._asking and self._process.poll() is None
-
-    async def ask(self, request: dict[str, Any], fd: int, seconds: float) -> dict[str, Any]:
-        """The answer to `request`; raises InvalidInput for an answer that says so, _WorkerDied for none."""
-        self._asking = True
-        try:
-            socket.send_fds(self._connection, [json.dumps(request).encode()], [fd])
-            async with asyncio.timeout(seconds):
-                message = await self._receive()
-            reply: dict[str, Any] = json.loads(message) if message else {}
-        except TimeoutError as error:
-            raise _WorkerDied(f"sampling a chunk took over {seconds:.0f} s", over_limit=True) from error
-        except (OSError, ValueError) as error:
-            raise _WorkerDied(str(error)) from error
-        if not message:
-            raise await self._death()
-        self._asking = False
-        if "error" in reply:
-            reason = reply["error"]["reason"]
-            raise InvalidInput(
-                str(reply["error"]["message"]),
-                reason=reason if reason in _REASONS else "NOT_A_VIDEO",
-                field="video_uri",
-            )
-        return reply
-
-    def forget_video(self) -> None:
-        """Have an idle child close its video."""
-        if self.usable:
+    async def _surviving_a_death(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        while True:
             try:
-                self._connection.send(json.dumps({"close": True}).encode())
-            except OSError:
-                self._asking = True
+                return await attempt()
+            except WorkerDied as death:
+                self.close()
+                self._deaths += 1
+                _log.warning("sampling process died", cause=str(death), chunk=self._next_index)
+                if isinstance(death, WorkerOutOfCpuTime):
+                    allowed = f"{self._limits.cpu_seconds} s of CPU time allowed"
+                    raise _refused("VIDEO_OVER_LIMIT", f"Sampling the video takes more than the {allowed}.") from death
+                if self._deaths <= _DEATHS_BORNE:
+                    continue
+                if isinstance(death, WorkerTooSlow):
+                    allowed = f"{self._limits.chunk_seconds:g} s allowed"
+                    raise _refused("VIDEO_OVER_LIMIT", f"Sampling a chunk takes more than the {allowed}.") from death
+                raise _refused("NOT_A_VIDEO", "Decoding the video crashed twice.") from death
 
-    async def kill(self) -> None:
-        self._connection.close()
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
 
-    async def _receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._connection, _MAX_ANSWER_BYTES)
+def _refused(reason: str, message: str) -> InvalidInput:
+    return InvalidInput(message, reason=reason, field="video_uri")
 
-    async def _death(self) -> _WorkerDied:
-        code = await asyncio.to_thread(self._process.wait, 10)
-        if code == -signal.SIGXCPU:
-            return _WorkerDied("sampling took more CPU time than allowed", over_limit=True)
-        return _WorkerDied(f"exit code {code}")
+
+def _sampled_chunk(answer: dict[str, Any]) -> SampledChunk:
+    return SampledChunk(
+        index=int(answer["index"]),
+        start=_fraction(answer["start"]),
+        duration=_fraction(answer["duration"]),
+        frame_times=tuple(map(_fraction, answer["frame_times"])),
+    )
+
+
+def _video_end(answer: dict[str, Any]) -> VideoEnd:
+    return VideoEnd(
+        duration=_fraction(answer["duration"]),
+        decode_failures=int(answer["decode_failures"]),
+        frames_decoded=int(answer["frames_decoded"]),
+    )
+
+
+def _fraction(ratio: list[int]) -> Fraction:
+    numerator, denominator = ratio
+    return Fraction(numerator, denominator)

@@ -1,68 +1,74 @@
 """The child process in which media is opened: `python -m services.ingress.sampling_worker SOCKET_FD LIMITS`.
 
-Media is hostile. This process has no credentials, no way to gain privileges, bounded memory and CPU time, and writes
-nothing but the frame memory it is given. It answers one request at a time, each a JSON object with at most one file
-descriptor beside it:
+Media is hostile, so this process is confined before it opens any, and knows nothing but what it is sent. It says
+{"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor beside it:
 
-    {"open": {…plan…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
+    {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
     {"next": true} + frame memory     → {"chunk": {…}} or {"end": {…}}
     {"close": true}                   → no answer
 
-A request that fails is answered with {"error": {"reason": …, "message": …}}.
+Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
+"message": …}}; after {"bug": traceback} the process ends.
 """
 
-import ctypes
+import errno
 import json
 import mmap
 import os
-import resource
-import signal
 import socket
 import sys
-import time
+import traceback
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from services.ingress.confinement import allow_cpu, confine
 from services.ingress.sampler import Sampler, SamplingLimits
 from services.ingress.sampling_plan import SampledChunk
 from videoanalysis.errors import InvalidInput
 
 _MAX_REQUEST_BYTES = 64 << 10
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_MAX_TRACEBACK_CHARACTERS = 8 << 10
 
 
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = json.loads(sys.argv[2])
-    _confine(limits["memory_bytes"])
-    accepted = SamplingLimits(
-        max_pixels=limits["max_pixels"],
-        max_duration_seconds=limits["max_video_seconds"],
-        max_packets=limits["max_packets"],
-    )
-    session = _Session(limits["cpu_seconds"], accepted)
-    connection.send(json.dumps({"ready": True}).encode())
+    confine(limits["memory_bytes"])
+    session = _Session(limits)
+    _send(connection, {"ready": True})
     while True:
         message, fds, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 1)
         if not message:  # the parent is gone
             return
-        reply = session.answer(json.loads(message), fds[0] if fds else -1)
-        if reply is not None:
-            connection.send(json.dumps(reply).encode())
+        try:
+            answer = session.answer(json.loads(message), fds[0] if fds else -1)
+        except Exception:
+            # Not to standard error: where that is a file, it cannot be written any more.
+            _send(connection, {"bug": traceback.format_exc()[-_MAX_TRACEBACK_CHARACTERS:]})
+            sys.exit(1)
+        if answer is not None:
+            _send(connection, answer)
+
+
+def _send(connection: socket.socket, message: dict[str, Any]) -> None:
+    connection.send(json.dumps(message).encode())
 
 
 class _Session:
     """The one video that is open, if any."""
 
-    def __init__(self, cpu_seconds: int, limits: SamplingLimits) -> None:
-        self._cpu_seconds = cpu_seconds
-        self._limits = limits
+    def __init__(self, limits: dict[str, Any]) -> None:
+        self._cpu_seconds: int = limits["cpu_seconds"]
+        self._limits = SamplingLimits(
+            max_pixels=limits["max_pixels"],
+            max_duration_seconds=limits["max_video_seconds"],
+            max_packets=limits["max_packets"],
+        )
         self._sampler: Sampler | None = None
         self._media_fd = -1
-        self._frames = self._size = 0
+        self._frames_shape = (0, 0, 0, 3)
 
     def answer(self, request: dict[str, Any], fd: int) -> dict[str, Any] | None:
         try:
@@ -73,52 +79,40 @@ class _Session:
             self._close()
             return None
         except InvalidInput as error:
-            return {"error": {"reason": error.reason, "message": error.message}}
-        except MemoryError:
-            return {
-                "error": {"reason": "VIDEO_OVER_LIMIT", "message": "video_uri: decoding needs more memory than allowed"}
-            }
+            return _error(error.reason, error.message)
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+            return _error("VIDEO_OVER_LIMIT", "Sampling the video takes more memory than allowed.")
 
-    def _open(self, plan: dict[str, Any], fd: int) -> dict[str, Any]:
+    def _open(self, spec: dict[str, Any], fd: int) -> dict[str, Any]:
         self._close()
         self._media_fd = fd
-        self._frames, self._size = plan["frames_per_chunk"], plan["image_size"]
-        _allow_cpu(self._cpu_seconds)
+        frames, size = spec["frames_per_chunk"], spec["image_size"]
+        self._frames_shape = (frames, size, size, 3)
+        allow_cpu(self._cpu_seconds)
         self._sampler = Sampler(
             f"/proc/self/fd/{fd}",
-            frames_per_chunk=self._frames,
-            chunk_duration=Fraction(plan["chunk_duration"]),
-            image_size=self._size,
+            frames_per_chunk=frames,
+            chunk_duration=Fraction(*spec["chunk_duration"]),
+            image_size=size,
             limits=self._limits,
+            first_chunk=spec["first_chunk"],
         )
-        self._sampler.__enter__()
-        scratch = np.empty((self._frames, self._size, self._size, 3), np.uint8)
-        for _ in range(plan["skip_chunks"]):
-            self._sampler.next_chunk(scratch)
         return {"claimed_duration_seconds": self._sampler.claimed_duration_seconds}
 
     def _next(self, fd: int) -> dict[str, Any]:
         assert self._sampler is not None
         try:
-            with mmap.mmap(fd, 0) as memory:
-                out = np.frombuffer(memory, np.uint8).reshape(self._frames, self._size, self._size, 3)
-                chunk = self._sampler.next_chunk(out)
-                del out  # the mapping cannot be closed while a view of it lives
+            memory = mmap.mmap(fd, 0)  # unmapped with the last view of it
         finally:
             os.close(fd)
-        return {"end": self._end()} if chunk is None else {"chunk": _described(chunk)}
-
-    def _end(self) -> dict[str, Any]:
-        assert self._sampler is not None
-        return {
-            "duration": str(self._sampler.duration),
-            "decode_failures": self._sampler.decode_failures,
-            "frames_decoded": self._sampler.frames_decoded,
-        }
+        chunk = self._sampler.next_chunk(np.frombuffer(memory, np.uint8).reshape(self._frames_shape))
+        return {"chunk": _described(chunk)} if chunk is not None else {"end": _described_end(self._sampler)}
 
     def _close(self) -> None:
         if self._sampler is not None:
-            self._sampler.__exit__(None, None, None)
+            self._sampler.close()
             self._sampler = None
         if self._media_fd >= 0:
             os.close(self._media_fd)
@@ -128,28 +122,22 @@ class _Session:
 def _described(chunk: SampledChunk) -> dict[str, Any]:
     return {
         "index": chunk.index,
-        "start": str(chunk.start),
-        "duration": str(chunk.duration),
-        "frame_times": [str(frame_time) for frame_time in chunk.frame_times],
+        "start": chunk.start.as_integer_ratio(),
+        "duration": chunk.duration.as_integer_ratio(),
+        "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
     }
 
 
-def _confine(memory_bytes: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # A terminal's Ctrl-C reaches the whole group; the parent decides when we end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+def _described_end(sampler: Sampler) -> dict[str, Any]:
+    return {
+        "duration": sampler.duration.as_integer_ratio(),
+        "decode_failures": sampler.decode_failures,
+        "frames_decoded": sampler.frames_decoded,
+    }
 
 
-def _allow_cpu(seconds: int) -> None:
-    """The limit counts from the process's start, so each video moves it on."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds + 1, hard))
+def _error(reason: str, message: str) -> dict[str, Any]:
+    return {"error": {"reason": reason, "message": message}}
 
 
 if __name__ == "__main__":
