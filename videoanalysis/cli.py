@@ -1,0 +1,354 @@
+"""The command line: `videoanalysis up`, `videoanalysis analyze` and `videoanalysis textbank build`."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
+
+import typer
+from google.protobuf import json_format
+from rich.console import Console
+
+from videoanalysis import client, default_model, terminal
+from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
+from videoanalysis.files import write_whole
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
+
+if TYPE_CHECKING:
+    # What takes long to import, or is not installed with the client, is imported by the commands that need it.
+    from videoanalysis.stack import Stack
+    from videoanalysis.storage import S3Uri
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Tags, captions and scene changes for any video in S3.",
+)
+_textbank = typer.Typer(no_args_is_help=True, help="Make what videos are compared with.")
+app.add_typer(_textbank, name="textbank")
+
+_Model = Annotated[
+    str | None,
+    typer.Option(help="SigLIP checkpoint: a directory or a Hugging Face hub id.", show_default=default_model.NAME),
+]
+_Engine = Annotated[
+    Literal["siglip", "synthetic"], typer.Option(help="synthetic makes embeddings up and needs no model.")
+]
+_Replicas = Annotated[int, typer.Option(min=1, max=64)]
+
+_Result = TypeVar("_Result")
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def up(
+    model: _Model = None,
+    engine: _Engine = "siglip",
+    encoders: _Replicas = 1,
+    decoders: _Replicas = 1,
+    ingresses: _Replicas = 1,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Write addresses and process ids to this file, as JSON, once all is ready.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Run the services and an S3 server on this machine, until Ctrl-C or SIGTERM.
+
+    The services take their settings, INGRESS_…, ENCODER_… and DECODER_…, from the environment.
+    """
+    _check_model(model, engine)
+    if state is not None and not state.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {state.parent}", param_hint="--state")
+    with _extra("stack"):
+        from videoanalysis.stack import Stack, StackError
+
+    async def run() -> None:
+        async with AsyncExitStack() as leaving:
+            with terminal.Activity(Console(stderr=True)) as activity:
+                stack = Stack(
+                    model=model,
+                    engine=engine,
+                    encoders=encoders,
+                    decoders=decoders,
+                    ingresses=ingresses,
+                    on_step=activity.say,
+                )
+                await leaving.enter_async_context(stack)
+            if state is None:
+                typer.echo(_how_to_call(stack))
+            else:
+                leaving.callback(state.unlink, missing_ok=True)
+                write_whole(state, json.dumps(_state(stack), indent=2).encode())
+            await stack.guard(asyncio.Event().wait())
+
+    # By SIGTERM a supervisor ends what has done its work.
+    _run(run(), StackError, exit_code_of_sigterm=0)
+
+
+@app.command()
+def analyze(
+    video: Annotated[
+        str, typer.Argument(metavar="VIDEO", help="A file, or a URI that the service can read, such as sample://clip.")
+    ],
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a service. Without it one is started for this video.")
+    ] = None,
+    upload: Annotated[
+        str | None,
+        typer.Option(help="First put the file at this s3://bucket/key, by the AWS settings of the environment."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Choose tags from these, not from the bank's; may be repeated.")
+    ] = None,
+    text_bank: Annotated[str | None, typer.Option(help="Name of the text bank.", show_default="default")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=100, help="Tags to return.", show_default="5")] = None,
+    frames_per_chunk: Annotated[int | None, typer.Option(min=1, max=64, show_default="16")] = None,
+    chunk_duration: Annotated[
+        float | None, typer.Option(min=1, max=600, help="Seconds in a chunk.", show_default="10")
+    ] = None,
+    scene_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=2, help="Score from which a frame is a scene change.", show_default="0.15"),
+    ] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="none is left out")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
+    model: _Model = None,
+    engine: _Engine = "siglip",
+) -> None:
+    """Show tags, caption, scene changes and timings of one video."""
+    _check_model(model, engine)
+    path = None if "://" in video else Path(video)
+    if path is not None and not path.is_file():
+        raise typer.BadParameter(f"there is no file {video}", param_hint="VIDEO")
+    request = AnalyzeVideoRequest(
+        video_uri=video,
+        labels=label,
+        text_bank=text_bank,
+        top_k_tags=top_k,
+        frames_per_chunk=frames_per_chunk,
+        chunk_duration_seconds=chunk_duration,
+        scene_threshold=scene_threshold,
+        min_probability=min_probability,
+    )
+    stderr = Console(stderr=True)
+    # Programs want errors there, people also what is going on.
+    activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
+    if address is not None:
+        if model is not None or engine != "siglip":
+            raise typer.BadParameter("the service at --address has its own", param_hint="--model / --engine")
+        answer = _analyze_there(address, path, upload, request, timeout, activity)
+    elif upload is not None:
+        raise typer.BadParameter("without --address the file is put into the stack's own bucket", param_hint="--upload")
+    elif video.startswith("s3://"):
+        raise typer.BadParameter("name the service that can read it by --address", param_hint="VIDEO")
+    else:
+        with _extra("stack"):
+            from videoanalysis.stack import Stack, StackError
+
+        stack = Stack(model=model, engine=engine, on_step=activity.say)
+        answer = _run(_analyze_here(stack, path, request, timeout, activity), StackError)
+    if as_json:
+        typer.echo(json_format.MessageToJson(answer))
+        if caveat := default_model.caveat(answer.model):
+            typer.echo(caveat, err=True)
+    else:
+        terminal.show(Console(), video, answer)
+
+
+@_textbank.command("build")
+def build_textbank(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Holds tags.txt and descriptions.txt.", exists=True, file_okay=False)
+    ],
+    encoder: Annotated[str, typer.Option(help="host:port of an encoder with the model that will embed the videos.")],
+    out: Annotated[str, typer.Option(help="File, or s3://bucket/key by the AWS settings of the environment.")],
+    name: Annotated[
+        str | None, typer.Option(help="What requests call the bank.", show_default="the directory's name")
+    ] = None,
+    template: Annotated[str, typer.Option(help="Put each text into this in place of {}.")] = "{}",
+) -> None:
+    """Embed the texts of a directory and write them as a bank."""
+    with _extra("decoder"):
+        from videoanalysis import bank_builder
+        from videoanalysis.channels import connect
+        from videoanalysis.textbank import InvalidTextBank
+
+    uri = _s3_uri(out, "--out") if "://" in out else None
+    if uri is None and not Path(out).absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {Path(out).parent}", param_hint="--out")
+
+    async def run() -> None:
+        async with connect(encoder) as channel:
+            bank = await bank_builder.build(
+                directory, name=name or directory.resolve().name, encoder=channel, template=template
+            )
+        if uri is None:
+            write_whole(Path(out), bank.to_bytes())
+        else:
+            await _put(uri, bank.to_bytes())
+        typer.echo(
+            f"{out}: bank {bank.name} of {len(bank.tags)} tags and {len(bank.descriptions)} descriptions, "
+            f"model {bank.model_digest}, digest {bank.digest}"
+        )
+
+    _run(run(), InvalidTextBank)
+
+
+async def _analyze_here(
+    stack: "Stack", path: Path | None, request: AnalyzeVideoRequest, timeout_seconds: float, activity: terminal.Activity
+) -> AnalyzeVideoResponse:
+    with activity:
+        async with stack:
+            if path is not None:
+                activity.say("putting the video into a bucket")
+                request.video_uri = await stack.upload(path)
+            call = client.analyze(stack.address, request, on_progress=activity.follow, timeout_seconds=timeout_seconds)
+            answer = await stack.guard(call)
+            activity.say("stopping")
+        return answer
+
+
+def _analyze_there(
+    address: str,
+    path: Path | None,
+    upload: str | None,
+    request: AnalyzeVideoRequest,
+    timeout_seconds: float,
+    activity: terminal.Activity,
+) -> AnalyzeVideoResponse:
+    if path is not None and upload is None:
+        raise typer.BadParameter(
+            f"{path} lies on this machine, where the service at {address} cannot read it; "
+            "put it where it can with --upload s3://bucket/key",
+            param_hint="VIDEO",
+        )
+    if path is None and upload is not None:
+        raise typer.BadParameter(f"{request.video_uri} is not a file of this machine", param_hint="--upload")
+    uri = _s3_uri(upload, "--upload") if upload is not None else None
+
+    async def run() -> AnalyzeVideoResponse:
+        with activity:
+            if path is not None and uri is not None:
+                activity.say("uploading")
+                with await asyncio.to_thread(path.open, "rb") as file:
+                    await _put(uri, file)
+                request.video_uri = str(uri)
+            try:
+                return await client.analyze(
+                    address, request, on_progress=activity.follow, timeout_seconds=timeout_seconds
+                )
+            except Unavailable as error:
+                if error.reason != Unavailable.default_reason:
+                    raise
+                # Not the service's own words.
+                raise Unavailable(f"no answer from {address}: {error.message}") from error
+
+    return _run(run())
+
+
+async def _put(uri: "S3Uri", data: bytes | BinaryIO) -> None:
+    from videoanalysis.storage import Storage
+
+    async with Storage.open() as storage:
+        await storage.write(uri, data, "application/octet-stream")
+
+
+def _s3_uri(text: str, option: str) -> "S3Uri":
+    with _extra("ingress"):
+        from videoanalysis.storage import S3Uri
+
+    try:
+        return S3Uri.parse(text, option)
+    except InvalidInput as error:
+        raise typer.BadParameter("not of the form s3://bucket/key", param_hint=option) from error
+
+
+def _check_model(model: str | None, engine: str) -> None:
+    if model is not None and engine == "synthetic":
+        raise typer.BadParameter("the synthetic engine has no model", param_hint="--model")
+
+
+def _state(stack: "Stack") -> dict[str, object]:
+    services: dict[str, object] = {
+        kind: [{"address": child.address, "pid": child.pid} for child in children]
+        for kind, children in stack.services.items()
+    }
+    return {"address": stack.address, "s3_endpoint": stack.s3_endpoint, **services}
+
+
+def _how_to_call(stack: "Stack") -> str:
+    from videoanalysis.stack import BUCKET, CREDENTIALS, REGION
+
+    access_key, secret = CREDENTIALS
+    paragraphs = [
+        f"Listening on {stack.address}, until Ctrl-C.",
+        default_model.caveat(stack.model) or f"The model is {stack.model.model_id}.",
+        "The clip that the service carries:",
+        f"  videoanalysis analyze sample://clip --address {stack.address}",
+        "A video of yours, by way of the S3 server beside it:",
+        f"  export AWS_ENDPOINT_URL={stack.s3_endpoint} AWS_DEFAULT_REGION={REGION}\n"
+        f"  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret}\n"
+        f"  videoanalysis analyze VIDEO --address {stack.address} --upload s3://{BUCKET}/videos/VIDEO",
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _run(
+    work: Coroutine[Any, Any, _Result],
+    expected: type[Exception] = ServiceError,
+    *,
+    exit_code_of_sigterm: int = 128 + signal.SIGTERM,
+) -> _Result:
+    """The result of `work`. Told to end, it is cancelled; told again, also what it does to end well.
+
+    Errors of services, files and the `expected` kind end the process with exit code 1 and their message.
+    """
+    exit_codes = {signal.SIGINT: 128 + signal.SIGINT, signal.SIGTERM: exit_code_of_sigterm}
+    signals: list[signal.Signals] = []
+
+    async def interruptible() -> _Result:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def interrupt(signum: signal.Signals) -> None:
+            signals.append(signum)
+            task.cancel()
+
+        for signum in exit_codes:
+            asyncio.get_running_loop().add_signal_handler(signum, interrupt, signum)
+        return await work
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        raise typer.Exit(exit_codes[signals[0]]) from None
+    except Exception as error:
+        if not isinstance(error, ServiceError | OSError | expected):
+            raise
+        again = f"; try again in {error.retry_after_seconds:.0f} s" if isinstance(error, Overloaded) else ""
+        _fail(f"{error}{again}")
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """For imports of what comes with an optional part of the installation."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho("error: ", fg="red", nl=False, err=True)
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
