@@ -28,6 +28,11 @@ def test_a_strided_view_is_written_as_it_reads():
     np.testing.assert_array_equal(read.tag_embeddings, rows)
 
 
+def test_the_longest_text_counts_in_utf_8_bytes():
+    assert make_bank(tags=("a", "b", "c"), descriptions=("d", "eee")).longest_text_bytes == 3
+    assert make_bank(tags=("a", "ßßß", "c"), descriptions=("d", "eeee")).longest_text_bytes == 6
+
+
 def test_a_bank_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         make_bank().name = "other"
@@ -70,6 +75,7 @@ NOT_UNIT[2] *= 1.01
         ({"tags": ("a", "b", "a")}, "'a' is there twice"),
         ({"tags": ("a", " ", "b")}, "empty"),
         ({"tags": ("a", "b", "c" * (MAX_TEXT_CHARACTERS + 1))}, "over 200 characters"),
+        ({"tags": ("a", "b", "\ud800")}, "half a character"),
         ({"tags": ("a", "b")}, "does not fit 2 texts"),
         ({"tag_embeddings": unit_rows(3)[0]}, "does not fit"),
         ({"tag_embeddings": np.empty((3, 0), np.float32)}, "does not fit"),

@@ -24,6 +24,8 @@ MAX_TEXT_CHARACTERS = 200
 UNIT_TOLERANCE = 1e-3
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# JSON can hold them, UTF-8 and so protobuf cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InvalidTextBank(ValueError):
@@ -48,6 +50,8 @@ class TextBank:
     description_embeddings: NDArray[np.float32]
     # "sha256:…" over texts, embeddings, model digest and template.
     digest: str = field(init=False)
+    # Of a tag or description, as UTF-8.
+    longest_text_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -66,6 +70,8 @@ class TextBank:
                 f"descriptions {self.description_embeddings.shape[1]}"
             )
         object.__setattr__(self, "digest", self._compute_digest())
+        longest = max(len(text.encode()) for text in self.tags + self.descriptions)
+        object.__setattr__(self, "longest_text_bytes", longest)
 
     @property
     def embedding_dim(self) -> int:
@@ -144,6 +150,8 @@ def _check_texts(texts: tuple[str, ...], kind: str) -> None:
     for text in texts:
         if not text.strip() or len(text) > MAX_TEXT_CHARACTERS:
             raise InvalidTextBank(f"{kind}: {text[:50]!r} is empty or over {MAX_TEXT_CHARACTERS} characters")
+        if _SURROGATE.search(text):
+            raise InvalidTextBank(f"{kind}: {text[:50]!r} holds half a character")
         if text in seen:
             raise InvalidTextBank(f"{kind}: {text!r} is there twice")
         seen.add(text)

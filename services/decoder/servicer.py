@@ -172,4 +172,5 @@ def _bank_info(bank: TextBank) -> decoder_pb2.TextBankInfo:
         created_at=bank.created_at,
         tags=len(bank.tags),
         descriptions=len(bank.descriptions),
+        longest_text_bytes=bank.longest_text_bytes,
     )

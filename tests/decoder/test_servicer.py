@@ -188,6 +188,7 @@ async def test_the_banks_are_listed(stub):
         "{}",
         "2026-01-31T12:00:00Z",
     )
+    assert bank.longest_text_bytes == len("A person at a desk")
 
 
 async def test_a_bank_that_is_not_there_is_unavailable(stub):

@@ -189,7 +189,7 @@ class ListTextBanksResponse(_message.Message):
     def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ...) -> None: ...
 
 class TextBankInfo(_message.Message):
-    __slots__ = ("name", "digest", "model_digest", "template", "created_at", "tags", "descriptions")
+    __slots__ = ("name", "digest", "model_digest", "template", "created_at", "tags", "descriptions", "longest_text_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +197,7 @@ class TextBankInfo(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     model_digest: str
@@ -204,4 +205,5 @@ class TextBankInfo(_message.Message):
     created_at: str
     tags: int
     descriptions: int
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., template: _Optional[str] = ..., created_at: _Optional[str] = ..., tags: _Optional[int] = ..., descriptions: _Optional[int] = ...) -> None: ...
+    longest_text_bytes: int
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., template: _Optional[str] = ..., created_at: _Optional[str] = ..., tags: _Optional[int] = ..., descriptions: _Optional[int] = ..., longest_text_bytes: _Optional[int] = ...) -> None: ...
