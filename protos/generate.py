@@ -7,18 +7,18 @@ import grpc_tools
 from grpc_tools import protoc
 
 PROTOS = Path(__file__).parent
-STUBS = PROTOS.parent
+# google/protobuf/*.proto
+WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
 
 
 def generate(destination: Path) -> None:
     """Write videoanalysis/v1/*_pb2.py, .pyi and _pb2_grpc.py under `destination`; exits if a .proto is malformed."""
-    well_known = Path(grpc_tools.__file__).parent / "_proto"
     sources = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
     outputs = [f"--{kind}_out={destination}" for kind in ("python", "pyi", "grpc_python")]
-    status = protoc.main(["protoc", f"-I{PROTOS}", f"-I{well_known}", *outputs, *sources])
+    status = protoc.main(["protoc", f"-I{PROTOS}", f"-I{WELL_KNOWN}", *outputs, *sources])
     if status != 0:
         sys.exit(status)
 
 
 if __name__ == "__main__":
-    generate(STUBS)
+    generate(PROTOS.parent)
