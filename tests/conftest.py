@@ -1,3 +1,4 @@
+import logging
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
@@ -10,6 +11,8 @@ from videoanalysis.storage import Storage
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 protocol server on loopback."""
+    # Otherwise a line for every request.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -19,6 +22,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment, for this process and those it starts."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -32,6 +36,7 @@ async def storage(s3_endpoint: str, s3_credentials: None) -> AsyncIterator[Stora
 
 @pytest.fixture
 async def bucket(storage: Storage) -> str:
-    name = f"banks-{uuid4().hex}"
+    """The name of a bucket of this test's own."""
+    name = f"test-{uuid4().hex}"
     await storage.create_bucket(name)
     return name
