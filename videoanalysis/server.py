@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -15,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from videoanalysis.errors import ServiceError, status_code, trailing_metadata
+from videoanalysis.files import write_whole
 from videoanalysis.settings import ServiceSettings
 
 LIVENESS = "liveness"
@@ -65,7 +65,7 @@ class Server:
         self.port = self.grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
         await self.grpc.start()
         if self._settings.address_file is not None:
-            _write_whole(self._settings.address_file, f"{self._settings.host}:{self.port}")
+            write_whole(self._settings.address_file, f"{self._settings.host}:{self.port}".encode())
         _log.info("listening", host=self._settings.host, port=self.port)
         return self
 
@@ -161,10 +161,3 @@ async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: 
         await context.abort(status_code(error), error.message, trailing_metadata(error))
     # Also for a cancellation that is not the caller's, who would wait for ever without an answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees all of it or no file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.rename(path)
