@@ -65,7 +65,7 @@ def up(
     """
     _check_model(model, engine)
     if state is not None and not state.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no directory {state.parent}", param_hint="--state")
+        _misuse(f"--state: there is no directory {state.parent}")
     with _extra("stack"):
         from videoanalysis.stack import Stack, StackError
 
@@ -129,7 +129,7 @@ def analyze(
     _check_model(model, engine)
     path = None if "://" in video else Path(video)
     if path is not None and not path.is_file():
-        raise typer.BadParameter(f"there is no file {video}", param_hint="VIDEO")
+        _misuse(f"there is no file {video}")
     request = AnalyzeVideoRequest(
         video_uri=video,
         labels=label,
@@ -145,12 +145,12 @@ def analyze(
     activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
     if address is not None:
         if model is not None or engine != "siglip":
-            raise typer.BadParameter("the service at --address has its own", param_hint="--model / --engine")
+            _misuse("--model and --engine are for a stack of your own, not for the service at --address")
         answer = _analyze_there(address, path, upload, request, timeout, activity)
     elif upload is not None:
-        raise typer.BadParameter("without --address the file is put into the stack's own bucket", param_hint="--upload")
+        _misuse("--upload: without --address the file goes into the bucket of a stack of your own")
     elif video.startswith("s3://"):
-        raise typer.BadParameter("name the service that can read it by --address", param_hint="VIDEO")
+        _misuse(f"{video}: name the service that can read it with --address HOST:PORT")
     else:
         with _extra("stack"):
             from videoanalysis.stack import Stack, StackError
@@ -185,7 +185,7 @@ def build_textbank(
 
     uri = _s3_uri(out, "--out") if "://" in out else None
     if uri is None and not Path(out).absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no directory {Path(out).parent}", param_hint="--out")
+        _misuse(f"--out: there is no directory {Path(out).parent}")
 
     async def run() -> None:
         async with connect(encoder) as channel:
@@ -227,13 +227,12 @@ def _analyze_there(
     activity: terminal.Activity,
 ) -> AnalyzeVideoResponse:
     if path is not None and upload is None:
-        raise typer.BadParameter(
+        _misuse(
             f"{path} lies on this machine, where the service at {address} cannot read it; "
-            "put it where it can with --upload s3://bucket/key",
-            param_hint="VIDEO",
+            "put it where it can with --upload s3://bucket/key"
         )
     if path is None and upload is not None:
-        raise typer.BadParameter(f"{request.video_uri} is not a file of this machine", param_hint="--upload")
+        _misuse(f"--upload: {request.video_uri} is not a file of this machine")
     uri = _s3_uri(upload, "--upload") if upload is not None else None
 
     async def run() -> AnalyzeVideoResponse:
@@ -270,12 +269,12 @@ def _s3_uri(text: str, option: str) -> "S3Uri":
     try:
         return S3Uri.parse(text, option)
     except InvalidInput as error:
-        raise typer.BadParameter("not of the form s3://bucket/key", param_hint=option) from error
+        _misuse(error.message)
 
 
 def _check_model(model: str | None, engine: str) -> None:
     if model is not None and engine == "synthetic":
-        raise typer.BadParameter("the synthetic engine has no model", param_hint="--model")
+        _misuse("--model: the synthetic engine has none")
 
 
 def _state(stack: "Stack") -> dict[str, object]:
@@ -348,7 +347,11 @@ def _extra(name: str) -> Iterator[None]:
         _fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'")
 
 
-def _fail(message: str) -> NoReturn:
+def _misuse(message: str) -> NoReturn:
+    _fail(message, exit_code=2)
+
+
+def _fail(message: str, exit_code: int = 1) -> NoReturn:
     typer.secho("error: ", fg="red", nl=False, err=True)
     typer.echo(message, err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(exit_code)
