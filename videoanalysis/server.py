@@ -148,16 +148,12 @@ def _guard_generator(behaviour: _Generator, method: str) -> _Generator:
 async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: str) -> None:
     """End the call that `error` left; raises always."""
     task = asyncio.current_task()
-    caller_left = task is not None and task.cancelling() > 0
-    if isinstance(error, grpc.aio.AbortError) or (caller_left and isinstance(error, asyncio.CancelledError)):
+    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    if cancelled or isinstance(error, grpc.aio.AbortError):
         raise error
-    if not isinstance(error, ServiceError):
-        _log.error("bug", method=method, exc_info=error)
-    if caller_left:
-        # Or its time is up: nobody is there to be answered.
-        raise asyncio.CancelledError from error
     if isinstance(error, ServiceError):
         _log.info("call failed", method=method, code=status_code(error).name, reason=error.reason, error=error.message)
         await context.abort(status_code(error), error.message, trailing_metadata(error))
+    _log.error("bug", method=method, exc_info=error)
     # Also for a cancellation that is not the caller's, who would wait for ever without an answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")
