@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -80,7 +80,8 @@ class Storage:
         """A client with `credentials` (access key and secret), by default the process's own.
 
         `endpoint_url` is for S3-compatible stores. An attempt has failed when nothing came for `silence_seconds`; after
-        `attempts` in a row the store counts as away.
+        `attempts` in a row the store counts as away. Raises FailedPrecondition if the environment names a profile that
+        does not exist.
         """
         config = Config(
             connect_timeout=5,
@@ -94,7 +95,12 @@ class Storage:
         )
         access_key, secret = credentials or (None, None)
         session = aioboto3.Session(access_key, secret)
-        async with session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config) as client:
+        opening = session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+        async with AsyncExitStack() as leaving:
+            try:
+                client = await leaving.enter_async_context(opening)
+            except BotoCoreError as error:
+                raise FailedPrecondition(f"the AWS settings: {error}", reason="STORAGE_MISCONFIGURED") from error
             yield cls(client, attempts)
 
     async def stat(self, uri: S3Uri) -> StoredObject:
