@@ -1,6 +1,6 @@
 """Small test videos with known frame times, cuts and geometry, encoded on the spot."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -44,6 +44,16 @@ def picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8
     return pixels
 
 
+def calm_picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3]: one of four plain colours, and a small block that moves."""
+    pixels = np.full(
+        (height, width, 3), [(220, 40, 40), (40, 60, 220), (40, 200, 60), (230, 220, 60)][scene % 4], np.uint8
+    )
+    left = index % (width - width // 8)
+    pixels[: height // 8, left : left + width // 8] = 255 - pixels[0, 0]
+    return pixels
+
+
 def render(
     path: Path,
     times: Sequence[Fraction],
@@ -56,13 +66,14 @@ def render(
     time_base: Fraction | None = None,
     last: Fraction | None = None,
     cuts: Iterable[Fraction | float] = (),
+    draw: Callable[[int, int, int, int], NDArray[np.uint8]] = picture,
     rotation: int = 0,
     mirrored: bool = False,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    """One frame at each of `times` (seconds, from 0) after `start`; the picture changes scene at `cuts`.
+    """One frame at each of `times` (seconds, from 0) after `start`; `draw` is told when the scene changes, at `cuts`.
 
     The last frame is displayed for `last` seconds, by default as long as the rate says. `rotation`, in degrees
     counterclockwise, and `mirrored` are only written down for the player to obey.
@@ -88,7 +99,7 @@ def render(
 
         for index, time in enumerate(times):
             scene = sum(cut <= time for cut in starts_of_scenes)
-            frame = av.VideoFrame.from_ndarray(picture(index, scene, width, height), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(index, scene, width, height), format="rgb24")
             frame = frame.reformat(format=pixel_format)
             frame.time_base = time_base
             frame.pts = ticks[index]

@@ -57,7 +57,7 @@ class EncoderSettings(ServiceSettings):
     park_texts_seconds: float = Field(10.0, ge=0, le=600, description="How long an EncodeTexts call waits.")
 
     synthetic_image_size: int = Field(384, ge=8, le=4096, description="Side of the stand-in's picture, in pixels.")
-    synthetic_embedding_dim: int = Field(1152, ge=1, le=16_384, description="Length of the stand-in's embeddings.")
+    synthetic_embedding_dim: int = Field(1152, ge=1, le=8_192, description="Length of the stand-in's embeddings.")
     synthetic_service_ms: float = Field(
         22.6, ge=0, le=60_000, description="The stand-in's time for 16 frames; so400m on an H200 at 60 % of its peak."
     )

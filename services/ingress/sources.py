@@ -6,6 +6,7 @@ Downloads go into files without a name, so that nothing is left on disk however 
 import asyncio
 import errno
 import os
+import ssl
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ _SAMPLE_CLIP = Path(__file__).with_name("sample_clip.mp4")
 _FIELD = "video_uri"
 _BLOCK_BYTES = 1 << 20
 _HTTPS_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=20)
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 # By then a video that holds the disk may be done.
 _DISK_RETRY_SECONDS = 10.0
@@ -61,16 +63,26 @@ class Allowed:
 
 
 class Sources:
-    """Videos of at most `max_object_bytes` each; `scratch` bounds the downloads in `scratch_dir` together."""
+    """Videos of at most `max_object_bytes` each; `scratch` bounds the downloads in `scratch_dir` together.
+
+    `trusted` says which https servers are believed to be who they are; by default those whom the system trusts.
+    """
 
     def __init__(
-        self, storage: Storage, allowed: Allowed, scratch: ByteBudget, scratch_dir: Path | None, max_object_bytes: int
+        self,
+        storage: Storage,
+        allowed: Allowed,
+        scratch: ByteBudget,
+        scratch_dir: Path | None,
+        max_object_bytes: int,
+        trusted: ssl.SSLContext | None = None,
     ) -> None:
         self._storage = storage
         self._allowed = allowed
         self._scratch = scratch
         self._scratch_dir = scratch_dir
         self._max_object_bytes = max_object_bytes
+        self._trusted = trusted or ssl.create_default_context()
 
     def locate(self, uri: str) -> Source:
         """The source that `uri` names; raises InvalidInput or PermissionDenied without touching it."""
@@ -115,7 +127,7 @@ class Sources:
             raise InvalidInput(f"{_FIELD}: not of the form https://host/path", reason="MALFORMED_URI", field=_FIELD)
         if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in self._allowed.https_prefixes):
             raise _forbidden("HOST_NOT_ALLOWED", "this address", "INGRESS_ALLOWED_HTTPS_PREFIXES")
-        return HttpsObject(uri, self)
+        return HttpsObject(uri, self, self._trusted)
 
     def check_size(self, size: int) -> None:
         if size > self._max_object_bytes:
@@ -184,6 +196,7 @@ class S3Object:
 class HttpsObject:
     uri: str
     sources: Sources
+    trusted: ssl.SSLContext
 
     @asynccontextmanager
     async def open(self, on_progress: Progress) -> AsyncIterator[int]:
@@ -192,7 +205,7 @@ class HttpsObject:
                 # Redirects could lead anywhere: only what the operator has named is asked.
                 async with (
                     aiohttp.ClientSession(timeout=_HTTPS_TIMEOUT) as session,
-                    session.get(self.uri, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
+                    session.get(self.uri, ssl=self.trusted, allow_redirects=False, headers=_AS_IT_IS) as response,
                 ):
                     _check_status(response.status)
                     size = response.content_length

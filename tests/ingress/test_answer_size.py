@@ -47,7 +47,9 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
         scene_scores=[NUMBER] * frames if request.include_scene_scores else [],
     )
     if request.include_embeddings:
-        chunk.embeddings.CopyFrom(Tensor(element_type=2, shape=[frames, DIMENSIONS], data=b"x" * frames * DIMENSIONS * 2))
+        chunk.embeddings.CopyFrom(
+            Tensor(element_type=2, shape=[frames, DIMENSIONS], data=b"x" * frames * DIMENSIONS * 2)
+        )
     chunks = -(-int(seconds) // int(duration))
     changes = per_chunk * chunks
     scene = pb.Scene(start_seconds=NUMBER, end_seconds=NUMBER, tags=tags, caption=caption)

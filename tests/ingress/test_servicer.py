@@ -1,0 +1,438 @@
+"""AnalyzeVideo and StreamAnalyzeVideo through real servers: what a caller sees, and what is left when it is over."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from services.encoder.synthetic import SyntheticEngine
+from tests.ingress import oracle
+from tests.rendering import calm_picture, render, steady
+from tests.system import EMBEDDING_DIM, IMAGE_SIZE, TEXTS, Engine, System, encoder, system
+from videoanalysis import bank_builder, tensors
+from videoanalysis.bank_builder import read_texts
+from videoanalysis.channels import connect
+from videoanalysis.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+    from_rpc_error,
+)
+from videoanalysis.storage import S3Uri
+from videoanalysis.v1.analysis_pb2 import (
+    STAGE_ANALYZING,
+    STAGE_DOWNLOADING,
+    STAGE_WAITING,
+    AnalyzeVideoRequest,
+    AnalyzeVideoResponse,
+    StreamAnalyzeVideoRequest,
+)
+from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
+
+CUTS = (3.1, 6.5, 8.0)
+SECONDS, CHUNK, FRAMES = 11, 4, 8
+SOON = 30
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """Four scenes in eleven seconds."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    return render(path, steady(10, SECONDS), cuts=CUTS, draw=calm_picture)
+
+
+def request(path: Path, **asked: object) -> AnalyzeVideoRequest:
+    asked = {"frames_per_chunk": FRAMES, "chunk_duration_seconds": CHUNK, **asked}
+    return AnalyzeVideoRequest(video_uri=f"file://{path}", **asked)
+
+
+async def analyze(running: System, wanted: AnalyzeVideoRequest, seconds: float = SOON) -> AnalyzeVideoResponse:
+    return await running.stub.AnalyzeVideo(wanted, timeout=seconds)
+
+
+async def stream(running: System, wanted: AnalyzeVideoRequest) -> tuple[list, list, AnalyzeVideoResponse]:
+    """Progress, chunks and summary, in which the chunks are put back."""
+    progress, chunks, summary = [], [], None
+    async for event in running.stub.StreamAnalyzeVideo(StreamAnalyzeVideoRequest(analysis=wanted), timeout=SOON):
+        assert summary is None
+        match event.WhichOneof("event"):
+            case "progress":
+                progress.append(event.progress)
+            case "chunk":
+                chunks.append(event.chunk)
+            case "summary":
+                summary = event.summary
+    assert summary is not None
+    return progress, chunks, summary
+
+
+async def failure(running: System, wanted: AnalyzeVideoRequest, seconds: float = SOON) -> ServiceError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await analyze(running, wanted, seconds)
+    return from_rpc_error(caught.value)
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def open_files() -> list[str]:
+    """What this process holds open that could leak: memory for frames, downloads, videos."""
+    gc.collect()
+    files = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own is closed by now
+            # A mapping holds its file open too: what counts is the file.
+            files[os.stat(f"/proc/self/fd/{fd}").st_ino] = os.readlink(f"/proc/self/fd/{fd}")
+    return sorted(name for name in files.values() if "memfd:frames" in name or "scratch" in name or ".mp4" in name)
+
+
+# ---- what the answer says
+
+
+def reference(path: Path, frames: int, chunk: int) -> tuple[oracle.Expected, list[np.ndarray]]:
+    """Every chunk of a full decode, and its embeddings in float64."""
+    expected = oracle.expected(path, frames, Fraction(chunk), IMAGE_SIZE)
+    engine = SyntheticEngine(image_size=IMAGE_SIZE, embedding_dim=EMBEDDING_DIM, service_ms=0)
+    return expected, [engine.encode(chunk.pixels).embeddings.astype(np.float64) for chunk in expected.chunks]
+
+
+def reference_scores(frames: np.ndarray, times: list[float]) -> tuple[list[float], list[float]]:
+    """Scene scores and the times of events, by the formula of the contract."""
+    ema, last_event, scores, events = frames[0], None, [], []
+    for frame, seconds in zip(frames, times, strict=True):
+        score = max(0.0, 1 - float(frame @ ema))
+        scores.append(score)
+        if score >= 0.15 and (last_event is None or seconds - last_event >= 1.0):
+            ema, last_event = frame, seconds
+            events.append(seconds)
+        else:
+            mixed = 0.9 * ema + 0.1 * frame
+            ema = mixed / np.linalg.norm(mixed)
+    return scores, events
+
+
+async def test_the_answer_is_that_of_a_full_decode_and_plain_arithmetic(clip, tmp_path):
+    expected, embeddings = reference(clip, FRAMES, CHUNK)
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        answer = await analyze(
+            running, request(clip, stream_id="me", include_scene_scores=True, include_embeddings=True)
+        )
+    assert answer.stream_id == "me"
+    assert answer.video_duration_seconds == float(expected.duration) == SECONDS
+    assert answer.decode_failures == 0
+    assert [(c.chunk_index, c.start_seconds, c.duration_seconds) for c in answer.chunks] == [
+        (index, float(c.start), float(c.duration)) for index, c in enumerate(expected.chunks)
+    ]
+    assert [list(c.frame_times_seconds) for c in answer.chunks] == [
+        [float(time) for time in c.frame_times] for c in expected.chunks
+    ]
+    for ours, wanted in zip(answer.chunks, embeddings, strict=True):
+        sent = tensors.from_proto(ours.embeddings)
+        assert sent.dtype == np.float16
+        assert np.abs(sent - wanted).max() < 1e-3
+
+    times = [float(time) for chunk in expected.chunks for time in chunk.frame_times]
+    scores, events = reference_scores(np.concatenate(embeddings), times)
+    assert [score for chunk in answer.chunks for score in chunk.scene_scores] == pytest.approx(scores, abs=1e-5)
+    assert [change.timestamp_seconds for change in answer.scene_changes] == events
+    assert [change for chunk in answer.chunks for change in chunk.scene_changes] == list(answer.scene_changes)
+    assert [scene.start_seconds for scene in answer.scenes] == [0, *events]
+    assert answer.scenes[-1].end_seconds == SECONDS
+    # Each change is the first sampled frame at or after a cut.
+    assert events == [min(time for time in times if time >= cut) for cut in CUTS]
+
+    engine = SyntheticEngine(image_size=IMAGE_SIZE, embedding_dim=EMBEDDING_DIM, service_ms=0)
+    tags, _ = read_texts(TEXTS)
+    text_rows = engine.encode_texts(list(tags)).astype(np.float64)
+    pooled = [frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0)) for frames in embeddings]
+    weights = [float(chunk.duration) for chunk in expected.chunks]
+    video_scores = np.average([text_rows @ row for row in pooled], axis=0, weights=weights)
+    best = np.argsort(-video_scores)[:5]
+    assert [tag.text for tag in answer.tags] == [tags[i] for i in best]
+    assert [tag.score for tag in answer.tags] == pytest.approx(video_scores[best], abs=1e-5)
+    logits = engine.model.logit_scale * video_scores[best] + engine.model.logit_bias
+    assert [tag.probability for tag in answer.tags] == pytest.approx(1 / (1 + np.exp(-logits)), rel=1e-3)
+    for chunk, row in zip(answer.chunks, pooled, strict=True):
+        assert chunk.tags[0].text == tags[int(np.argmax(text_rows @ row))]
+    assert (answer.model.engine, answer.text_bank.name, answer.text_bank.tags) == ("synthetic", "default", 20)
+
+
+async def test_the_stream_says_the_same_in_pieces(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        whole = await analyze(running, request(clip, stream_id="me"))
+        progress, chunks, summary = await stream(running, request(clip, stream_id="me"))
+    assert chunks == list(whole.chunks)
+    assert not summary.chunks
+    for answer in (whole, summary):
+        answer.ClearField("chunks")
+        answer.ClearField("timing")
+    assert summary == whole
+    stages = [event.stage for event in progress]
+    assert stages == sorted(stages)
+    assert set(stages) == {STAGE_WAITING, STAGE_DOWNLOADING, STAGE_ANALYZING}
+    assert progress[-1].claimed_duration_seconds == SECONDS
+
+
+async def test_chunking_does_not_change_what_the_scene_detector_sees(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        scores = {
+            (chunk, frames): [
+                score
+                for result in (
+                    await analyze(
+                        running,
+                        request(clip, chunk_duration_seconds=chunk, frames_per_chunk=frames, include_scene_scores=True),
+                    )
+                ).chunks[: 8 // chunk]
+                for score in result.scene_scores
+            ]
+            for chunk, frames in [(1, 2), (2, 4), (4, 8), (8, 16)]
+        }
+    assert len({tuple(found) for found in scores.values()}) == 1
+    assert len(scores[8, 16]) == 16
+
+
+async def test_every_frame_over_the_threshold_is_told_if_asked_for(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        once = await analyze(running, request(clip))
+        every = await analyze(running, request(clip, scene_detection=SCENE_DETECTION_EVERY_FRAME))
+    assert len(every.scene_changes) > len(once.scene_changes) == len(CUTS)
+
+
+async def test_labels_given_with_the_call_take_the_place_of_the_tags(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        answer = await analyze(running, request(clip, labels=["a red car", "nothing"], top_k_tags=9))
+    assert {tag.text for tag in answer.tags} == {"a red car", "nothing"}
+    assert answer.caption.text in read_texts(TEXTS)[1]
+
+
+async def test_tags_under_the_least_probability_are_left_out_and_an_empty_list_is_an_answer(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        answer = await analyze(running, request(clip, min_probability=1))
+    assert list(answer.tags) == []
+    assert all(list(chunk.tags) == [] for chunk in answer.chunks)
+    assert answer.caption.text
+
+
+async def test_the_answer_is_also_written_where_the_caller_says(clip, tmp_path, storage, bucket):
+    async with system(
+        tmp_path, allowed_file_roots=[clip.parent], storage=storage, allowed_output_prefixes=[f"s3://{bucket}/done"]
+    ) as running:
+        uri = S3Uri(bucket, "done/clip.json")
+        answer = await analyze(running, request(clip, stream_id="me", output_uri=str(uri)))
+        written = json.loads(await storage.read(uri, 1 << 20))
+        assert written["streamId"] == "me"
+        assert len(written["chunks"]) == len(answer.chunks)
+        _, chunks, _ = await stream(running, request(clip, output_uri=str(uri)))
+        assert len(json.loads(await storage.read(uri, 1 << 20))["chunks"]) == len(chunks)
+        denied = await failure(running, request(clip, output_uri=f"s3://{bucket}/elsewhere.json"))
+    assert denied.field == "output_uri"
+
+
+# ---- time
+
+
+async def test_the_parts_of_the_time_add_up_and_a_slow_encoder_is_seen_as_such(clip, tmp_path):
+    async with system(tmp_path, [Engine(service_ms=400)], allowed_file_roots=[clip.parent]) as running:
+        timing = (await analyze(running, request(clip))).timing
+    stages = [timing.download, timing.sample, timing.encode, timing.decode]
+    parts = sum(stage.queue_seconds + stage.compute_seconds for stage in stages)
+    assert parts + timing.unattributed_seconds == pytest.approx(timing.total_seconds, rel=1e-6)
+    assert timing.unattributed_seconds <= 0.02 * timing.total_seconds
+    # Three chunks of half the nominal frames each: 0.2 s, one after another.
+    assert timing.encode.compute_seconds == pytest.approx(0.6, abs=0.15)
+
+
+# ---- bounds
+
+
+async def test_an_answer_that_cannot_fit_is_refused_before_anything_is_encoded_and_streams(clip, tmp_path):
+    engine = Engine(embedding_dim=8_192)
+    async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
+        wanted = request(clip, frames_per_chunk=64, chunk_duration_seconds=1, include_embeddings=True)
+        error = await failure(running, wanted)
+        assert (type(error), error.reason) == (InvalidInput, "RESPONSE_TOO_LARGE")
+        assert engine.chunks == 0
+        _, chunks, _ = await stream(running, wanted)
+        assert len(chunks) == SECONDS
+
+
+async def test_frames_in_memory_stay_within_the_budget_while_the_encoder_is_held_up(clip, tmp_path):
+    engine = Engine()
+    engine.release.clear()
+    chunk_bytes = 64 * IMAGE_SIZE * IMAGE_SIZE * 3
+    async with system(
+        tmp_path, [engine], allowed_file_roots=[clip.parent], frame_budget_bytes=2 * chunk_bytes, chunks_ahead=8
+    ) as running:
+        wanted = request(clip, frames_per_chunk=64, chunk_duration_seconds=1)
+        calls = [asyncio.create_task(analyze(running, wanted)) for _ in range(2)]
+        await asyncio.to_thread(engine.started.wait, 10)
+        await until(lambda: running.frame_budget.in_use == 2 * chunk_bytes)
+        await asyncio.sleep(0.3)
+        assert running.frame_budget.in_use == 2 * chunk_bytes
+        assert len([target for target in open_files() if "memfd" in target]) <= 2
+        engine.release.set()
+        assert all(len(answer.chunks) == SECONDS for answer in await asyncio.gather(*calls))
+        assert running.is_at_rest()
+
+
+async def test_requests_that_wait_hold_no_bytes_and_are_refused_when_the_line_is_full(clip, tmp_path):
+    engine = Engine()
+    engine.release.clear()
+    async with system(
+        tmp_path, [engine], allowed_file_roots=[clip.parent], max_videos=1, max_waiting=1, chunks_ahead=1
+    ) as running:
+        first = asyncio.create_task(analyze(running, request(clip)))
+        await asyncio.to_thread(engine.started.wait, 10)
+        second = asyncio.create_task(analyze(running, request(clip)))
+        await until(lambda: running.admission.waiting == 1)
+        assert len([target for target in open_files() if target.endswith(".mp4")]) == 1
+        error = await failure(running, request(clip))
+        assert isinstance(error, Overloaded)
+        assert error.retry_after_seconds >= 1
+        engine.release.set()
+        await asyncio.gather(first, second)
+        assert running.is_at_rest()
+
+
+# ---- failures
+
+
+async def test_an_encoder_that_dies_in_the_middle_loses_no_video(clip, tmp_path):
+    dying, healthy = Engine(), Engine()
+    dying.release.clear()
+    healthy.release.clear()
+    async with system(tmp_path, [dying, healthy], allowed_file_roots=[clip.parent]) as running:
+        call = asyncio.create_task(analyze(running, request(clip)))
+        await until(lambda: dying.started.is_set() and healthy.started.is_set())
+        await running.encoders[0].server.stop(0)
+        dying.release.set()
+        healthy.release.set()
+        assert len((await call).chunks) == 3
+        assert running.is_at_rest()
+
+
+async def test_a_decoder_that_is_away_is_passed_over(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent], decoders=2) as running:
+        await running.decoders[0].server.stop(0)
+        assert len((await analyze(running, request(clip))).chunks) == 3
+
+
+async def test_a_video_whose_model_disappears_starts_once_more_on_the_new_one(clip, tmp_path):
+    old = Engine()
+    old.release.clear()
+    async with system(tmp_path, [old], allowed_file_roots=[clip.parent]) as running:
+        new = Engine(embedding_dim=EMBEDDING_DIM + 1)
+        async with encoder(new) as beforehand:
+            await add_bank(running, beforehand.address, tmp_path)
+        call = asyncio.create_task(analyze(running, request(clip, labels=["a", "b"])))
+        await asyncio.to_thread(old.started.wait, 10)
+        address = running.encoders[0].address
+        await running.encoders[0].server.stop(0)
+        old.release.set()
+        async with encoder(new, address):
+            answer = await call
+        assert answer.model.digest == new.model.digest
+        assert [chunk.chunk_index for chunk in answer.chunks] == [0, 1, 2]
+        assert new.chunks == 3
+        assert running.is_at_rest()
+
+
+async def add_bank(running: System, encoder_address: str, directory: Path) -> None:
+    async with connect(encoder_address) as channel:
+        bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
+    (directory / "banks" / "new.safetensors").write_bytes(bank.to_bytes())
+    await running.shelf.refresh()
+
+
+async def test_a_caller_that_leaves_frees_everything_within_a_second(clip, tmp_path):
+    engine = Engine()
+    engine.release.clear()
+    async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
+        call = running.stub.AnalyzeVideo(request(clip), timeout=SOON)
+        await asyncio.to_thread(engine.started.wait, 10)
+        assert running.frame_budget.in_use > 0
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(running.is_at_rest, seconds=1.0)
+        assert open_files() == []
+        engine.release.set()
+        assert len((await analyze(running, request(clip))).chunks) == 3
+
+
+async def test_a_deadline_that_passes_frees_everything(clip, tmp_path):
+    engine = Engine()
+    engine.release.clear()
+    async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], max_request_seconds=0.3) as running:
+        assert isinstance(await failure(running, request(clip)), DeadlineExceeded)
+        await until(running.is_at_rest, seconds=1.0)
+        assert open_files() == []
+        engine.release.set()
+
+
+async def test_killed_sampling_processes_are_replaced_and_the_video_goes_on(clip, tmp_path):
+    engine = Engine()
+    engine.release.clear()
+    async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], max_videos=1, chunks_ahead=1) as running:
+        before = running.sampling.worker_pids
+        call = asyncio.create_task(analyze(running, request(clip, chunk_duration_seconds=1)))
+        await asyncio.to_thread(engine.started.wait, 10)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        engine.release.set()
+        assert len((await call).chunks) == SECONDS
+        await until(lambda: running.sampling.worker_pids and not {*running.sampling.worker_pids} & {*before})
+        assert running.is_at_rest()
+        assert open_files() == []
+
+
+async def test_a_bug_is_told_without_a_word_from_inside(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        running.scratch.limit = 0  # no download can ever fit: a state that the settings rule out
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.stub.AnalyzeVideo(AnalyzeVideoRequest(video_uri="s3://bucket/key"), timeout=SOON)
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "internal error"
+
+
+async def test_after_an_error_nothing_is_left(tmp_path):
+    (tmp_path / "text.mp4").write_bytes(b"no video " * 1000)
+    async with system(tmp_path) as running:
+        error = await failure(running, request(tmp_path / "text.mp4"))
+        assert (type(error), error.reason, error.field) == (InvalidInput, "NOT_A_VIDEO", "video_uri")
+        assert running.is_at_rest()
+        assert open_files() == []
+
+
+async def test_an_encoder_of_another_image_size_is_the_operators_to_mend(clip, tmp_path):
+    async with system(tmp_path, allowed_file_roots=[clip.parent], image_size=48) as running:
+        error = await failure(running, request(clip))
+    assert (type(error), error.reason) == (Unavailable, "IMAGE_SIZE_MISMATCH")
+    assert "INGRESS_IMAGE_SIZE" in error.message
+
+
+async def test_a_bank_of_another_model_is_refused_before_anything_is_encoded(clip, tmp_path):
+    engine = Engine(embedding_dim=EMBEDDING_DIM + 1)
+    async with system(tmp_path, allowed_file_roots=[clip.parent]):
+        pass  # leaves the bank of the usual engine behind
+    async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], with_bank=False) as running:
+        error = await failure(running, request(clip))
+    assert (type(error), error.reason) == (FailedPrecondition, "BANK_MODEL_MISMATCH")
+    assert engine.chunks == 0

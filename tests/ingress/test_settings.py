@@ -1,0 +1,43 @@
+import pytest
+from pydantic import ValidationError
+
+from services.ingress.settings import IngressSettings
+
+REPLICAS = {"encoders": ["encoder:1"], "decoders": ["decoder:1"]}
+
+
+def test_needs_only_to_know_its_encoders_and_decoders(monkeypatch):
+    monkeypatch.setenv("INGRESS_ENCODERS", '["encoder-0:50052", "encoder-1:50052"]')
+    monkeypatch.setenv("INGRESS_DECODERS", '["decoder:50053"]')
+    settings = IngressSettings()
+    assert settings.encoders == ["encoder-0:50052", "encoder-1:50052"]
+    assert (settings.port, settings.max_videos, settings.image_size) == (50051, 4, 384)
+
+
+def test_lets_callers_name_nothing_by_default():
+    settings = IngressSettings(**REPLICAS)
+    assert settings.allowed_buckets == []
+    assert settings.allowed_file_roots == []
+    assert settings.allowed_https_prefixes == []
+    assert settings.allowed_output_prefixes == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"encoders": []}, "encoders"),
+        ({"image_size": 2000}, "image_size"),
+        ({"frame_budget_bytes": 1000}, "frame_budget_bytes"),
+        ({"scratch_bytes": 1000}, "scratch_bytes"),
+        ({"max_videos": 0}, "max_videos"),
+    ],
+)
+def test_names_the_setting_that_cannot_be(wrong, name):
+    with pytest.raises(ValidationError, match=name):
+        IngressSettings(**(REPLICAS | wrong))
+
+
+def test_the_frame_budget_holds_the_largest_chunk_of_the_image_size():
+    IngressSettings(**REPLICAS, image_size=384, frame_budget_bytes=64 * 384 * 384 * 3)
+    with pytest.raises(ValidationError):
+        IngressSettings(**REPLICAS, image_size=512, frame_budget_bytes=64 * 384 * 384 * 3)

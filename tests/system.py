@@ -1,0 +1,189 @@
+"""The three services in this process, each behind a real gRPC server on loopback."""
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from services.decoder.servicer import DecoderServicer
+from services.decoder.shelf import Directory, Shelf
+from services.encoder.admission import Admission as EncoderAdmission
+from services.encoder.engine import Encoded
+from services.encoder.servicer import EncoderServicer
+from services.encoder.synthetic import SyntheticEngine
+from services.ingress.__main__ import worker_limits
+from services.ingress.admission import Admission
+from services.ingress.byte_budget import ByteBudget
+from services.ingress.decoders import Decoders
+from services.ingress.encoders import Encoders
+from services.ingress.outputs import Outputs
+from services.ingress.pipeline import Pipeline
+from services.ingress.replicas import Replicas
+from services.ingress.sampling_pool import SamplingPool
+from services.ingress.servicer import VideoAnalysisServicer
+from services.ingress.settings import IngressSettings
+from services.ingress.sources import Allowed, Sources
+from videoanalysis import bank_builder
+from videoanalysis.channels import connect
+from videoanalysis.server import ErrorInterceptor
+from videoanalysis.storage import Storage
+from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub, add_VideoAnalysisServiceServicer_to_server
+from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
+from videoanalysis.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+
+IMAGE_SIZE, EMBEDDING_DIM = 32, 64
+TEXTS = Path(__file__).parents[1] / "textbanks" / "default"
+
+
+class Engine(SyntheticEngine):
+    """The stand-in, which a test can hold up with `release`; counts its chunks."""
+
+    def __init__(self, *, service_ms: float = 0.0, embedding_dim: int = EMBEDDING_DIM) -> None:
+        super().__init__(image_size=IMAGE_SIZE, embedding_dim=embedding_dim, service_ms=service_ms)
+        self.release = threading.Event()
+        self.release.set()
+        self.chunks = 0
+        self.started = threading.Event()
+        self.failure: Exception | None = None
+
+    def encode(self, frames: np.ndarray) -> Encoded:
+        self.started.set()
+        assert self.release.wait(30)
+        if self.failure is not None:
+            raise self.failure
+        self.chunks += 1
+        return super().encode(frames)
+
+
+@dataclass
+class Replica:
+    """One encoder or decoder; `server` can be stopped, and another one started at the same address."""
+
+    address: str
+    server: grpc.aio.Server
+
+
+@dataclass
+class System:
+    """Everything a test looks at."""
+
+    stub: VideoAnalysisServiceStub
+    address: str
+    admission: Admission
+    frame_budget: ByteBudget
+    scratch: ByteBudget
+    sampling: SamplingPool
+    encoders: list[Replica] = field(default_factory=list)
+    decoders: list[Replica] = field(default_factory=list)
+    shelf: Shelf | None = None
+
+    def is_at_rest(self) -> bool:
+        """Whether no request holds anything."""
+        return not (self.admission.running or self.admission.waiting or self.frame_budget.in_use or self.scratch.in_use)
+
+
+@asynccontextmanager
+async def system(
+    directory: Path,
+    engines: Sequence[Engine] | None = None,
+    *,
+    storage: Storage | None = None,
+    with_bank: bool = True,
+    decoders: int = 1,
+    **settings: object,
+) -> AsyncIterator[System]:
+    """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named."""
+    engines = [Engine()] if engines is None else engines
+    banks, scratch_dir = directory / "banks", directory / "scratch"
+    banks.mkdir(exist_ok=True)
+    scratch_dir.mkdir(exist_ok=True)
+    async with AsyncExitStack() as stack:
+        encoder_replicas = [await stack.enter_async_context(encoder(engine)) for engine in engines]
+        if with_bank:
+            async with connect(encoder_replicas[0].address) as channel:
+                bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
+            (banks / "default.safetensors").write_bytes(bank.to_bytes())
+        shelf = Shelf(Directory(banks), 1 << 28)
+        await shelf.refresh()
+        decoder_replicas = [await stack.enter_async_context(decoder(shelf)) for _ in range(decoders)]
+        chosen = IngressSettings(
+            **{
+                "encoders": [replica.address for replica in encoder_replicas] or ["127.0.0.1:1"],
+                "decoders": [replica.address for replica in decoder_replicas] or ["127.0.0.1:1"],
+                "image_size": IMAGE_SIZE,
+                "max_videos": 2,
+                "allowed_buckets": ["*"],
+                "allowed_file_roots": [directory],
+                "scratch_dir": scratch_dir,
+                "replica_wait_seconds": 2,
+                **settings,
+            }
+        )
+        started = await stack.enter_async_context(ingress(chosen, storage))
+        started.encoders, started.decoders, started.shelf = encoder_replicas, decoder_replicas, shelf
+        yield started
+
+
+@asynccontextmanager
+async def encoder(engine: Engine, address: str = "127.0.0.1:0") -> AsyncIterator[Replica]:
+    size = engine.model.image_size
+    chunks = EncoderAdmission([engine.allocate(64 * size * size * 3) for _ in range(2)], max_parked=8, park_seconds=0.2)
+    texts = EncoderAdmission([engine.allocate(0)], max_parked=8, park_seconds=5)
+    async with chunks, texts:
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
+        async with listening(server, address) as bound:
+            yield Replica(bound, server)
+        engine.release.set()
+
+
+@asynccontextmanager
+async def decoder(shelf: Shelf) -> AsyncIterator[Replica]:
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
+        async with listening(server) as address:
+            yield Replica(address, server)
+
+
+@asynccontextmanager
+async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIterator[System]:
+    patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
+    encoders = Replicas("encoder", settings.encoders, **patience)
+    decoders = Replicas("decoder", settings.decoders, **patience)
+    async with SamplingPool(settings.max_videos, worker_limits(settings)) as sampling, encoders, decoders:
+        admission = Admission(settings.max_videos, settings.max_waiting)
+        frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
+        pipeline = Pipeline(
+            admission=admission,
+            sampling=sampling,
+            frame_budget=frame_budget,
+            encoders=Encoders(encoders, settings.image_size),
+            decoders=Decoders(decoders),
+            image_size=settings.image_size,
+            chunks_ahead=settings.chunks_ahead,
+        )
+        allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
+        sources = Sources(storage, allowed, scratch, settings.scratch_dir, settings.max_object_bytes)
+        outputs = Outputs(storage, settings.allowed_output_prefixes)
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        servicer = VideoAnalysisServicer(pipeline, sources, outputs, settings.max_request_seconds)
+        add_VideoAnalysisServiceServicer_to_server(servicer, server)
+        async with listening(server) as address, connect(address) as channel:
+            stub = VideoAnalysisServiceStub(channel)
+            yield System(stub, address, admission, frame_budget, scratch, sampling)
+
+
+@asynccontextmanager
+async def listening(server: grpc.aio.Server, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    port = server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
