@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 
 
 class ByteBudget:
-    """At most `limit` bytes are in use; who does not fit waits, in order of arrival."""
+    """At most `limit` bytes are in use; who does not fit waits, in order of arrival.
+
+    Nobody is overtaken, not even by one that would fit: otherwise small ones could keep a large one waiting for ever.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -15,20 +18,19 @@ class ByteBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def acquire(self, size: int) -> None:
-        """Take `size` bytes; ValueError if that could never fit."""
-        if size > self.limit:
+        """Take `size` bytes; ValueError if that could never fit. Whoever is cancelled has taken nothing."""
+        if not 0 <= size <= self.limit:
             raise ValueError(f"{size} bytes never fit into a budget of {self.limit}")
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         self._admit()
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release(size)
-            elif (size, turn) in self._waiting:
-                self._waiting.remove((size, turn))
+        except BaseException:
+            if turn.cancelled():
                 self._admit()
+            else:  # its turn had come already
+                self.release(size)
             raise
 
     def release(self, size: int) -> None:
@@ -37,6 +39,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Hold `size` bytes for as long as the context lasts."""
         await self.acquire(size)
         try:
             yield
@@ -44,8 +47,11 @@ class ByteBudget:
             self.release(size)
 
     def _admit(self) -> None:
-        while self._waiting and self.in_use + self._waiting[0][0] <= self.limit:
-            size, turn = self._waiting.popleft()
+        while self._waiting:
+            size, turn = self._waiting[0]
             if not turn.cancelled():
+                if self.in_use + size > self.limit:
+                    return
                 self.in_use += size
                 turn.set_result(None)
+            self._waiting.popleft()

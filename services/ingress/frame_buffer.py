@@ -12,7 +12,10 @@ _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class FrameBuffer:
-    """`size` bytes of anonymous memory that another process can map through `fd`. Close it once."""
+    """`size` bytes of anonymous memory that another process can map through `fd`. Close it in the end.
+
+    It counts against the memory of the container, and not, as other shared memory would, against its /dev/shm.
+    """
 
     def __init__(self, size: int, budget: ByteBudget) -> None:
         self.size = size
@@ -29,7 +32,7 @@ class FrameBuffer:
 
     @classmethod
     async def allocate(cls, size: int, budget: ByteBudget) -> "FrameBuffer":
-        """Waits until `budget` has room."""
+        """Waits until `budget` has room for it; ValueError if it never will."""
         await budget.acquire(size)
         try:
             return cls(size, budget)
@@ -38,7 +41,7 @@ class FrameBuffer:
             raise
 
     def pieces(self, piece_bytes: int) -> Iterator[bytes]:
-        """The content, in order."""
+        """The content, in order, as copies."""
         for start in range(0, self.size, piece_bytes):
             yield self._memory[start : start + piece_bytes]
 

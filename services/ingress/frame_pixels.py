@@ -3,20 +3,27 @@
 import struct
 from typing import cast
 
+import av
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from services.ingress.video_file import refused
+
 Pixels = NDArray[np.uint8]
 
-_UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+# Those of AVColorSpace that swscale converts; a frame with any other, or with none, counts as untagged.
+_CONVERTIBLE_COLORSPACES = frozenset({0, 1, 4, 5, 6, 7, 9})
 _HD_HEIGHT = 720
 
 
 class Resizer:
-    """Stretches frames to `size` x `size`; what it returns is a view that holds until the next call."""
+    """Stretches frames to `size` x `size`; what it returns is a view that holds until the next call.
+
+    Raises InvalidInput for frames that it cannot convert.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -24,18 +31,24 @@ class Resizer:
 
     def __call__(self, frame: VideoFrame) -> Pixels:
         """uint8 [size, size, 3]"""
-        untagged = frame.colorspace == _UNSPECIFIED_COLORSPACE and not frame.format.is_rgb
+        untagged = frame.colorspace not in _CONVERTIBLE_COLORSPACES and not frame.format.is_rgb
         hd = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
-        square = self._reformatter.reformat(
-            frame,
-            width=self._size,
-            height=self._size,
-            format="rgb24",
-            interpolation=Interpolation.BICUBIC,
-            src_colorspace=hd if untagged else None,
-            dst_color_range=ColorRange.JPEG,
-            threads=1,  # more of them cost CPU and gain nothing at this size
-        )
+        try:
+            square = self._reformatter.reformat(
+                frame,
+                width=self._size,
+                height=self._size,
+                format="rgb24",
+                interpolation=Interpolation.BICUBIC,
+                src_colorspace=hd if untagged else None,
+                dst_color_range=ColorRange.JPEG,
+                threads=1,  # more of them cost CPU and gain nothing at this size
+            )
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            message = f"The video's pictures, of format {frame.format.name}, cannot be converted."
+            raise refused("NOT_A_VIDEO", message) from error
         plane = square.planes[0]
         shape = (self._size, self._size, 3)
         pixels: Pixels = np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1))

@@ -56,10 +56,12 @@ class VideoFile:
             "protocol_whitelist": "file",
             "max_pixels": str(max_pixels),  # for the decoders that look into the file while it is opened
         }
+        with open(path, "rb"):
+            pass  # a file that is not there, or not for us, is told apart from what demuxers may answer
         try:
             self._container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
-        except (FileNotFoundError, PermissionError, MemoryError):
-            raise  # says nothing about the file
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             raise not_a_video() from error
         try:

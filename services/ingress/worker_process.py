@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _SOURCE_ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60
+_LEAVE_SECONDS = 1
 _MAX_ANSWER_BYTES = 64 << 10
 _ENVIRONMENT = {  # all of it: no credentials
     "PATH": os.defpath,
@@ -110,22 +112,31 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(seconds):
                 message = await self._loop.sock_recv(self._connection, _MAX_ANSWER_BYTES)
-            answer: dict[str, Any] = json.loads(message)
         except TimeoutError as error:
-            await self._death()
+            await self._gone()
             raise WorkerTooSlow(f"no answer within {seconds:g} s") from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise await self._death() from error
+        if not message:
+            raise await self._death()
+        answer = _parsed(message)
         if "bug" in answer:
-            await self._death()
+            await self._gone()
             raise WorkerDied(answer["bug"])
         return answer
 
     async def _death(self) -> WorkerDied:
-        """What it died of. Once this returns, it writes no more into any memory that it was given."""
-        self.kill()
-        code = await self.exited()
+        """What it died of, now that it has closed its end of the connection."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self.exited()
+        code = await self._gone()
         return WorkerOutOfCpuTime("out of CPU time") if code == -signal.SIGXCPU else WorkerDied(f"exit code {code}")
+
+    async def _gone(self) -> int:
+        """Its exit code; from now on it writes no more into any memory that it was given."""
+        self.kill()
+        return await self.exited()
 
     def _open_pid_fd(self) -> int:
         try:
@@ -139,3 +150,11 @@ class WorkerProcess:
         self._loop.remove_reader(self._pid_fd)
         os.close(self._pid_fd)
         self._exit.set_result(self._process.wait())
+
+
+def _parsed(message: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(message)
+    except ValueError:
+        answer = None
+    return answer if isinstance(answer, dict) else {"bug": f"answered {message[:100]!r}"}

@@ -1,8 +1,5 @@
-import ctypes
-import os
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +14,7 @@ from services.ingress.sampler import Sampler, SamplingLimits
 from services.ingress.sampling_plan import SampledChunk
 from services.ingress.video_file import VideoFile
 from tests.ingress import oracle
+from tests.ingress.opened_files import files_opened_in
 from tests.rendering import remux, render, steady, uneven
 from videoanalysis.errors import InvalidInput
 
@@ -524,27 +522,3 @@ def test_a_video_with_too_many_packets_is_refused(clip: Callable[[str], Path]) -
 def test_a_gap_of_ages_between_frames_is_over_the_limit(tmp_path: Path) -> None:
     video = render(tmp_path / "video.mkv", [*steady(25, 1), Fraction(10**7)])
     assert refusal(video).reason == "VIDEO_OVER_LIMIT"
-
-
-_IN_OPEN = 0x20
-
-
-@contextmanager
-def files_opened_in(folder: Path) -> Iterator[set[str]]:
-    """The names of the files in `folder` that anything opens while the context lasts; complete once it is left."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    watch = libc.inotify_init1(os.O_NONBLOCK)
-    assert libc.inotify_add_watch(watch, os.fsencode(folder), _IN_OPEN) >= 0
-    opened: set[str] = set()
-    try:
-        yield opened
-        try:
-            events = os.read(watch, 1 << 16)
-        except BlockingIOError:
-            return
-        while events:
-            _, _, _, length = struct.unpack_from("iIII", events)
-            opened.add(events[16 : 16 + length].rstrip(b"\0").decode())
-            events = events[16 + length :]
-    finally:
-        os.close(watch)

@@ -1,0 +1,34 @@
+"""The child in the tests of WorkerProcess: does as it is told."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.send(json.dumps({"ready": True, "arguments": sys.argv[2:]}).encode())
+    while True:
+        message, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+        if not message:
+            return
+        match json.loads(message):
+            case {"read": count}:
+                connection.send(json.dumps({"content": os.read(fds[0], count).decode()}).encode())
+            case {"say": text}:
+                connection.send(text.encode())
+            case {"exit": code}:
+                sys.exit(code)
+            case {"hang": _}:
+                time.sleep(600)
+            case {"use up": "CPU time"}:
+                os.kill(os.getpid(), signal.SIGXCPU)
+        for fd in fds:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    main()
