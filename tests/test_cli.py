@@ -1,0 +1,323 @@
+"""The command line as people and programs use it: processes, exit codes, what is printed where."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+
+from tests import processes
+from tests.rendering import render, steady
+from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.textbank import TextBank
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("videoanalysis")
+SMALL = {
+    "ENCODER_SYNTHETIC_IMAGE_SIZE": "32",
+    "ENCODER_SYNTHETIC_EMBEDDING_DIM": "64",
+    "ENCODER_SYNTHETIC_SERVICE_MS": "1",
+}
+
+
+def environment(**variables: str) -> dict[str, str]:
+    foreign = ("AWS_", "INGRESS_", "ENCODER_", "DECODER_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return inherited | {"COLUMNS": "120"} | variables
+
+
+def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Up:
+    process: subprocess.Popen
+    directory: Path
+    state_file: Path
+    state: Mapping
+
+    @property
+    def s3(self) -> dict[str, str]:
+        """What makes its S3 server that of the environment."""
+        keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "thing", "AWS_DEFAULT_REGION": "us-east-1"}
+        return {"AWS_ENDPOINT_URL": self.state["s3_endpoint"], **keys}
+
+    def end(self) -> str:
+        """Wait for its end; what it said on stderr."""
+        _, stderr = self.process.communicate(timeout=60)
+        return stderr
+
+
+@contextmanager
+def up(directory: Path) -> Iterator[Up]:
+    """`videoanalysis up` once it has written its state; its temporary files lie in a directory of their own."""
+    temporary = directory / "temporary"
+    temporary.mkdir()
+    state_file = directory / "state.json"
+    with subprocess.Popen(
+        [COMMAND, "up", "--engine", "synthetic", "--state", state_file],
+        env=environment(TMPDIR=str(temporary), **SMALL),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            while not state_file.exists():
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.05)
+            yield Up(process, temporary, state_file, json.loads(state_file.read_text()))
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("up")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("clip") / "six seconds.mp4", steady(25, 6))
+
+
+@pytest.fixture
+def silent_service() -> Iterator[str]:
+    """The address of one that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_the_state_names_every_process_and_where_it_listens(running):
+    assert set(running.state) == {"address", "s3_endpoint", "ingress", "encoder", "decoder"}
+    assert running.state["address"] == running.state["ingress"][0]["address"]
+    for kind in ("ingress", "encoder", "decoder"):
+        (service,) = running.state[kind]
+        host, port = service["address"].split(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+        assert f"services.{kind}" in Path(f"/proc/{service['pid']}/cmdline").read_text()
+
+
+def test_json_is_all_that_is_printed(running):
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json")
+    assert ended.returncode == 0
+    answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+    assert answer.tags
+    assert [chunk.chunk_index for chunk in answer.chunks] == list(range(len(answer.chunks)))
+    assert answer.timing.total_seconds > 0
+    assert ended.stderr == "The encoder is a stand-in with made-up embeddings: tags, caption and scores mean nothing.\n"
+
+
+def test_people_see_all_of_the_result_and_that_it_means_nothing(running):
+    ended = run("analyze", "sample://clip", "--address", running.state["address"])
+    assert ended.returncode == 0
+    assert "made-up embeddings" in ended.stdout
+    for heading in ("tag", "probability", "scene change", "stage", "queue", "compute", "model", "text bank"):
+        assert heading in ended.stdout
+    for stage in ("download", "sample", "encode", "decode"):
+        assert f"\n{stage} " in ended.stdout
+    assert "default" in ended.stdout
+    assert "analysing" in ended.stderr
+
+
+def test_options_shape_the_request(running):
+    options = ["--label", "a red ball", "--label", "rain", "--top-k", 1, "--frames-per-chunk", 4]
+    options += ["--chunk-duration", 7, "--scene-threshold", 1.9]
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", *options)
+    answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+    assert len(answer.tags) == 1
+    assert answer.tags[0].text in ("a red ball", "rain")
+    assert not answer.scene_changes
+    assert answer.chunks[1].start_seconds == 7
+    assert len(answer.chunks[0].frame_times_seconds) == 4
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", "--min-probability", 1)
+    assert not json_format.Parse(ended.stdout, AnalyzeVideoResponse()).tags
+
+
+def test_a_file_that_the_service_cannot_read_is_told_with_the_way_out(running, clip):
+    ended = run("analyze", clip, "--address", running.state["address"])
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (sentence,) = ended.stderr.splitlines()
+    assert "--upload s3://" in sentence
+
+
+def test_upload_puts_the_file_into_the_users_storage_first(running, clip):
+    target = ["--upload", "s3://videoanalysis/uploaded.mp4", "--json"]
+    ended = run("analyze", clip, "--address", running.state["address"], *target, **running.s3)
+    assert ended.returncode == 0, ended.stderr
+    answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+    assert answer.video_duration_seconds == pytest.approx(6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nowhere.mp4"],
+        ["s3://bucket/video.mp4"],
+        ["sample://clip", "--upload", "s3://bucket/video.mp4"],
+        ["sample://clip", "--upload", "s3://bucket/video.mp4", "--address", "127.0.0.1:9"],
+        ["sample://clip", "--engine", "synthetic", "--address", "127.0.0.1:9"],
+        ["sample://clip", "--engine", "synthetic", "--model", "somewhere"],
+        [__file__, "--upload", "bucket/video.mp4", "--address", "127.0.0.1:9"],
+    ],
+)
+def test_arguments_that_make_no_sense_are_told_in_one_sentence(arguments):
+    ended = run("analyze", *arguments)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith("error: ")
+
+
+def test_an_error_of_the_service_is_one_sentence(running):
+    ended = run("analyze", "s3://videoanalysis/none.mp4", "--address", running.state["address"], "--json")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr == "error: s3://videoanalysis/none.mp4: no such object or bucket\n"
+
+
+def test_a_service_that_is_away_is_named():
+    ended = run("analyze", "sample://clip", "--address", "127.0.0.1:9", "--json")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: no answer from 127.0.0.1:9: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_time_limit_is_kept(silent_service):
+    ended = run("analyze", "sample://clip", "--address", silent_service, "--json", "--timeout", 0.5)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+
+
+def test_ctrl_c_ends_it_without_a_word_and_with_130(silent_service):
+    command = [COMMAND, "analyze", "sample://clip", "--address", silent_service, "--json"]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        while not connected(process.pid):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output == ""
+
+
+def connected(pid: int) -> bool:
+    """Whether the process has opened sockets, so that it is past its start."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link.startswith("socket:") for link in links) >= 3
+
+
+def test_analyze_without_a_service_starts_one_and_leaves_nothing(clip, tmp_path):
+    ended = run("analyze", clip, "--json", TMPDIR=str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+    assert answer.video_duration_seconds == pytest.approx(6)
+    assert answer.model.engine == "siglip"
+    assert answer.caption.text
+    assert "random weights: tags, caption and scores mean nothing" in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_up_ends_on_sigterm_and_leaves_nothing_not_even_a_process_that_hangs(tmp_path):
+    with up(tmp_path) as running:
+        started = processes.descendants(running.process.pid)
+        (ingress,), (encoder,), (decoder,) = (running.state[kind] for kind in ("ingress", "encoder", "decoder"))
+        assert {ingress["pid"], encoder["pid"], decoder["pid"]} < started
+        os.kill(decoder["pid"], signal.SIGSTOP)
+        running.process.terminate()
+        while processes.runs(ingress["pid"]):
+            time.sleep(0.05)
+        # Not waiting for the rest as long as it would.
+        running.process.terminate()
+        running.end()
+    assert running.process.returncode == 0
+    assert not [pid for pid in started if processes.runs(pid)]
+    assert not running.state_file.exists()
+    assert not list(running.directory.iterdir())
+
+
+def test_up_ends_when_a_process_dies_and_says_which(tmp_path):
+    with up(tmp_path) as running:
+        started = processes.descendants(running.process.pid)
+        (decoder,) = running.state["decoder"]
+        os.kill(decoder["pid"], signal.SIGKILL)
+        stderr = running.end()
+    assert running.process.returncode == 1
+    assert f"error: decoder-0 (process {decoder['pid']}) was ended by SIGKILL; its log ends with:\n" in stderr
+    assert "Traceback" not in stderr
+    assert not [pid for pid in started if processes.runs(pid)]
+    assert not running.state_file.exists()
+    assert not list(running.directory.iterdir())
+
+
+def test_up_without_the_services_says_what_is_missing(tmp_path):
+    shutil.copytree(ROOT / "videoanalysis", tmp_path / "videoanalysis", ignore=shutil.ignore_patterns("__pycache__"))
+    ended = subprocess.run(
+        [sys.executable, "-c", "from videoanalysis.cli import main; main()", "up"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {tmp_path} has no services/")
+
+
+async def test_a_bank_is_built_into_a_file_and_into_a_bucket(running, tmp_path):
+    (tmp_path / "rooms").mkdir()
+    (tmp_path / "rooms" / "tags.txt").write_text("kitchen\nhall\n")
+    (tmp_path / "rooms" / "descriptions.txt").write_text("A person cooking\n")
+    (encoder,) = running.state["encoder"]
+    build = ["textbank", "build", tmp_path / "rooms", "--encoder", encoder["address"], "--out"]
+
+    ended = run(*build, tmp_path / "rooms.safetensors")
+    assert ended.returncode == 0, ended.stderr
+    bank = TextBank.from_bytes((tmp_path / "rooms.safetensors").read_bytes())
+    assert (bank.name, bank.template, bank.tags) == ("rooms", "{}", ("kitchen", "hall"))
+    assert bank.digest in ended.stdout
+
+    options = ["s3://videoanalysis/elsewhere/bank.safetensors", "--name", "other", "--template", "a photo of {}"]
+    ended = run(*build, *options, **running.s3)
+    assert ended.returncode == 0, ended.stderr
+    async with Storage.open(running.state["s3_endpoint"], "us-east-1", ("any", "thing")) as storage:
+        data = await storage.read(S3Uri("videoanalysis", "elsewhere/bank.safetensors"), 1 << 20)
+    assert (TextBank.from_bytes(data).name, TextBank.from_bytes(data).template) == ("other", "a photo of {}")
+
+
+def test_texts_that_make_no_bank_are_told(running, tmp_path):
+    (tmp_path / "tags.txt").write_text("")
+    (encoder,) = running.state["encoder"]
+    ended = run("textbank", "build", tmp_path, "--encoder", encoder["address"], "--out", tmp_path / "x.safetensors")
+    assert ended.returncode == 1
+    assert ended.stderr == f"error: {tmp_path}/tags.txt: empty, must hold at least one text\n"
+
+
+def test_starts_without_what_only_the_services_need():
+    heavy = {"torch", "av", "moto", "aioboto3", "numpy"}
+    program = f"import sys, videoanalysis.cli; print(sorted({heavy} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout.strip() == "[]"
