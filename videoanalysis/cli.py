@@ -212,6 +212,7 @@ async def _analyze_here(
             if path is not None:
                 activity.say("putting the video into a bucket")
                 request.video_uri = await stack.upload(path)
+            activity.say(f"calling the ingress at {stack.address}")
             call = client.analyze(stack.address, request, on_progress=activity.follow, timeout_seconds=timeout_seconds)
             answer = await stack.guard(call)
             activity.say("stopping")
