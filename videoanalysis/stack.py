@@ -188,7 +188,8 @@ class Stack:
     async def _start_services(self, kind: Kind, wiring: Mapping[str, object], seconds: float) -> None:
         for number in range(self._counts[kind]):
             name = f"{kind}-{number}"
-            environment = self._environment(kind, {**wiring, "address_file": self._address_file(name)})
+            listening = {"host": "127.0.0.1", "port": 0, "address_file": self._address_file(name)}
+            environment = self._environment(kind, {**wiring, **listening})
             self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
         await _together(*(self._until_ready(child, seconds) for child in self.services[kind]))
 
@@ -240,14 +241,14 @@ class Stack:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _environment(self, kind: Kind, wiring: Mapping[str, object]) -> dict[str, str]:
-        """Our defaults give way to the caller's environment, that to `settings`, and all to what makes it one stack."""
+        """Our defaults give way to the environment, that to what makes it one stack, and this to `settings`."""
         environment = self._inherited()
-        if Path(str(wiring.get("model", ""))).is_dir():
+        if os.path.isdir(str(wiring.get("model", ""))):
             environment["HF_HUB_OFFLINE"] = "1"
         prefix = kind.upper()
         for name, value in self._defaults(kind).items():
             environment.setdefault(f"{prefix}_{name.upper()}", _encoded(value))
-        chosen = {**self._settings.get(kind, {}), **wiring, "host": "127.0.0.1", "port": 0}
+        chosen = {**wiring, **self._settings.get(kind, {})}
         return environment | {f"{prefix}_{name.upper()}": _encoded(value) for name, value in chosen.items()}
 
     def _defaults(self, kind: Kind) -> dict[str, object]:
