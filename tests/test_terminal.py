@@ -1,0 +1,115 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from videoanalysis import terminal
+from videoanalysis.v1.analysis_pb2 import (
+    STAGE_ANALYZING,
+    STAGE_DOWNLOADING,
+    STAGE_WAITING,
+    AnalyzeVideoResponse,
+    ChunkResult,
+    Progress,
+    StageTiming,
+    Timing,
+)
+from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+
+
+def shown(answer: AnalyzeVideoResponse, video: str = "clip.mp4") -> list[str]:
+    output = io.StringIO()
+    terminal.show(Console(file=output, width=120), video, answer)
+    return [line.rstrip() for line in output.getvalue().splitlines()]
+
+
+def lines(*news: Progress) -> list[str]:
+    """What an activity says of `news` where there is no terminal."""
+    output = io.StringIO()
+    with terminal.Activity(Console(file=output, width=120)) as activity:
+        for progress in news:
+            activity.follow(progress)
+    return output.getvalue().splitlines()
+
+
+def test_tags_say_how_probable_they_are_and_where_they_fit_best():
+    chunks = [ChunkResult(chunk_index=index, start_seconds=10 * index) for index in range(8)]
+    tags = [
+        TagScore(text="kitchen", score=0.12345, probability=0.876, best_chunk_index=7),
+        TagScore(text="[red]hall", score=-0.02, probability=1e-9),
+    ]
+    first, second = (
+        line.split()
+        for line in shown(AnalyzeVideoResponse(tags=tags, chunks=chunks))
+        if "kitchen" in line or "hall" in line
+    )
+    assert first[-3:] == ["87.6%", "0.123", "1:10.0"]
+    assert second[0] == "[red]hall"
+    assert second[-4:] == ["<", "0.1%", "-0.020", "0:00.0"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(0, "0:00.0"), (59.96, "1:00.0"), (61.25, "1:01.2"), (3725.5, "1:02:05.5")]
+)
+def test_times_are_read_off_a_clock(seconds, wanted):
+    headline = shown(AnalyzeVideoResponse(video_duration_seconds=seconds))[0]
+    assert headline == f"clip.mp4   {wanted}, 0 chunks, 0 frames looked at"
+
+
+def test_of_many_scene_changes_the_first_are_shown_and_the_others_counted():
+    changes = [SceneChange(timestamp_seconds=index, score=0.5) for index in range(1, 31)]
+    output = shown(AnalyzeVideoResponse(scene_changes=changes))
+    assert sum(line.endswith("0.500") for line in output) == 20
+    assert "and 10 more, all of them with --json" in output
+
+
+def test_each_stage_has_its_queue_and_compute_time():
+    timing = Timing(encode=StageTiming(queue_seconds=0.5, compute_seconds=1.25), total_seconds=2)
+    output = [line.split() for line in shown(AnalyzeVideoResponse(timing=timing))]
+    assert ["encode", "0.500", "s", "1.250", "s"] in output
+    assert ["in", "all", "2.000", "s"] in output
+
+
+def test_model_and_bank_are_named():
+    model = ModelInfo(model_id="/models/mine", digest="sha256:0123456789abcdef", precision="float32", device="cpu")
+    bank = TextBankInfo(name="rooms", digest="sha256:fedcba9876543210", tags=1, descriptions=40)
+    answer = AnalyzeVideoResponse(model=model, text_bank=bank, caption=CaptionScore(text="A person cooking"))
+    output = "\n".join(shown(answer))
+    assert "“A person cooking”" in output
+    assert "mine" in output
+    assert "sha256:0123456789ab " in output
+    assert "1 tag, 40 descriptions" in output
+    assert "mean nothing" not in output
+
+
+@pytest.mark.parametrize(
+    ("model", "cause"),
+    [
+        (ModelInfo(engine="synthetic", model_id="synthetic"), "made-up embeddings"),
+        (ModelInfo(engine="siglip", model_id="/tmp/somewhere/random-weights"), "random weights"),
+    ],
+)
+def test_results_that_mean_nothing_say_so(model, cause):
+    output = " ".join(shown(AnalyzeVideoResponse(model=model)))
+    assert cause in output
+    assert "mean nothing" in output
+
+
+def test_what_could_not_be_decoded_is_said():
+    assert "3 packets of the video could not be decoded" in shown(AnalyzeVideoResponse(decode_failures=3))
+    assert not any("could not be decoded" in line for line in shown(AnalyzeVideoResponse()))
+
+
+def test_without_a_terminal_a_line_says_what_is_new():
+    analysing = [
+        Progress(stage=STAGE_ANALYZING, analyzed_seconds=done, claimed_duration_seconds=100) for done in range(101)
+    ]
+    downloading = Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=1_500_000, total_bytes=3_000_000)
+    output = lines(Progress(stage=STAGE_WAITING), downloading, *analysing)
+    assert output[:3] == ["waiting for a place", "downloading 1.5 of 3.0 MB", "analysing 0 of 100 s"]
+    assert output[3:] == [f"analysing {done} of 100 s" for done in (25, 50, 75, 100)]
+
+
+def test_a_video_of_unknown_length_is_followed_too():
+    assert lines(Progress(stage=STAGE_ANALYZING, analyzed_seconds=12)) == ["analysing 12 s"]
