@@ -94,7 +94,7 @@ async def system(
     *,
     storage: Storage | None = None,
     with_bank: bool = True,
-    decoders: int = 1,
+    decoder_count: int = 1,
     **settings: object,
 ) -> AsyncIterator[System]:
     """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named."""
@@ -110,7 +110,7 @@ async def system(
             (banks / "default.safetensors").write_bytes(bank.to_bytes())
         shelf = Shelf(Directory(banks), 1 << 28)
         await shelf.refresh()
-        decoder_replicas = [await stack.enter_async_context(decoder(shelf)) for _ in range(decoders)]
+        decoder_replicas = [await stack.enter_async_context(decoder(shelf)) for _ in range(decoder_count)]
         chosen = IngressSettings(
             **{
                 "encoders": [replica.address for replica in encoder_replicas] or ["127.0.0.1:1"],

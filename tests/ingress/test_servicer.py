@@ -329,7 +329,7 @@ async def test_an_encoder_that_dies_in_the_middle_loses_no_video(clip, tmp_path)
 
 
 async def test_a_decoder_that_is_away_is_passed_over(clip, tmp_path):
-    async with system(tmp_path, allowed_file_roots=[clip.parent], decoders=2) as running:
+    async with system(tmp_path, allowed_file_roots=[clip.parent], decoder_count=2) as running:
         await running.decoders[0].server.stop(0)
         assert len((await analyze(running, request(clip))).chunks) == 3
 
