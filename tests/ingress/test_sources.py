@@ -218,7 +218,7 @@ async def test_a_full_disk_is_overload(storage, bucket):
 class FullDisk(Sources):
     @asynccontextmanager
     async def scratch_file(self, size: int | None) -> AsyncIterator[BinaryIO]:
-        with Path("/dev/full").open("wb") as file:
+        with await asyncio.to_thread(open, "/dev/full", "wb") as file:
             yield file
 
 
