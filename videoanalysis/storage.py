@@ -1,6 +1,7 @@
 """Objects in S3, through one client that lives as long as the service."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
 
 _READ_BYTES = 1 << 20
+_SLOWEST_BYTES_PER_SECOND = 1 << 20
 _FIRST_PAUSE_SECONDS = 0.1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,9 +64,10 @@ async def _ignore(_: int) -> None: ...
 class Storage:
     """S3 with our errors: NotFound, PermissionDenied, FailedPrecondition (object changed), Unavailable."""
 
-    def __init__(self, client: Any, attempts: int) -> None:
+    def __init__(self, client: Any, attempts: int, silence_seconds: float) -> None:
         self._client = client
         self._attempts = attempts
+        self._patience_seconds = attempts * silence_seconds
 
     @classmethod
     @asynccontextmanager
@@ -101,7 +104,7 @@ class Storage:
                 client = await leaving.enter_async_context(opening)
             except BotoCoreError as error:
                 raise FailedPrecondition(f"the AWS settings: {error}", reason="STORAGE_MISCONFIGURED") from error
-            yield cls(client, attempts)
+            yield cls(client, attempts, silence_seconds)
 
     async def stat(self, uri: S3Uri) -> StoredObject:
         with _translated(uri):
@@ -132,8 +135,11 @@ class Storage:
 
     async def write(self, uri: S3Uri, data: bytes | BinaryIO, content_type: str) -> None:
         """One request, so at most 5 GB; a file is sent from where it stands."""
+        patience = self._patience_seconds + _remaining(data) / _SLOWEST_BYTES_PER_SECOND
         with _translated(uri):
-            await self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
+            # The HTTP library waits for ever where the store stops taking what it is sent.
+            async with asyncio.timeout(patience):
+                await self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
     async def list(self, prefix: S3Uri) -> list[StoredObject]:
         """Every object whose key starts with the key of `prefix`."""
@@ -180,6 +186,16 @@ class Storage:
             with suppress(*_BROKEN_OFF):
                 while block := await body.read(_READ_BYTES):
                     yield block
+
+
+def _remaining(data: bytes | BinaryIO) -> int:
+    """Bytes from where `data` stands to its end."""
+    if isinstance(data, bytes):
+        return len(data)
+    start = data.tell()
+    end = data.seek(0, os.SEEK_END)
+    data.seek(start)
+    return end - start
 
 
 @contextmanager
