@@ -12,26 +12,34 @@
 Anything else that leaves a handler is a bug: it is logged and answered as a bare INTERNAL.
 """
 
+from contextlib import suppress
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "videoanalysis"
 _DETAILS_KEY = "grpc-status-details-bin"
+# A status travels as metadata, of which gRPC takes 8 KiB, and carries the message three times, percent-encoded or in
+# base 64. Beyond that the caller would see RESOURCE_EXHAUSTED, whatever the error was.
+_MAX_MESSAGE_BYTES = 1000
 
 
 class ServiceError(Exception):
     """A failure that the caller is told about.
 
-    `reason` is an UPPER_SNAKE word for programs, `field` the request field to blame.
+    `reason` is an UPPER_SNAKE word for programs, `field` the request field to blame. A message over 1000 bytes is cut.
     """
 
     default_reason = "INTERNAL"
 
     def __init__(self, message: str, *, reason: str | None = None, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        encoded = message.encode(errors="replace")
+        if len(encoded) > _MAX_MESSAGE_BYTES:
+            encoded = encoded[: _MAX_MESSAGE_BYTES - 3] + "…".encode()
+        self.message = encoded.decode(errors="ignore")
+        super().__init__(self.message)
         self.reason = reason or self.default_reason
         self.field = field
 
@@ -115,7 +123,9 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     translated = kind(error.details() or code.name, reason=None if code in _BY_CODE else code.name)
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY:
-            _add_details(translated, status_pb2.Status.FromString(value))
+            # What others put there may be anything.
+            with suppress(DecodeError):
+                _add_details(translated, status_pb2.Status.FromString(value))
     return translated
 
 

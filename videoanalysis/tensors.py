@@ -1,7 +1,6 @@
 """Tensor messages as numpy arrays and back, without copying on the way in."""
 
 import math
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,16 @@ def from_proto(tensor: Tensor, field: str = "tensor") -> NDArray[np.floating]:
         raise InvalidInput(f"{field}: unknown element type, over {_MAX_AXES} axes or negative extent", field=field)
     if len(tensor.data) != math.prod(tensor.shape) * dtype.itemsize:
         raise InvalidInput(f"{field}: {len(tensor.data)} bytes do not fill {list(tensor.shape)}", field=field)
-    return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+    try:
+        return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+    except ValueError as error:
+        # An axis of length 0 makes any other fit.
+        raise InvalidInput(f"{field}: {list(tensor.shape)} is too large", field=field) from error
 
 
 def to_proto(array: NDArray[np.floating]) -> Tensor:
     """`array` as a message; float32 and float16 only, otherwise TypeError."""
-    dtype = array.dtype.newbyteorder("<") if sys.byteorder == "big" else array.dtype
+    dtype = array.dtype.newbyteorder("<")
     if dtype not in _ELEMENT_TYPE:
         raise TypeError(f"no element type for {array.dtype}")
     return Tensor(element_type=_ELEMENT_TYPE[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
