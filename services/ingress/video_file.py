@@ -117,7 +117,14 @@ class VideoFile:
         except MemoryError:
             raise
         except av.FFmpegError as error:
-            raise not_a_video() from error
+            raise (self._too_large_to_look_at() or not_a_video()) from error
+
+    def _too_large_to_look_at(self) -> InvalidInput | None:
+        """The likely reason why nothing can be decoded, if not even the size of the pictures is known."""
+        if self._context.width:
+            return None
+        message = f"The video has no picture of at most {self._max_pixels} pixels that can be decoded."
+        return refused("VIDEO_OVER_LIMIT", message)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -196,7 +203,8 @@ class VideoFile:
             self._packets_given >= FAILURE_SHARE_COUNTS_FROM and share > MAX_FAILURE_SHARE
         ):
             message = "The video is damaged: too much of it cannot be decoded."
-            raise refused("TOO_MANY_DECODE_FAILURES", message) from error
+            damaged = refused("TOO_MANY_DECODE_FAILURES", message)
+            raise (self._too_large_to_look_at() or damaged) from error
 
     def _checked(self, frames: list[VideoFrame]) -> list[VideoFrame]:
         self.frames_decoded += len(frames)
