@@ -32,15 +32,18 @@ def read_texts(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _read_lines(directory / "tags.txt"), _read_lines(directory / "descriptions.txt")
 
 
-async def build(directory: Path, *, name: str, encoder: grpc.aio.Channel, template: str = "{}") -> TextBank:
+async def build(
+    directory: Path, *, name: str, encoder: grpc.aio.Channel, template: str = "{}", pause_seconds: float = 0.1
+) -> TextBank:
     """Embed the texts of `directory`, each put into `template` in place of "{}".
 
+    An encoder that is starting or busy is asked again after `pause_seconds`, then after twice as long, and so on.
     Raises InvalidTextBank for the texts or for embeddings that make no bank, ServiceError for what the encoder says.
     """
     check_template(template)
     tags, descriptions = await asyncio.to_thread(read_texts, directory)
     prompts = [template.replace("{}", text) for text in tags + descriptions]
-    model_digest, embeddings = await _embed(prompts, EncoderServiceStub(encoder))  # type: ignore[no-untyped-call]
+    model_digest, embeddings = await _embed(prompts, EncoderServiceStub(encoder), pause_seconds)  # type: ignore[no-untyped-call]
     return TextBank(
         name=name,
         model_digest=model_digest,
@@ -73,13 +76,14 @@ def _read_lines(path: Path) -> tuple[str, ...]:
     return tuple(first_line)
 
 
-async def _embed(prompts: list[str], stub: EncoderServiceStub) -> tuple[str, NDArray[np.float32]]:
+async def _embed(prompts: list[str], stub: EncoderServiceStub, pause_seconds: float) -> tuple[str, NDArray[np.float32]]:
     """The model's digest and float32 [prompts, embedding_dim]; every batch is of that one model."""
-    model = (await _call(stub.GetModel, GetModelRequest())).model
+    model = (await _call(stub.GetModel, GetModelRequest(), pause_seconds)).model
     batches = []
     for start in range(0, len(prompts), _BATCH_TEXTS):
         texts = prompts[start : start + _BATCH_TEXTS]
-        answer = await _call(stub.EncodeTexts, EncodeTextsRequest(texts=texts, model_digest=model.digest))
+        request = EncodeTextsRequest(texts=texts, model_digest=model.digest)
+        answer = await _call(stub.EncodeTexts, request, pause_seconds)
         if answer.model_digest != model.digest:
             raise InvalidTextBank(f"the encoder's model changed from {model.digest} to {answer.model_digest}")
         embeddings = tensors.from_proto(answer.embeddings, "embeddings")
@@ -89,9 +93,9 @@ async def _embed(prompts: list[str], stub: EncoderServiceStub) -> tuple[str, NDA
     return model.digest, np.concatenate(batches)
 
 
-async def _call(method: grpc.aio.UnaryUnaryMultiCallable, request: Message) -> Any:
-    """One unary call; an encoder that is starting or busy is asked again for a few seconds."""
-    attempt, pause = 1, 0.1
+async def _call(method: grpc.aio.UnaryUnaryMultiCallable, request: Message, pause_seconds: float) -> Any:
+    """One unary call, repeated where that may help."""
+    attempt = 1
     while True:
         try:
             return await method(request, timeout=_CALL_SECONDS)
@@ -100,5 +104,5 @@ async def _call(method: grpc.aio.UnaryUnaryMultiCallable, request: Message) -> A
             if error.code() not in _RETRYABLE or attempt == ATTEMPTS:
                 raise failure from error
         asked = failure.retry_after_seconds if isinstance(failure, Overloaded) else 0.0
-        await asyncio.sleep(min(max(pause, asked), _MAX_PAUSE_SECONDS))
-        attempt, pause = attempt + 1, 2 * pause
+        await asyncio.sleep(min(max(pause_seconds, asked), _MAX_PAUSE_SECONDS))
+        attempt, pause_seconds = attempt + 1, 2 * pause_seconds
