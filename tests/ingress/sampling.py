@@ -74,8 +74,9 @@ def check(pieces: list[Piece], path: Path, spec: SamplingSpec = SPEC) -> None:
     """Raises AssertionError unless `pieces` are those of a full decode, bit for bit."""
     expected = oracle.expected(path, spec.frames_per_chunk, spec.chunk_duration, spec.image_size)
     wanted = list(enumerate(expected.chunks))[spec.first_chunk :]
-    assert [piece.chunk for piece in pieces] == [
-        SampledChunk(index, chunk.start, chunk.duration, chunk.frame_times) for index, chunk in wanted
+    chunks = [piece.chunk for piece in pieces]
+    assert [(chunk.index, chunk.start, chunk.duration, chunk.frame_times) for chunk in chunks] == [
+        (index, chunk.start, chunk.duration, chunk.frame_times) for index, chunk in wanted
     ]
     for piece, (_, chunk) in zip(pieces, wanted, strict=True):
         assert np.array_equal(piece.pixels, chunk.pixels)
