@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _SEED = 7
@@ -27,7 +28,7 @@ def write(directory: Path) -> None:
 
     directory.mkdir(parents=True, exist_ok=True)
     spiece = directory / "spiece.model"
-    spiece.write_bytes(_sentencepiece_model())
+    spiece.write_bytes(sentencepiece_model(_corpus(), vocab_size=200))
     tokenizer = SiglipTokenizer(str(spiece), model_max_length=_CONTEXT_LENGTH)
     tokenizer.save_pretrained(directory)
 
@@ -54,15 +55,16 @@ def write(directory: Path) -> None:
             network.logit_scale.fill_(4.72)
             network.logit_bias.fill_(-16.5)
     network.save_pretrained(directory)
-    _write_preprocessing(directory)
+    write_preprocessing(directory, IMAGE_SIZE)
 
 
-def _write_preprocessing(directory: Path) -> None:
+def write_preprocessing(directory: Path, image_size: int) -> None:
+    """preprocessor_config.json as google/siglip-so400m-patch14-384 has it, for pictures of another size."""
     half = [0.5, 0.5, 0.5]
     preprocessing = {
         "image_processor_type": "SiglipImageProcessor",
         "do_resize": True,
-        "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        "size": {"height": image_size, "width": image_size},
         "resample": 3,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -73,16 +75,20 @@ def _write_preprocessing(directory: Path) -> None:
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
 
 
-def _sentencepiece_model() -> bytes:
+def _corpus() -> list[str]:
+    return [f"a {thing} {action} in the {place}" for place in _PLACES for thing in _THINGS for action in _ACTIONS]
+
+
+def sentencepiece_model(corpus: Iterable[str], vocab_size: int) -> bytes:
+    """A spiece.model for SiglipTokenizer, learnt from `corpus`; the same bytes every time."""
     import sentencepiece
 
-    corpus = [f"a {thing} {action} in the {place}" for place in _PLACES for thing in _THINGS for action in _ACTIONS]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(corpus),
         model_writer=model,
         model_type="bpe",
-        vocab_size=200,
+        vocab_size=vocab_size,
         # As in SigLIP's own: texts end in </s>, which also pads them; there is no <s>.
         pad_id=0,
         eos_id=1,

@@ -1,10 +1,12 @@
 """A square picture that is painted area by area."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-# float32 [size, size], or broadcastable to it.
-Plane = NDArray[np.float32]
+# Floating, [size, size] or broadcastable to it.
+Plane = NDArray[np.floating[Any]]
 # Red, green, blue from 0 to 1; also float32 [size, size, 3], where it differs from pixel to pixel.
 Colour = tuple[float, float, float] | NDArray[np.float32]
 
@@ -31,7 +33,8 @@ class Canvas:
 
     def inside(self, distance: Plane) -> Plane:
         """Coverage of the area where `distance`, in widths of the picture, is negative; the edge is one pixel soft."""
-        return np.clip(0.5 - distance * self.size, 0, 1).astype(np.float32)
+        covered: Plane = np.clip(0.5 - distance * self.size, 0, 1)
+        return covered
 
     def to_uint8(self) -> NDArray[np.uint8]:
         """uint8 [size, size, 3]"""

@@ -81,6 +81,13 @@ def _table(rows: Iterable[dict[str, str]]) -> NDArray[np.int64]:
     )
 
 
+def some_claims(scene: Scene, random: np.random.Generator) -> dict[str, str]:
+    """Between one and all of the scene's features."""
+    features = _features(scene)
+    chosen = random.permutation(list(features))[: random.integers(1, len(features) + 1)].tolist()
+    return {name: features[name] for name in features if name in chosen}
+
+
 def tag(value: str) -> Caption:
     """The bare label, such as "beach" or "red"."""
     return Caption(value, {next(name for name, values in FEATURES.items() if value in values): value})

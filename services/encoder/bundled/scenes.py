@@ -57,7 +57,7 @@ class Pose:
 def pose(scene: Scene, time: float) -> Pose:
     """The shape's pose at `time`, in seconds."""
     random = np.random.default_rng((scene.seed, 1))
-    radius = random.uniform(0.18, 0.27)
+    radius = random.uniform(0.20, 0.29)
     reach = random.uniform(0.06, 0.12)
     room = 0.5 - radius - reach
     x, y = 0.5 + random.uniform(-room, room, 2)

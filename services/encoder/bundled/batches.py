@@ -1,0 +1,68 @@
+"""Batches for training: pictures, texts, and which text is true of which picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from services.encoder.bundled import captions, held_out, pictures, untrained
+from services.encoder.bundled.captions import FEATURES, TAGS, Caption
+from services.encoder.bundled.scenes import Scene, pose, random_scene, render
+
+_LONGEST_SECONDS = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    # uint8 [pictures, size, size, 3]
+    pictures: NDArray[np.uint8]
+    texts: list[str]
+    # bool [pictures, texts]
+    truths: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batches(IterableDataset[Batch]):
+    """An endless stream. Beside the scenes there are pictures of none, and beside the phrases there is every tag."""
+
+    seed: int
+    scenes: int = 40
+    negatives: int = 6
+    phrases: int = 21
+
+    def __iter__(self) -> Iterator[Batch]:
+        random = np.random.default_rng(self.seed)
+        while True:
+            yield self._draw(random)
+
+    def _draw(self, random: np.random.Generator) -> Batch:
+        seen = [_seen_scene(random) for _ in range(self.scenes)]
+        size = untrained.IMAGE_SIZE
+        shown = [pictures.worn(render(scene, time, size), random) for scene, time in seen]
+        kinds = list(pictures.NEGATIVES.values())
+        shown += [kinds[number % len(kinds)](size, random) for number in range(self.negatives)]
+        texts = [captions.tag(value) for value in TAGS]
+        texts += [_seen_phrase(seen[random.integers(len(seen))][0], random) for _ in range(self.phrases)]
+        truths = captions.truths(texts, [scene for scene, _ in seen] + [None] * self.negatives)
+        return Batch(np.stack(shown), [caption.text for caption in texts], truths)
+
+
+def _seen_scene(random: np.random.Generator) -> tuple[Scene, float]:
+    """A scene, and a time in it at which nothing is held out."""
+    while True:
+        scene, time = random_scene(random, held_out.FIRST_SEED), float(random.uniform(0, _LONGEST_SECONDS))
+        if not held_out.is_pair(scene.colour, scene.shape) and not held_out.is_layout(scene.place, pose(scene, time)):
+            return scene, time
+
+
+def _seen_phrase(scene: Scene, random: np.random.Generator) -> Caption:
+    """About `scene`; every other one says something that is wrong, which makes it true of few scenes or none."""
+    while True:
+        claims = captions.some_claims(scene, random)
+        if random.random() < 0.5:
+            name = list(claims)[random.integers(len(claims))]
+            claims[name] = FEATURES[name][random.integers(len(FEATURES[name]))]
+        if not held_out.is_pair(claims.get("colour"), claims.get("shape")):
+            return captions.phrase(claims, random)
