@@ -79,10 +79,12 @@ class _Session:
             self._close()
             return None
         except InvalidInput as error:
+            traceback.clear_frames(error.__traceback__)  # they may keep the frame memory mapped for a long time
             return _error(error.reason, error.message)
         except (MemoryError, OSError) as error:
             if isinstance(error, OSError) and error.errno != errno.ENOMEM:
                 raise
+            traceback.clear_frames(error.__traceback__)
             return _error("VIDEO_OVER_LIMIT", "Sampling the video takes more memory than allowed.")
 
     def _open(self, spec: dict[str, Any], fd: int) -> dict[str, Any]:

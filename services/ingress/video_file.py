@@ -37,6 +37,10 @@ def not_a_video() -> InvalidInput:
     return refused("NOT_A_VIDEO", "The object is not a video that can be decoded.")
 
 
+def _damaged() -> InvalidInput:
+    return refused("TOO_MANY_DECODE_FAILURES", "The video is damaged: too much of it cannot be decoded.")
+
+
 class VideoFile:
     """The best video stream of a file, as FFmpeg ranks them; cover pictures do not count.
 
@@ -202,9 +206,7 @@ class VideoFile:
         if self._failures_in_a_row > MAX_FAILURES_IN_A_ROW or (
             self._packets_given >= FAILURE_SHARE_COUNTS_FROM and share > MAX_FAILURE_SHARE
         ):
-            message = "The video is damaged: too much of it cannot be decoded."
-            damaged = refused("TOO_MANY_DECODE_FAILURES", message)
-            raise (self._too_large_to_look_at() or damaged) from error
+            raise (self._too_large_to_look_at() or _damaged()) from error
 
     def _checked(self, frames: list[VideoFrame]) -> list[VideoFrame]:
         self.frames_decoded += len(frames)
