@@ -11,7 +11,7 @@ MAX_UNARY_BYTES = 4 << 20
 
 # Protobuf's largest encodings of our messages without their texts, keys and lengths included.
 _TEXT_SCORE_BYTES = 45
-_SCENE_CHANGE_BYTES = 45
+_SCENE_CHANGE_BYTES = 63
 _SCENE_BYTES = 25
 _CHUNK_BYTES = 60
 _FRAME_TIME_BYTES = _SCENE_SCORE_BYTES = 8

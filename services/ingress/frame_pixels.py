@@ -25,8 +25,9 @@ class Resizer:
     Raises InvalidInput for frames that it cannot convert.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, interpolation: Interpolation = Interpolation.BICUBIC) -> None:
         self._size = size
+        self._interpolation = interpolation
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
@@ -39,7 +40,7 @@ class Resizer:
                 width=self._size,
                 height=self._size,
                 format="rgb24",
-                interpolation=Interpolation.BICUBIC,
+                interpolation=self._interpolation,
                 src_colorspace=hd if untagged else None,
                 dst_color_range=ColorRange.JPEG,
                 threads=1,  # more of them cost CPU and gain nothing at this size

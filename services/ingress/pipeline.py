@@ -2,6 +2,7 @@
 is still at work, at most a few chunks ahead."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkResponse,
     LabelSet,
     RankingSpec,
+    SceneChange,
     SceneState,
     TextBankInfo,
 )
@@ -194,7 +196,7 @@ class _Pass:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample(video, trace, tasks))
                 while isinstance(item := await self._under_way.get(), _ChunkUnderWay):
-                    await self._deliver(item, claimed)
+                    await self._deliver(item, video)
             assert video.end is not None
             answer = await self._answer(item)
             answer.decode_failures = video.end.decode_failures
@@ -233,9 +235,10 @@ class _Pass:
         trace.enter(Part.DECODE_QUEUE)
         return encoded
 
-    async def _deliver(self, chunk: _ChunkUnderWay, claimed_duration_seconds: float) -> None:
+    async def _deliver(self, chunk: _ChunkUnderWay, video: SampledVideo) -> None:
         encoded = await chunk.encoding
         decoded = await self._decode(chunk, encoded)
+        await self._locate_cuts(decoded.scene_changes, chunk, video)
         pooled = tensors.from_proto(decoded.pooled_embedding).astype(np.float32, copy=False)
         self._summary.add(chunk.sampled.duration, encoded.embeddings, pooled, decoded.scene_changes)
         self._timeline.delivered(chunk.trace)
@@ -244,7 +247,7 @@ class _Pass:
             Progress(
                 stage=STAGE_ANALYZING,
                 analyzed_seconds=float(chunk.sampled.start + chunk.sampled.duration),
-                claimed_duration_seconds=claimed_duration_seconds,
+                claimed_duration_seconds=video.claimed_duration_seconds or 0.0,
             )
         )
 
@@ -261,6 +264,16 @@ class _Pass:
         self._state = decoded.ema_state
         chunk.trace.enter(Part.DECODE_COMPUTE, ago=decoded.compute.ToNanoseconds() / 1e9)
         return decoded
+
+    async def _locate_cuts(self, changes: Iterable[SceneChange], chunk: _ChunkUnderWay, video: SampledVideo) -> None:
+        """Two sampled frames tell of a change; the sampling process has seen where between them the picture changes."""
+        for change in changes:
+            change.cut_seconds = change.timestamp_seconds
+            if (cut := chunk.sampled.cuts[change.frame_index]) is not None:
+                if not cut.exact:
+                    chunk.trace.enter(Part.SAMPLE_COMPUTE)
+                    cut = await video.narrow(cut)
+                change.cut_seconds, change.cut_confidence = float(cut.at), cut.confidence
 
     async def _answer(self, trace: Trace) -> AnalyzeVideoResponse:
         trace.enter(Part.DECODE_COMPUTE)

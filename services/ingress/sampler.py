@@ -7,8 +7,9 @@ first contradiction the video is read again from its start, decoding everything,
 """
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import floor
 from types import TracebackType
 from typing import Self
 
@@ -16,10 +17,22 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from services.ingress.cut_search import CutSearch
 from services.ingress.frame_pixels import Pixels, Resizer
-from services.ingress.sampling_plan import LookAhead, PlanContradicted, SampledChunk, SamplingPlan, Span, displayed_for
+from services.ingress.picture_steps import PictureSteps, Step
+from services.ingress.sampling_plan import (
+    Cut,
+    LookAhead,
+    PlanContradicted,
+    SampledChunk,
+    SamplingPlan,
+    Span,
+    displayed_for,
+)
 from services.ingress.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
+
+MAX_SEARCH_SHARE = Fraction(8, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,7 @@ class Sampler:
         self._limits = limits
         self._next_index = first_chunk
         self._decoded_in_vain = 0
+        self._search = CutSearch(path, max_pixels=limits.max_pixels)
         self._walk = self._new_walk(trusted=True)
         self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
         """What the container says, right or wrong; None if it says nothing."""
@@ -69,6 +83,7 @@ class Sampler:
 
     def close(self) -> None:
         self._walk.close()
+        self._search.close()
 
     @property
     def duration(self) -> Fraction:
@@ -84,7 +99,7 @@ class Sampler:
 
     @property
     def frames_decoded(self) -> int:
-        return self._decoded_in_vain + self._walk.video.frames_decoded
+        return self._decoded_in_vain + self._walk.video.frames_decoded + self._search.frames_decoded
 
     def next_chunk(self, out: NDArray[np.uint8]) -> SampledChunk | None:
         """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
@@ -100,7 +115,28 @@ class Sampler:
         span, samples = sampled
         for i, sample in enumerate(samples):
             out[i] = sample.pixels
-        return SampledChunk(span.index, span.start, span.duration, tuple(sample.time for sample in samples))
+        return SampledChunk(
+            span.index,
+            span.start,
+            span.duration,
+            tuple(sample.time for sample in samples),
+            tuple(sample.cut for sample in samples),
+        )
+
+    def narrow(self, cut: Cut) -> Cut:
+        """A chunk's `cut` between two neighbouring frames, if those left out between can be decoded at little cost.
+
+        All such searches together decode at most MAX_SEARCH_SHARE as many frames as the video has, by its own claim
+        or by its packets so far.
+        """
+        plan = self._walk.plan
+        if cut.exact or not plan.trusted:
+            return cut
+        claimed = Fraction(self.claimed_duration_seconds or 0) / self._walk.nominal_frame_seconds
+        frames = max(claimed, Fraction(self._walk.frames_promised))
+        allowed = floor(MAX_SEARCH_SHARE * frames) - self._search.frames_decoded
+        step = Step(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
+        return _cut(plan, self._search.narrow(step, allowed))
 
     def _start_over(self, contradiction: PlanContradicted) -> None:
         """Walk through the whole video again for the chunks not yet delivered, leaving nothing out this time."""
@@ -134,6 +170,7 @@ class Sampler:
 class _Sample:
     time: Fraction
     pixels: Pixels
+    cut: Cut | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +195,21 @@ class _Walk:
         self._packets = packets
         self._resize = resize
         self._limits = limits
+        self._steps = PictureSteps()
+        self._has_sampled = False
 
     def close(self) -> None:
         self.chunks.close()
         self.video.close()
+
+    @property
+    def nominal_frame_seconds(self) -> Fraction:
+        return self.video.nominal_frame_duration * self.video.time_base
+
+    @property
+    def frames_promised(self) -> int:
+        """By the packets read so far."""
+        return self._packets.promised
 
     def _chunks(self) -> Generator[tuple[Span, list[_Sample]], None, None]:
         """The chunks as they become certain; PlanContradicted comes before any that might be wrong."""
@@ -171,9 +219,11 @@ class _Walk:
             if plan.is_too_late(pts):
                 raise _too_long(self._limits)
             plan.cover(pts)
+            left_out = shown is not None and plan.leaves_out(shown.pts, pts)
             plan.arrived(pts)
             if shown is not None:
                 self._sample(shown, until=pts)
+            self._steps.see(frame, pts, left_out=left_out)
             shown = self._shown(frame, pts, after=shown)
             while plan.pending and plan.pending[0].is_certain(presented=pts):
                 chunk = plan.pending.popleft()
@@ -202,8 +252,18 @@ class _Walk:
         for chunk in self.plan.pending:
             due = chunk.due(until)
             if due > 0 and sample is None:
-                sample = _Sample(self.plan.seconds(shown.pts), self._resize(shown.frame).copy())
+                sample = _Sample(self.plan.seconds(shown.pts), self._resize(shown.frame).copy(), self._take_cut())
+                chunk.samples.append(sample)
+                sample, due = replace(sample, cut=None), due - 1
             chunk.samples += [sample] * due
+
+    def _take_cut(self) -> Cut | None:
+        """The sharpest step from the frame sampled last; what came before this walk's first sample is not known."""
+        step = self._steps.take()
+        is_first, self._has_sampled = not self._has_sampled, True
+        if step is None or is_first:
+            return None
+        return _cut(self.plan, step)
 
     def _all_frames(self) -> Iterator[tuple[VideoFrame, int]]:
         """Every frame that is ever on display: one without a time, or not later than the one before, never is."""
@@ -246,6 +306,10 @@ class _Walk:
             if self.video.decode_failures:
                 raise PlanContradicted("a packet was refused")
         yield from self.video.drain()
+
+
+def _cut(plan: SamplingPlan, step: Step) -> Cut:
+    return Cut(plan.seconds(step.before), plan.seconds(step.at), step.exact, step.confidence)
 
 
 def _too_long(limits: SamplingLimits) -> InvalidInput:

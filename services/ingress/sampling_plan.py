@@ -33,6 +33,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Where the picture changes most between two sampled frames: from the frame at `before` to the one at `at`.
+
+    Times are seconds on the video's own timeline.
+    """
+
+    before: Fraction
+    at: Fraction
+    exact: bool  # no frame lies between the two
+    confidence: float  # 0 to 1: how far that step stands out from the others
+
+
+@dataclass(frozen=True, slots=True)
 class SampledChunk:
     """What was sampled of a span; times are seconds on the video's own timeline."""
 
@@ -40,6 +53,7 @@ class SampledChunk:
     start: Fraction
     duration: Fraction
     frame_times: tuple[Fraction, ...]  # each at or before its wanted time
+    cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
 
 
 def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
@@ -98,6 +112,7 @@ class LookAhead:
 
     def __init__(self, packets: Iterable[Packet], *, nominal_duration: int, max_bytes: int) -> None:
         self.ended = False
+        self.promised = 0  # frames, by all packets read
         self.regular = True  # all are whole, each has a pts of its own, and a dts, if any, that bounds those to come
         self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
         self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
@@ -175,6 +190,7 @@ class LookAhead:
         if position == len(self.presented):
             self._last_duration = packet.duration
         self.presented.insert(position, time)
+        self.promised += 1
 
 
 class SamplingPlan:
@@ -229,6 +245,10 @@ class SamplingPlan:
     def seconds(self, tick: int) -> Fraction:
         return (tick - self._origin) * self._time_base
 
+    def tick(self, time: Fraction) -> int:
+        """The last tick at or before `time`: a frame is presented by then if its pts is not greater."""
+        return self._origin + floor(time / self._time_base)
+
     def is_too_late(self, pts: int) -> bool:
         """Whether the video is longer than allowed if a frame is presented then."""
         return pts - self._origin > self._max_ticks
@@ -250,20 +270,20 @@ class SamplingPlan:
         if video_duration is not None:
             span = span_at(self._next_chunk, self._chunk_duration, video_duration)
             is_last = span_at(self._next_chunk + 1, self._chunk_duration, video_duration) is None
-        self._planned_until = None if is_last else self._tick(end)
+        self._planned_until = None if is_last else self.tick(end)
         if span is None:
             return
         self._next_chunk += 1
         ticks: list[int] = []
         if span.index >= self._first_chunk:
-            ticks = [self._tick(time) for time in span.wanted_times(self._frames_per_chunk)]
+            ticks = [self.tick(time) for time in span.wanted_times(self._frames_per_chunk)]
             self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
         if self.trusted and is_last:
-            ending = [pts for pts in self._packets.presented[-2:] if pts >= self._tick(start)]  # measures the end
+            ending = [pts for pts in self._packets.presented[-2:] if pts >= self.tick(start)]  # measures the end
             self._want([*map(self._packets.on_display, ticks), *ending])
         elif self.trusted and self._next_chunk >= self._first_chunk:
             # What the next chunk begins with is known, and one frame must prove that there is one.
-            shown = map(self._packets.on_display, [*ticks, self._tick(end)])
+            shown = map(self._packets.on_display, [*ticks, self.tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
 
     def _foresee_duration(self, enough: int) -> Fraction | None:
@@ -286,10 +306,6 @@ class SamplingPlan:
         beyond = span_at(self._next_chunk, self._chunk_duration, video_duration)
         if self._wanted or beyond is not None or spans != [chunk.span for chunk in self.pending]:
             raise PlanContradicted("the video ends elsewhere than foreseen")
-
-    def _tick(self, time: Fraction) -> int:
-        """The last tick at or before `time`: a frame is presented by then if its pts is not greater."""
-        return self._origin + floor(time / self._time_base)
 
     # ---- packets and frames, in a trusted plan
 
@@ -322,6 +338,11 @@ class SamplingPlan:
         following = islice(self._packets.upcoming, position + 1, None)
         reordered = takewhile(lambda packet: packet.dts is None or packet.dts < entry_pts, following)
         return any(packet.pts is None or packet.pts < entry_pts for packet in reordered)
+
+    def leaves_out(self, after: int, before: int) -> bool:
+        """Whether frames presented between those two, which have arrived or are just arriving, do not arrive."""
+        presented = self._packets.presented
+        return self.trusted and bisect_right(presented, after) < bisect_left(presented, before)
 
     def arrived(self, pts: int) -> None:
         """A frame was presented."""

@@ -11,8 +11,9 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from services.ingress import sampling_messages
 from services.ingress.frame_buffer import FrameBuffer
-from services.ingress.sampling_plan import SampledChunk
+from services.ingress.sampling_plan import Cut, SampledChunk
 from services.ingress.worker_process import WorkerDied, WorkerOutOfCpuTime, WorkerProcess, WorkerTooSlow
 from videoanalysis.errors import InvalidInput, Unavailable
 
@@ -187,6 +188,7 @@ class SampledVideo:
         self._next_index = spec.first_chunk
         self._deaths = 0
         self._patience = 0.0  # seconds for the next answer
+        self._turn = asyncio.Lock()  # a worker answers one request at a time
         self.claimed_duration_seconds: float | None = None
         """What the container says, right or wrong; known once it is open, None if it says nothing."""
         self.end: VideoEnd | None = None
@@ -210,14 +212,28 @@ class SampledVideo:
             worker = await self._opened()
             return await self._ask(worker, {"next": True}, buffer.fd)
 
-        answer = await self._surviving_a_death(attempt)
+        async with self._turn:
+            answer = await self._surviving_a_death(attempt)
         self._patience = self._limits.chunk_seconds
         if "end" in answer:
             self.end = _video_end(answer["end"])
-            self.close()
             return None
         self._next_index += 1
-        return _sampled_chunk(answer["chunk"])
+        return sampling_messages.to_chunk(answer["chunk"])
+
+    async def narrow(self, cut: Cut) -> Cut:
+        """The cut between two neighbouring frames, where that can be found at little cost; may wait for a chunk."""
+        if cut.exact:
+            return cut
+        async with self._turn:
+            if self._worker is None:
+                return cut
+            try:
+                answer = await self._worker.ask({"narrow": sampling_messages.from_cut(cut)}, None, self._patience)
+            except WorkerDied as death:
+                self._bear(death)
+                return cut
+        return sampling_messages.to_cut(answer["narrowed"]) if "narrowed" in answer else cut
 
     def close(self) -> None:
         if self._worker is not None:
@@ -247,14 +263,17 @@ class SampledVideo:
             raise _refused(reason if reason in _REASONS else "NOT_A_VIDEO", str(answer["error"]["message"]))
         return answer
 
+    def _bear(self, death: WorkerDied) -> None:
+        self.close()
+        self._deaths += 1
+        _log.warning("sampling process died", cause=str(death), chunk=self._next_index)
+
     async def _surviving_a_death(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         while True:
             try:
                 return await attempt()
             except WorkerDied as death:
-                self.close()
-                self._deaths += 1
-                _log.warning("sampling process died", cause=str(death), chunk=self._next_index)
+                self._bear(death)
                 if isinstance(death, WorkerOutOfCpuTime):
                     allowed = f"{self._limits.cpu_seconds} s of CPU time allowed"
                     raise _refused("VIDEO_OVER_LIMIT", f"Sampling the video takes more than the {allowed}.") from death
@@ -270,23 +289,9 @@ def _refused(reason: str, message: str) -> InvalidInput:
     return InvalidInput(message, reason=reason, field="video_uri")
 
 
-def _sampled_chunk(answer: dict[str, Any]) -> SampledChunk:
-    return SampledChunk(
-        index=int(answer["index"]),
-        start=_fraction(answer["start"]),
-        duration=_fraction(answer["duration"]),
-        frame_times=tuple(map(_fraction, answer["frame_times"])),
-    )
-
-
 def _video_end(answer: dict[str, Any]) -> VideoEnd:
     return VideoEnd(
-        duration=_fraction(answer["duration"]),
+        duration=Fraction(*answer["duration"]),
         decode_failures=int(answer["decode_failures"]),
         frames_decoded=int(answer["frames_decoded"]),
     )
-
-
-def _fraction(ratio: list[int]) -> Fraction:
-    numerator, denominator = ratio
-    return Fraction(numerator, denominator)

@@ -5,6 +5,7 @@ Media is hostile, so this process is confined before it opens any, and knows not
 
     {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
     {"next": true} + frame memory     → {"chunk": {…}} or {"end": {…}}
+    {"narrow": {…cut…}}               → {"narrowed": {…cut…}}
     {"close": true}                   → no answer
 
 Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
@@ -23,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from services.ingress import sampling_messages
 from services.ingress.confinement import allow_cpu, confine
 from services.ingress.sampler import Sampler, SamplingLimits
-from services.ingress.sampling_plan import SampledChunk
 from videoanalysis.errors import InvalidInput
 
 _MAX_REQUEST_BYTES = 64 << 10
@@ -76,6 +77,8 @@ class _Session:
                 return {"opened": self._open(request["open"], fd)}
             if "next" in request:
                 return self._next(fd)
+            if "narrow" in request:
+                return self._narrow(request["narrow"])
             self._close()
             return None
         except InvalidInput as error:
@@ -110,7 +113,16 @@ class _Session:
         finally:
             os.close(fd)
         chunk = self._sampler.next_chunk(np.frombuffer(memory, np.uint8).reshape(self._frames_shape))
-        return {"chunk": _described(chunk)} if chunk is not None else {"end": _described_end(self._sampler)}
+        return (
+            {"chunk": sampling_messages.from_chunk(chunk)}
+            if chunk is not None
+            else {"end": _described_end(self._sampler)}
+        )
+
+    def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
+        assert self._sampler is not None
+        narrowed = self._sampler.narrow(sampling_messages.to_cut(cut))
+        return {"narrowed": sampling_messages.from_cut(narrowed)}
 
     def _close(self) -> None:
         if self._sampler is not None:
@@ -119,15 +131,6 @@ class _Session:
         if self._media_fd >= 0:
             os.close(self._media_fd)
             self._media_fd = -1
-
-
-def _described(chunk: SampledChunk) -> dict[str, Any]:
-    return {
-        "index": chunk.index,
-        "start": chunk.start.as_integer_ratio(),
-        "duration": chunk.duration.as_integer_ratio(),
-        "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
-    }
 
 
 def _described_end(sampler: Sampler) -> dict[str, Any]:

@@ -25,9 +25,7 @@ class IngressSettings(ServiceSettings):
 
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
-    max_request_seconds: float = Field(
-        3600, gt=0, description="Latest deadline of a request, also if none is set."
-    )
+    max_request_seconds: float = Field(3600, gt=0, description="Latest deadline of a request, also if none is set.")
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Sampled frames in memory, of all videos together.")
 

@@ -71,7 +71,7 @@ class Summary:
         )
         if only.tags or only.captions:
             _add_best_chunks(video, await _rank(decoders, self._pooled, ranking, deadline, only))
-        starts = [0.0, *(change.timestamp_seconds for change in self._changes)]
+        starts = [0.0, *(change.cut_seconds for change in self._changes)]
         ends = [*starts[1:], float(self._duration)]
         return AnalyzeVideoResponse(
             tags=video.tags,

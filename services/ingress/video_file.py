@@ -167,6 +167,11 @@ class VideoFile:
                 payload=packet,
             )
 
+    def seek(self, pts: int) -> None:
+        """Go to the last packet before `pts` at which decoding can start, as far as the container can tell."""
+        self._container.seek(pts, stream=self._stream)
+        self.start_afresh()
+
     def _is_entry_point(self, packet: "MediaPacket[VideoStream]") -> bool:
         """Whether pictures after this key picture never refer to one before it; H.264 promises that only of IDR."""
         return self._context.codec.name != "h264" or _has_idr_slice(bytes(packet), self._context.extradata or b"")

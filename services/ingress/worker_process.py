@@ -79,11 +79,11 @@ class WorkerProcess:
         """Wait until it answers; raises WorkerDied."""
         await self._answer(_START_SECONDS)
 
-    async def ask(self, request: dict[str, Any], fd: int, seconds: float) -> dict[str, Any]:
-        """The answer to `request`, which `fd` accompanies; raises WorkerDied."""
+    async def ask(self, request: dict[str, Any], fd: int | None, seconds: float) -> dict[str, Any]:
+        """The answer to `request`, which `fd` accompanies, if any; raises WorkerDied."""
         self._asking = True
         try:
-            socket.send_fds(self._connection, [json.dumps(request).encode()], [fd])
+            socket.send_fds(self._connection, [json.dumps(request).encode()], [] if fd is None else [fd])
         except OSError as error:
             raise await self._death() from error
         answer = await self._answer(seconds)

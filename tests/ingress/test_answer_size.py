@@ -33,6 +33,8 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
         score=NUMBER,
         chunk_index=INTEGER,
         frame_index=INTEGER,
+        cut_seconds=NUMBER,
+        cut_confidence=NUMBER,
     )
     every_frame = request.scene_detection == SCENE_DETECTION_EVERY_FRAME
     per_chunk = frames if every_frame else min(frames, int(duration))

@@ -15,6 +15,7 @@ import pytest
 
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.frame_buffer import FrameBuffer
+from services.ingress.sampling_plan import Cut
 from services.ingress.sampling_pool import SampledVideo, SamplingPool
 from tests.ingress.sampling import LIMITS, SPEC, Piece, check, next_piece, opened, rest_of, sample
 from tests.ingress.waiting import until
@@ -247,10 +248,24 @@ async def test_more_videos_than_workers_take_turns(sampling_pool: SamplingPool, 
         check(video.result()[0], five_seconds)
 
 
-async def test_a_video_gives_its_worker_back_at_its_end(five_seconds: Path) -> None:
-    async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as first:
-        await rest_of(first)
+async def test_a_video_gives_its_worker_back_when_it_is_left(five_seconds: Path) -> None:
+    async with SamplingPool(1, LIMITS) as pool:
+        async with opened_video(pool, five_seconds) as first:
+            await rest_of(first)
         check((await sample(pool, five_seconds))[0], five_seconds)
+
+
+async def test_after_its_last_chunk_a_video_still_answers_where_a_cut_is(five_seconds: Path) -> None:
+    unknown = Cut(Fraction(1), Fraction(2), exact=False, confidence=0.5)
+    async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as video:
+        await rest_of(video)
+        found = await video.narrow(unknown)
+        assert unknown.before <= found.before < found.at <= unknown.at
+        known = Cut(Fraction(1), Fraction(2), exact=True, confidence=0.5)
+        assert await video.narrow(known) is known
+        for pid in pool.worker_pids:
+            os.kill(pid, signal.SIGKILL)
+        assert await video.narrow(unknown) == unknown
 
 
 async def test_one_that_leaves_while_it_waits_for_a_worker_takes_none(five_seconds: Path) -> None:

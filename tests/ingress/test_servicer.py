@@ -41,7 +41,7 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 
-CUTS = (3.1, 6.5, 8.0)
+CUTS = (Fraction(31, 10), Fraction(13, 2), Fraction(8))
 SECONDS, CHUNK, FRAMES = 11, 4, 8
 SOON = 30
 
@@ -152,7 +152,9 @@ async def test_the_answer_is_that_of_a_full_decode_and_plain_arithmetic(clip, tm
     assert [score for chunk in answer.chunks for score in chunk.scene_scores] == pytest.approx(scores, abs=1e-5)
     assert [change.timestamp_seconds for change in answer.scene_changes] == events
     assert [change for chunk in answer.chunks for change in chunk.scene_changes] == list(answer.scene_changes)
-    assert [scene.start_seconds for scene in answer.scenes] == [0, *events]
+    assert [change.cut_seconds for change in answer.scene_changes] == [float(cut) for cut in CUTS]
+    assert all(change.cut_confidence > 0.9 for change in answer.scene_changes)
+    assert [scene.start_seconds for scene in answer.scenes] == [0, *(float(cut) for cut in CUTS)]
     assert answer.scenes[-1].end_seconds == SECONDS
     # Each change is the first sampled frame at or after a cut.
     assert events == [min(time for time in times if time >= cut) for cut in CUTS]
@@ -171,6 +173,17 @@ async def test_the_answer_is_that_of_a_full_decode_and_plain_arithmetic(clip, tm
     for chunk, row in zip(answer.chunks, pooled, strict=True):
         assert chunk.tags[0].text == tags[int(np.argmax(text_rows @ row))]
     assert (answer.model.engine, answer.text_bank.name, answer.text_bank.tags) == ("synthetic", "default", 20)
+
+
+async def test_a_cut_among_frames_that_sampling_left_out_is_found_all_the_same(tmp_path):
+    fixed_groups = {"g": "15", "bf": "0", "sc_threshold": "0", "x264-params": "scenecut=0"}
+    path = tmp_path / "groups.mp4"
+    render(path, steady(25, 30), cuts=[Fraction(114, 25)], draw=calm_picture, options=fixed_groups)
+    async with system(tmp_path) as running:
+        answer = await analyze(running, AnalyzeVideoRequest(video_uri=f"file://{path}"))
+    (change,) = answer.scene_changes
+    assert change.previous_timestamp_seconds < 4.56 == change.cut_seconds < change.timestamp_seconds
+    assert change.cut_confidence > 0.9
 
 
 async def test_the_stream_says_the_same_in_pieces(clip, tmp_path):

@@ -63,7 +63,7 @@ def pooled(frames: np.ndarray) -> np.ndarray:
 
 
 def change(chunk: int, frame: int, seconds: float) -> SceneChange:
-    return SceneChange(chunk_index=chunk, frame_index=frame, timestamp_seconds=seconds)
+    return SceneChange(chunk_index=chunk, frame_index=frame, timestamp_seconds=seconds, cut_seconds=seconds)
 
 
 async def test_a_score_of_the_video_is_the_mean_of_its_chunk_scores_weighted_by_duration():

@@ -95,18 +95,22 @@ class SceneState(_message.Message):
     def __init__(self, ema: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., last_event_seconds: _Optional[float] = ..., last_frame_seconds: _Optional[float] = ...) -> None: ...
 
 class SceneChange(_message.Message):
-    __slots__ = ("timestamp_seconds", "previous_timestamp_seconds", "score", "chunk_index", "frame_index")
+    __slots__ = ("timestamp_seconds", "previous_timestamp_seconds", "score", "chunk_index", "frame_index", "cut_seconds", "cut_confidence")
     TIMESTAMP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_TIMESTAMP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CUT_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     timestamp_seconds: float
     previous_timestamp_seconds: float
     score: float
     chunk_index: int
     frame_index: int
-    def __init__(self, timestamp_seconds: _Optional[float] = ..., previous_timestamp_seconds: _Optional[float] = ..., score: _Optional[float] = ..., chunk_index: _Optional[int] = ..., frame_index: _Optional[int] = ...) -> None: ...
+    cut_seconds: float
+    cut_confidence: float
+    def __init__(self, timestamp_seconds: _Optional[float] = ..., previous_timestamp_seconds: _Optional[float] = ..., score: _Optional[float] = ..., chunk_index: _Optional[int] = ..., frame_index: _Optional[int] = ..., cut_seconds: _Optional[float] = ..., cut_confidence: _Optional[float] = ...) -> None: ...
 
 class DecodeChunkRequest(_message.Message):
     __slots__ = ("embeddings", "frame_times_seconds", "chunk_index", "ranking", "scene", "ema_state")

@@ -1,0 +1,46 @@
+"""What a sampling worker and its parent tell each other of chunks and cuts; times are [numerator, denominator]."""
+
+from fractions import Fraction
+from typing import Any
+
+from services.ingress.sampling_plan import Cut, SampledChunk
+
+Message = dict[str, Any]
+
+
+def from_chunk(chunk: SampledChunk) -> Message:
+    return {
+        "index": chunk.index,
+        "start": chunk.start.as_integer_ratio(),
+        "duration": chunk.duration.as_integer_ratio(),
+        "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
+        "cuts": [cut and from_cut(cut) for cut in chunk.cuts],
+    }
+
+
+def to_chunk(message: Message) -> SampledChunk:
+    return SampledChunk(
+        index=int(message["index"]),
+        start=Fraction(*message["start"]),
+        duration=Fraction(*message["duration"]),
+        frame_times=tuple(Fraction(*time) for time in message["frame_times"]),
+        cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
+    )
+
+
+def from_cut(cut: Cut) -> Message:
+    return {
+        "before": cut.before.as_integer_ratio(),
+        "at": cut.at.as_integer_ratio(),
+        "exact": cut.exact,
+        "confidence": cut.confidence,
+    }
+
+
+def to_cut(message: Message) -> Cut:
+    return Cut(
+        before=Fraction(*message["before"]),
+        at=Fraction(*message["at"]),
+        exact=bool(message["exact"]),
+        confidence=float(message["confidence"]),
+    )
