@@ -8,7 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.packet import Packet as MediaPacket
 from av.stream import Disposition
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 MILLISECOND = Fraction(1, 1000)
@@ -82,19 +84,20 @@ def render(
     starts_of_scenes = sorted(Fraction(cut) for cut in cuts)
     with av.open(str(path), "w", format=container_format, container_options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = stream.time_base = time_base
         stream.codec_context.thread_count = 1
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         ticks = [round((start + time) / time_base) for time in times]
-        durations = dict(
+        durations: dict[int, int | None] = dict(
             zip(ticks, [*(b - a for a, b in pairwise(ticks)), round((last or 1 / rate) / time_base)], strict=True)
         )
 
-        def mux(packets: list[av.Packet]) -> None:
+        def mux(packets: list["MediaPacket[VideoStream]"]) -> None:
             for packet in packets:
-                packet.duration = durations.get(packet.pts, packet.duration)
+                packet.duration = durations.get(packet.pts or 0, packet.duration)
             container.mux(packets)
 
         for index, time in enumerate(times):
@@ -139,8 +142,8 @@ def remux(path: Path, *inputs: Path, cover: Path | None = None, damaged: Contain
     return path
 
 
-def _garbage(packet: av.Packet) -> av.Packet:
-    damaged = av.Packet(b"\xff" * 40)
+def _garbage(packet: "MediaPacket[VideoStream]") -> "MediaPacket[VideoStream]":
+    damaged: MediaPacket[VideoStream] = MediaPacket(b"\xff" * 40)
     damaged.pts, damaged.dts, damaged.duration = packet.pts, packet.dts, packet.duration
     damaged.time_base, damaged.is_keyframe = packet.time_base, packet.is_keyframe
     return damaged

@@ -4,12 +4,15 @@ Shares no code with the service.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData
 from numpy.typing import NDArray
 
 SHORTEST = Fraction(1, 2)
@@ -88,14 +91,15 @@ def resized(frame: av.VideoFrame, size: int) -> NDArray[np.uint8]:
         dst_color_range="JPEG",
         threads=1,
     )
-    return turned(square.to_ndarray(), frame)
+    return turned(square.to_ndarray().astype(np.uint8, copy=False), frame)
 
 
 def turned(pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]:
     """As the ffmpeg program turns pictures by itself, case by case."""
-    if "DISPLAYMATRIX" not in [data.type.name for data in frame.side_data]:
+    found = [data for data in cast(Iterable[SideData], frame.side_data) if data.type.name == "DISPLAYMATRIX"]
+    if not found:
         return pixels
-    matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+    matrix = np.frombuffer(bytes(found[0]), np.int32)
     match -frame.rotation % 360:
         case 0:
             return pixels[::-1] if matrix[4] < 0 else pixels

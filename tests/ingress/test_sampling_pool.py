@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -35,6 +35,12 @@ async def opened_video(pool: SamplingPool, path: Path) -> AsyncIterator[SampledV
         async with pool.sample(fd, SPEC) as video:
             await video.open()
             yield video
+
+
+async def piece_of(video: SampledVideo) -> Piece:
+    piece = await next_piece(video)
+    assert piece is not None
+    return piece
 
 
 def descriptors() -> list[str]:
@@ -169,7 +175,7 @@ async def test_a_video_goes_on_where_its_worker_was_killed(five_seconds: Path) -
             pieces: list[Piece] = []
             async with opened_video(pool, five_seconds) as video:
                 while len(pieces) < sampled_before:
-                    pieces += [piece for piece in [await next_piece(video)] if piece]
+                    pieces.append(await piece_of(video))
                 (pid,) = pool.worker_pids
                 os.kill(pid, signal.SIGKILL)
                 pieces += await rest_of(video)
@@ -181,7 +187,7 @@ async def test_a_video_goes_on_where_its_worker_was_killed(five_seconds: Path) -
 
 async def test_so_it_does_if_it_is_killed_in_the_middle_of_a_chunk(five_seconds: Path) -> None:
     async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as video:
-        pieces = [await next_piece(video)]
+        pieces = [await piece_of(video)]
         (pid,) = pool.worker_pids
         os.kill(pid, signal.SIGSTOP)
         sampling = asyncio.create_task(rest_of(video))
@@ -192,7 +198,7 @@ async def test_so_it_does_if_it_is_killed_in_the_middle_of_a_chunk(five_seconds:
 
 async def test_a_worker_that_hangs_is_replaced_when_its_time_is_up(five_seconds: Path) -> None:
     async with SamplingPool(1, replace(LIMITS, chunk_seconds=2)) as pool, opened_video(pool, five_seconds) as video:
-        pieces = [await next_piece(video)]
+        pieces = [await piece_of(video)]
         (pid,) = pool.worker_pids
         os.kill(pid, signal.SIGSTOP)
         check([*pieces, *await rest_of(video)], five_seconds)
@@ -301,7 +307,7 @@ async def leave_in_the_middle_of_a_chunk(pool: SamplingPool, path: Path, about_t
 
 @pytest.mark.parametrize("leave", [leave_while_opening, leave_in_the_middle_of_a_chunk])
 async def test_a_caller_that_leaves_frees_worker_descriptors_and_memory(
-    five_seconds: Path, leave: Callable[[SamplingPool, Path, Callable[[], None]], None]
+    five_seconds: Path, leave: Callable[[SamplingPool, Path, Callable[[], None]], Coroutine[None, None, None]]
 ) -> None:
     async with SamplingPool(1, LIMITS) as pool:
         (pid,) = pool.worker_pids

@@ -148,8 +148,9 @@ async def test_a_script_that_names_another_file_opens_none(
     sampling_pool: SamplingPool, five_seconds: Path, tmp_path: Path, script: str, disguise: str
 ) -> None:
     (tmp_path / "canaries").mkdir()
-    canary = shutil.copy(five_seconds, tmp_path / "canaries" / "canary.ts")
-    names = [canary, f"file:{canary}", f"file://{canary}", f"../../..{canary}", "canary.ts"]
+    canary = tmp_path / "canaries" / "canary.ts"
+    shutil.copy(five_seconds, canary)
+    names = [str(canary), f"file:{canary}", f"file://{canary}", f"../../..{canary}", "canary.ts"]
     with files_opened_in(canary.parent) as opened_there:
         for name in names:
             (tmp_path / disguise).write_text(SCRIPTS[script].format(name, name))
