@@ -95,6 +95,7 @@ async def system(
     storage: Storage | None = None,
     with_bank: bool = True,
     decoder_count: int = 1,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     **settings: object,
 ) -> AsyncIterator[System]:
     """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named."""
@@ -103,14 +104,16 @@ async def system(
     banks.mkdir(exist_ok=True)
     scratch_dir.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
-        encoder_replicas = [await stack.enter_async_context(encoder(engine)) for engine in engines]
+        encoder_replicas = [
+            await stack.enter_async_context(encoder(engine, interceptors=interceptors)) for engine in engines
+        ]
         if with_bank:
             async with connect(encoder_replicas[0].address) as channel:
                 bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
             (banks / "default.safetensors").write_bytes(bank.to_bytes())
         shelf = Shelf(Directory(banks), 1 << 28)
         await shelf.refresh()
-        decoder_replicas = [await stack.enter_async_context(decoder(shelf)) for _ in range(decoder_count)]
+        decoder_replicas = [await stack.enter_async_context(decoder(shelf, interceptors)) for _ in range(decoder_count)]
         chosen = IngressSettings(
             **{
                 "encoders": [replica.address for replica in encoder_replicas] or ["127.0.0.1:1"],
@@ -130,12 +133,14 @@ async def system(
 
 
 @asynccontextmanager
-async def encoder(engine: Engine, address: str = "127.0.0.1:0") -> AsyncIterator[Replica]:
+async def encoder(
+    engine: Engine, address: str = "127.0.0.1:0", interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+) -> AsyncIterator[Replica]:
     size = engine.model.image_size
     chunks = EncoderAdmission([engine.allocate(64 * size * size * 3) for _ in range(2)], max_parked=8, park_seconds=0.2)
     texts = EncoderAdmission([engine.allocate(0)], max_parked=8, park_seconds=5)
     async with chunks, texts:
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
         async with listening(server, address) as bound:
             yield Replica(bound, server)
@@ -143,9 +148,9 @@ async def encoder(engine: Engine, address: str = "127.0.0.1:0") -> AsyncIterator
 
 
 @asynccontextmanager
-async def decoder(shelf: Shelf) -> AsyncIterator[Replica]:
+async def decoder(shelf: Shelf, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> AsyncIterator[Replica]:
     with ThreadPoolExecutor(1) as threads:
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
         async with listening(server) as address:
             yield Replica(address, server)

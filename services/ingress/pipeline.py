@@ -2,6 +2,7 @@
 is still at work, at most a few chunks ahead."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.replicas import ModelGone
 from services.ingress.requests import Analysis
 from services.ingress.sampling_plan import SampledChunk
-from services.ingress.sampling_pool import SampledVideo, SamplingPool, SamplingSpec
+from services.ingress.sampling_pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
 from services.ingress.sources import Source
 from services.ingress.summary import Summary
 from services.ingress.timeline import Part, Timeline, Trace
@@ -33,6 +34,7 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoResponse,
     ChunkResult,
     Progress,
+    Usage,
 )
 from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkRequest,
@@ -131,13 +133,14 @@ class Pipeline:
                 media_fd = await stack.enter_async_context(source.open(downloaded))
                 trace.enter(Part.ENCODE_QUEUE)
             pinned = pinning.result()
+            usage = Usage(bytes_read=os.fstat(media_fd).st_size)
             try:
-                return await _Pass(self, analysis, pinned, deadline, observer, timeline).run(media_fd, trace)
+                return await _Pass(self, analysis, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
             except* ModelGone:
                 _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
-            return await _Pass(self, analysis, pinned, deadline, observer, timeline).run(media_fd, trace)
+            return await _Pass(self, analysis, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
 
     async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
         model = await self.encoders.model(deadline)
@@ -174,6 +177,7 @@ class _Pass:
         deadline: Deadline,
         observer: Observer,
         timeline: Timeline,
+        usage: Usage,
     ) -> None:
         self._rooms = rooms
         self._analysis = analysis
@@ -181,6 +185,7 @@ class _Pass:
         self._deadline = deadline
         self._observer = observer
         self._timeline = timeline
+        self._usage = usage
         self._spec = SamplingSpec(analysis.frames_per_chunk, analysis.chunk_duration, rooms.image_size)
         # Chunks in order, and last the trace of the end of the video.
         self._under_way: asyncio.Queue[_ChunkUnderWay | Trace] = asyncio.Queue(rooms.chunks_ahead)
@@ -198,9 +203,8 @@ class _Pass:
                 while isinstance(item := await self._under_way.get(), _ChunkUnderWay):
                     await self._deliver(item, video)
             assert video.end is not None
-            answer = await self._answer(item)
-            answer.decode_failures = video.end.decode_failures
-            return answer
+            self._usage.frames_decoded += video.frames_decoded
+            return await self._answer(item, video.end)
 
     async def _sample(self, video: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
         """Put every chunk on its way as soon as there is memory for it."""
@@ -231,6 +235,7 @@ class _Pass:
             self._pinned.model.digest,
             self._deadline,
         )
+        self._usage.accelerator_seconds += encoded.compute_seconds
         trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
         trace.enter(Part.DECODE_QUEUE)
         return encoded
@@ -275,11 +280,13 @@ class _Pass:
                     cut = await video.narrow(cut)
                 change.cut_seconds, change.cut_confidence = float(cut.at), cut.confidence
 
-    async def _answer(self, trace: Trace) -> AnalyzeVideoResponse:
+    async def _answer(self, trace: Trace, end: VideoEnd) -> AnalyzeVideoResponse:
         trace.enter(Part.DECODE_COMPUTE)
         answer = await self._summary.rank(self._rooms.decoders, self._pinned.ranking, self._deadline)
         self._timeline.delivered(trace)
         answer.stream_id = self._analysis.stream_id
+        answer.decode_failures = end.decode_failures
+        answer.usage.CopyFrom(self._usage)
         answer.model.CopyFrom(self._pinned.model)
         answer.text_bank.CopyFrom(self._pinned.text_bank)
         answer.timing.CopyFrom(self._timeline.timing())

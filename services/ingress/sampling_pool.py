@@ -193,6 +193,8 @@ class SampledVideo:
         """What the container says, right or wrong; known once it is open, None if it says nothing."""
         self.end: VideoEnd | None = None
         """Known once `next_chunk` has returned None."""
+        self.frames_decoded = 0
+        """So far, by the worker that has the video now; up to date after the end and after each `narrow`."""
 
     async def open(self) -> None:
         """Wait for a worker; raises InvalidInput if it finds no video that it can sample."""
@@ -217,6 +219,7 @@ class SampledVideo:
         self._patience = self._limits.chunk_seconds
         if "end" in answer:
             self.end = _video_end(answer["end"])
+            self.frames_decoded = self.end.frames_decoded
             return None
         self._next_index += 1
         return sampling_messages.to_chunk(answer["chunk"])
@@ -233,7 +236,10 @@ class SampledVideo:
             except WorkerDied as death:
                 self._bear(death)
                 return cut
-        return sampling_messages.to_cut(answer["narrowed"]) if "narrowed" in answer else cut
+        if "narrowed" not in answer:
+            return cut
+        self.frames_decoded = int(answer["frames_decoded"])
+        return sampling_messages.to_cut(answer["narrowed"])
 
     def close(self) -> None:
         if self._worker is not None:

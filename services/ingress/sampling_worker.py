@@ -5,7 +5,7 @@ Media is hostile, so this process is confined before it opens any, and knows not
 
     {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
     {"next": true} + frame memory     → {"chunk": {…}} or {"end": {…}}
-    {"narrow": {…cut…}}               → {"narrowed": {…cut…}}
+    {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …}
     {"close": true}                   → no answer
 
 Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
@@ -122,7 +122,7 @@ class _Session:
     def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
         assert self._sampler is not None
         narrowed = self._sampler.narrow(sampling_messages.to_cut(cut))
-        return {"narrowed": sampling_messages.from_cut(narrowed)}
+        return {"narrowed": sampling_messages.from_cut(narrowed), "frames_decoded": self._sampler.frames_decoded}
 
     def _close(self) -> None:
         if self._sampler is not None:

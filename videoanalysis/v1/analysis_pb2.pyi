@@ -54,7 +54,7 @@ class AnalyzeVideoRequest(_message.Message):
     def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
-    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank")
+    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class AnalyzeVideoResponse(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     tags: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.TagScore]
     caption: _decoder_pb2.CaptionScore
@@ -77,7 +78,18 @@ class AnalyzeVideoResponse(_message.Message):
     timing: Timing
     model: _encoder_pb2.ModelInfo
     text_bank: _decoder_pb2.TextBankInfo
-    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ...) -> None: ...
+    usage: Usage
+    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("bytes_read", "frames_decoded", "accelerator_seconds")
+    BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DECODED_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATOR_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    bytes_read: int
+    frames_decoded: int
+    accelerator_seconds: float
+    def __init__(self, bytes_read: _Optional[int] = ..., frames_decoded: _Optional[int] = ..., accelerator_seconds: _Optional[float] = ...) -> None: ...
 
 class Scene(_message.Message):
     __slots__ = ("start_seconds", "end_seconds", "tags", "caption")
