@@ -18,6 +18,7 @@ from services.ingress.deadline import Deadline
 from services.ingress.decoders import Decoders
 from services.ingress.encoders import EncodedChunk, Encoders
 from services.ingress.frame_buffer import FrameBuffer
+from services.ingress.label_embeddings import LabelEmbeddings
 from services.ingress.replicas import ModelGone
 from services.ingress.requests import Analysis
 from services.ingress.sampling_plan import SampledChunk
@@ -99,6 +100,7 @@ class Pipeline:
         self.image_size = image_size
         self.chunks_ahead = chunks_ahead
         self._admission = admission
+        self._labels = LabelEmbeddings(encoders)
 
     async def analyze(
         self, source: Source, analysis: Analysis, deadline: Deadline, observer: Observer
@@ -154,7 +156,7 @@ class Pipeline:
         )
         if not analysis.labels:
             return Pinned(model, await self.decoders.text_bank(analysis.text_bank, model.digest, deadline), ranking)
-        embeddings = await self.encoders.encode_texts(analysis.labels, model.digest, deadline)
+        embeddings = await self._labels.of(analysis.labels, model.digest, deadline)
         ranking.labels.CopyFrom(LabelSet(texts=analysis.labels, embeddings=tensors.to_proto(embeddings)))
         try:
             text_bank = await self.decoders.text_bank(analysis.text_bank, model.digest, deadline)
