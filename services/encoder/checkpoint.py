@@ -49,8 +49,11 @@ class Checkpoint:
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
-        """The image processor's configuration: image_mean, image_std, rescale_factor, …"""
-        for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        """The image processor's configuration: image_mean, image_std, rescale_factor, …
+
+        Of two, it is the one that transformers would use.
+        """
+        for name, key in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
             if (self.directory / name).is_file():
                 document = _read_json(self.directory / name)
                 found = document.get(key) if key else document

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import AutoImageProcessor
 
 from services.encoder.checkpoint import resolve
 from services.encoder.engine import StartupError
@@ -72,6 +73,19 @@ def test_preprocessing_is_also_found_where_a_saved_processor_puts_it(copied):
     wanted = resolve(str(copied), None).preprocessing
     (copied / "preprocessor_config.json").unlink()
     (copied / "processor_config.json").write_text(json.dumps({"image_processor": wanted}))
+    assert resolve(str(copied), None).preprocessing == wanted
+
+
+def test_of_two_configurations_of_preprocessing_it_is_the_one_that_transformers_uses(copied):
+    other = {**resolve(str(copied), None).preprocessing, "image_mean": [0.1, 0.2, 0.3]}
+    (copied / "processor_config.json").write_text(json.dumps({"image_processor": other}))
+    used = AutoImageProcessor.from_pretrained(copied)
+    assert resolve(str(copied), None).preprocessing["image_mean"] == list(used.image_mean)
+
+
+def test_a_processor_without_a_configuration_of_preprocessing_leaves_it_to_the_other_file(copied):
+    wanted = resolve(str(copied), None).preprocessing
+    (copied / "processor_config.json").write_text(json.dumps({"processor_class": "SiglipProcessor"}))
     assert resolve(str(copied), None).preprocessing == wanted
 
 
