@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -37,7 +38,7 @@ def picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8
     y, x = np.mgrid[0:height, 0:width]
     colour = np.random.default_rng(scene).uniform(0.2, 1.0, 3)
     shade = 60 + 140 * (x + (scene * 7 % 5) * y) / (width + (scene * 7 % 5) * height)
-    pixels = (shade[..., None] * colour).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (shade[..., None] * colour).astype(np.uint8)
     left = (3 * index) % max(1, width - width // 4)
     pixels[height // 3 : height // 3 + height // 4, left : left + width // 4] = 255 - pixels[0, 0]
     square = max(2, width // 16)
@@ -143,7 +144,7 @@ def remux(path: Path, *inputs: Path, cover: Path | None = None, damaged: Contain
 
 
 def _garbage(packet: "MediaPacket[VideoStream]") -> "MediaPacket[VideoStream]":
-    damaged: MediaPacket[VideoStream] = MediaPacket(b"\xff" * 40)
+    damaged = cast("MediaPacket[VideoStream]", MediaPacket(b"\xff" * 40))
     damaged.pts, damaged.dts, damaged.duration = packet.pts, packet.dts, packet.duration
     damaged.time_base, damaged.is_keyframe = packet.time_base, packet.is_keyframe
     return damaged
