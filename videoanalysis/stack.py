@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from videoanalysis import bank_builder, default_model
+from videoanalysis import bank_builder, checkout, default_model
 from videoanalysis.channels import connect
 from videoanalysis.child import Child
 from videoanalysis.errors import from_rpc_error
@@ -31,7 +31,6 @@ BUCKET = "videoanalysis"
 CREDENTIALS = ("stack", "stack")
 REGION = "us-east-1"
 
-_ROOT = Path(__file__).resolve().parents[1]
 _BANK = "default"
 _BANKS = f"s3://{BUCKET}/textbanks/"
 
@@ -89,11 +88,8 @@ class Stack:
         return self.services["ingress"][0].address
 
     async def __aenter__(self) -> Self:
-        if not (_ROOT / "services").is_dir():
-            raise StackError(
-                f"{_ROOT} has no services/: a stack runs from a checkout of the project, in which `make setup` has "
-                "installed videoanalysis"
-            )
+        if problem := checkout.problem():
+            raise StackError(problem)
         self._directory = Path(tempfile.mkdtemp(prefix="videoanalysis-"))
         try:
             await self.guard(self._start())
@@ -179,7 +175,7 @@ class Stack:
         """Build the default bank, and wait until every decoder serves it."""
         self._on_step("building the text bank")
         async with connect(self.services["encoder"][0].address) as channel:
-            bank = await bank_builder.build(_ROOT / "textbanks" / _BANK, name=_BANK, encoder=channel)
+            bank = await bank_builder.build(checkout.ROOT / "textbanks" / _BANK, name=_BANK, encoder=channel)
         async with self._storage() as storage:
             uri = S3Uri.parse(f"{_BANKS}{_BANK}.safetensors", "banks")
             await storage.write(uri, bank.to_bytes(), "application/octet-stream")
@@ -199,7 +195,7 @@ class Stack:
         return child
 
     def _child(self, name: str, module: list[str], environment: Mapping[str, str]) -> Child:
-        return Child(name, module, directory=self._directory, cwd=_ROOT, environment=environment)
+        return Child(name, module, directory=self._directory, cwd=checkout.ROOT, environment=environment)
 
     async def _until_listening(self, child: Child, seconds: float) -> None:
         async with _at_most(seconds, child):
