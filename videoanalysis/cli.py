@@ -1,8 +1,10 @@
-"""The command line: `videoanalysis up`, `videoanalysis analyze` and `videoanalysis textbank build`."""
+"""The command line `videoanalysis`: run the services, analyse a video, make and check text banks, check a model."""
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from videoanalysis import client, default_model, terminal
+from videoanalysis import checkout, client, default_model, terminal
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
 from videoanalysis.files import write_whole
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     # What takes long to import, or is not installed with the client, is imported by the commands that need it.
     from videoanalysis.stack import Stack
     from videoanalysis.storage import S3Uri
+    from videoanalysis.textbank import TextBank
 
 app = typer.Typer(
     add_completion=False,
@@ -28,8 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tags, captions and scene changes for any video in S3.",
 )
-_textbank = typer.Typer(no_args_is_help=True, help="Make what videos are compared with.")
+_textbank = typer.Typer(no_args_is_help=True, help="Make and check what videos are compared with.")
 app.add_typer(_textbank, name="textbank")
+_models = typer.Typer(no_args_is_help=True, help="Check what turns pictures and texts into embeddings.")
+app.add_typer(_models, name="model")
 
 _Model = Annotated[
     str | None,
@@ -39,6 +44,9 @@ _Engine = Annotated[
     Literal["siglip", "synthetic"], typer.Option(help="synthetic makes embeddings up and needs no model.")
 ]
 _Replicas = Annotated[int, typer.Option(min=1, max=64)]
+_Template = Annotated[str, typer.Option(help="Put each text into this in place of {}.")]
+# More than a million texts need; it is held in memory.
+_MAX_BANK_BYTES = 8 << 30
 
 _Result = TypeVar("_Result")
 
@@ -175,33 +183,114 @@ def build_textbank(
     name: Annotated[
         str | None, typer.Option(help="What requests call the bank.", show_default="the directory's name")
     ] = None,
-    template: Annotated[str, typer.Option(help="Put each text into this in place of {}.")] = "{}",
+    template: _Template = "{}",
+    force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot tell apart.")] = False,
 ) -> None:
     """Embed the texts of a directory and write them as a bank."""
     with _extra("decoder"):
-        from videoanalysis import bank_builder
-        from videoanalysis.channels import connect
+        from videoanalysis import textbank_lint
         from videoanalysis.textbank import InvalidTextBank
 
     uri = _s3_uri(out, "--out") if "://" in out else None
     if uri is None and not Path(out).absolute().parent.is_dir():
         _misuse(f"--out: there is no directory {Path(out).parent}")
 
-    async def run() -> None:
-        async with connect(encoder) as channel:
-            bank = await bank_builder.build(
-                directory, name=name or directory.resolve().name, encoder=channel, template=template
-            )
+    bank = _run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
+    if not force and (pairs := textbank_lint.same_embeddings(bank)):
+        _fail(
+            f"the model cannot tell apart some texts of {directory}; reword them, or build the bank all the same with "
+            + "\n  ".join(["--force:", *map(str, pairs)])
+        )
+
+    async def write() -> None:
         if uri is None:
             write_whole(Path(out), bank.to_bytes())
         else:
             await _put(uri, bank.to_bytes())
-        typer.echo(
-            f"{out}: bank {bank.name} of {len(bank.tags)} tags and {len(bank.descriptions)} descriptions, "
-            f"model {bank.model_digest}, digest {bank.digest}"
-        )
 
-    _run(run(), InvalidTextBank)
+    _run(write())
+    typer.echo(
+        f"{out}: bank {bank.name} of {len(bank.tags)} tags and {len(bank.descriptions)} descriptions, "
+        f"model {bank.model_digest}, digest {bank.digest}"
+    )
+
+
+@_textbank.command("lint")
+def lint_textbank(
+    texts: Annotated[
+        str,
+        typer.Argument(metavar="TEXTS", help="A directory, or a bank: a file or s3://bucket/key.", show_default=False),
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="host:port of an encoder, to compare the embeddings of a directory's texts.")
+    ] = None,
+    template: _Template = "{}",
+) -> None:
+    """Find texts that cannot be told apart; exits with 1 if there are any."""
+    with _extra("decoder"):
+        from videoanalysis import bank_builder, textbank_lint
+        from videoanalysis.textbank import InvalidTextBank
+
+    bank: TextBank | None = None
+    if not Path(texts).is_dir():
+        if encoder is not None:
+            _misuse(f"--encoder: {texts} is no directory, and a bank brings its embeddings")
+        bank = _read_bank(texts)
+    elif encoder is not None:
+        bank = _run(_embed(Path(texts), "lint", encoder, template), InvalidTextBank)
+    try:
+        tags, descriptions = (bank.tags, bank.descriptions) if bank else bank_builder.read_texts(Path(texts))
+    except InvalidTextBank as error:
+        _fail(str(error))
+    pairs = textbank_lint.same_words(tags, descriptions) + (textbank_lint.same_embeddings(bank) if bank else [])
+    for pair in pairs:
+        typer.echo(pair)
+    for hint in textbank_lint.hints(tags, descriptions):
+        typer.echo(f"hint: {hint}")
+    if pairs:
+        _fail(f"{texts}: texts that cannot be told apart; reword them, or keep one of each pair")
+    unknown = "" if bank else "; their embeddings were not compared, which --encoder HOST:PORT would do"
+    typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, no two of them alike{unknown}")
+
+
+@_textbank.command("show")
+def show_textbank(
+    bank: Annotated[str, typer.Argument(metavar="BANK", help="A file, or s3://bucket/key.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what a bank holds, and where it comes from."""
+    with _extra("decoder"):
+        from videoanalysis import bank_table
+
+    found = _read_bank(bank)
+    if as_json:
+        typer.echo(bank_table.as_json(found))
+    else:
+        bank_table.show(Console(), found)
+
+
+@_models.command("verify")
+def verify_model(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A directory or a Hugging Face hub id.", show_default=False)
+    ],
+    revision: Annotated[str | None, typer.Option(help="Commit of the hub id.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option()] = "auto",
+) -> None:
+    """Check that a SigLIP checkpoint is served as it was trained.
+
+    Tokenizer, preparation of pictures, embeddings, text padding, scale and bias: each beside what transformers itself
+    does. Needs memory for the model twice. Exits with 1 if a check failed, with 2 if the model cannot be loaded.
+    """
+    if problem := checkout.problem():
+        _fail(problem)
+    options = ["--device", device, "--precision", precision, *(["--revision", revision] if revision else [])]
+    # In place of this process, so that signals and the exit code are the check's; not from the directory of the
+    # services, so that MODEL means what it means here.
+    program = [sys.executable, "-P", "-m", "services.encoder.verify", *options, "--", model]
+    path = os.pathsep.join([str(checkout.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.execve(program[0], program, {**os.environ, "PYTHONPATH": path})
 
 
 async def _analyze_here(
@@ -254,6 +343,33 @@ def _analyze_there(
                 raise Unavailable(f"no answer from {address}: {error.message}") from error
 
     return _run(run())
+
+
+async def _embed(directory: Path, name: str, encoder: str, template: str) -> "TextBank":
+    from videoanalysis import bank_builder
+    from videoanalysis.channels import connect
+
+    async with connect(encoder) as channel:
+        return await bank_builder.build(directory, name=name, encoder=channel, template=template)
+
+
+def _read_bank(source: str) -> "TextBank":
+    from videoanalysis.textbank import InvalidTextBank, TextBank
+
+    uri = _s3_uri(source, "the bank") if "://" in source else None
+
+    async def read() -> bytes:
+        if uri is None:
+            return await asyncio.to_thread(Path(source).read_bytes)
+        from videoanalysis.storage import Storage
+
+        async with Storage.open() as storage:
+            return await storage.read(uri, _MAX_BANK_BYTES)
+
+    try:
+        return TextBank.from_bytes(_run(read()))
+    except InvalidTextBank as error:
+        _fail(f"{source}: {error}")
 
 
 async def _put(uri: "S3Uri", data: bytes | BinaryIO) -> None:
