@@ -39,4 +39,5 @@ lint: setup
 	$(BIN)/mypy
 
 demo: setup
-	$(BIN)/videoanalysis analyze services/ingress/sample_clip.mp4
+	@mkdir -p build
+	$(BIN)/videoanalysis analyze services/ingress/sample_clip.mp4 --report build/report.html

@@ -1,15 +1,28 @@
+"""Both clients against a real server: every test of what is said in the stream runs with each of them."""
+
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
 
-from videoanalysis import client
+from videoanalysis.analysis import Analysis
 from videoanalysis.channels import connect
-from videoanalysis.errors import DeadlineExceeded, InvalidInput, Unavailable, status_code, trailing_metadata
+from videoanalysis.client import AnalysisOptions, AsyncClient, Client
+from videoanalysis.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+    status_code,
+    trailing_metadata,
+)
 from videoanalysis.v1 import analysis_pb2_grpc
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_ANALYZING,
@@ -20,34 +33,47 @@ from videoanalysis.v1.analysis_pb2 import (
     Progress,
     StreamAnalyzeVideoResponse,
 )
-from videoanalysis.v1.decoder_pb2 import SceneChange
+from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange
 
-REQUEST = AnalyzeVideoRequest(video_uri="s3://bucket/clip.mp4", top_k_tags=3)
+URI = "s3://bucket/clip.mp4"
+Event = StreamAnalyzeVideoResponse
 
 
+@dataclass
+class Call:
+    """What a service does in one call: send `events`, then end well, fail, or hang."""
+
+    events: Sequence[Event] = ()
+    failure: ServiceError | None = None
+    # Fails with a bare code, as gRPC itself does.
+    code: grpc.StatusCode | None = None
+    hangs: bool = False
+
+
+@dataclass
 class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
-    """Answers with `events`, then as `ending` says: at once, with an error, or never."""
+    """Does `calls` one after the other, and the last one ever after."""
 
-    def __init__(self, events: Sequence[StreamAnalyzeVideoResponse] = (), ending: Exception | None = None) -> None:
-        self.events = events
-        self.ending = ending
-        self.hangs = False
-        self.request: AnalyzeVideoRequest | None = None
-        self.called = asyncio.Event()
-        self.left = asyncio.Event()
+    calls: Sequence[Call]
+    requests: list[AnalyzeVideoRequest] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def StreamAnalyzeVideo(self, request, context):
-        self.request = request.analysis
+        call = self.calls[min(len(self.requests), len(self.calls) - 1)]
+        self.requests.append(request.analysis)
         self.called.set()
         try:
-            for event in self.events:
+            for event in call.events:
                 yield event
-            if self.hangs:
+            if call.hangs:
                 await asyncio.Event().wait()
         finally:
             self.left.set()
-        if self.ending is not None:
-            await context.abort(status_code(self.ending), str(self.ending), trailing_metadata(self.ending))
+        if call.failure is not None:
+            await context.abort(status_code(call.failure), str(call.failure), trailing_metadata(call.failure))
+        if call.code is not None:
+            await context.abort(call.code, "said without details")
 
 
 @asynccontextmanager
@@ -62,101 +88,247 @@ async def serving(service: Service) -> AsyncIterator[str]:
         await server.stop(None)
 
 
-def progress(stage) -> StreamAnalyzeVideoResponse:
-    return StreamAnalyzeVideoResponse(progress=Progress(stage=stage))
+async def with_async_client(address: str, attempts: int = 5, **arguments: object) -> Analysis:
+    async with AsyncClient(address, attempts=attempts) as client:
+        return await client.analyze(URI, **arguments)
 
 
-def chunk(index: int, start: float) -> StreamAnalyzeVideoResponse:
+async def with_client(address: str, attempts: int = 5, **arguments: object) -> Analysis:
+    def analyze() -> Analysis:
+        with Client(address, attempts=attempts) as client:
+            return client.analyze(URI, **arguments)
+
+    return await asyncio.to_thread(analyze)
+
+
+@pytest.fixture(params=[with_async_client, with_client], ids=["AsyncClient", "Client"])
+def analyze(request: pytest.FixtureRequest) -> Iterator[Callable]:
+    """analyze(address, attempts=…, **arguments) of either client."""
+    return request.param
+
+
+def progress(stage) -> Event:
+    return Event(progress=Progress(stage=stage))
+
+
+def chunk(index: int, start: float) -> Event:
     cut = SceneChange(timestamp_seconds=start + 1, chunk_index=index)
-    return StreamAnalyzeVideoResponse(
-        chunk=ChunkResult(chunk_index=index, start_seconds=start, duration_seconds=10, scene_changes=[cut])
-    )
+    return Event(chunk=ChunkResult(chunk_index=index, start_seconds=start, duration_seconds=10, scene_changes=[cut]))
 
 
-def summary(**fields: object) -> StreamAnalyzeVideoResponse:
-    return StreamAnalyzeVideoResponse(summary=AnalyzeVideoResponse(**fields))
+def summary(**fields: object) -> Event:
+    return Event(summary=AnalyzeVideoResponse(**fields))
 
 
-async def test_the_answer_is_the_summary_with_the_chunks_put_back():
+GOOD = Call([progress(STAGE_WAITING), chunk(0, 0), summary(stream_id="done")])
+DRAINING = Unavailable("draining", reason="DRAINING")
+
+
+async def test_the_answer_is_the_summary_with_the_chunks_put_back(analyze):
     cuts = [SceneChange(timestamp_seconds=1), SceneChange(timestamp_seconds=11, chunk_index=1)]
-    service = Service([chunk(0, 0), chunk(1, 10), summary(stream_id="mine", scene_changes=cuts)])
+    service = Service([Call([chunk(0, 0), chunk(1, 10), summary(stream_id="mine", scene_changes=cuts)])])
     async with serving(service) as address:
-        answer = await client.analyze(address, REQUEST)
-    assert service.request == REQUEST
-    assert answer.stream_id == "mine"
-    assert [found.timestamp_seconds for found in answer.scene_changes] == [1, 11]
-    assert [(found.chunk_index, found.start_seconds) for found in answer.chunks] == [(0, 0), (1, 10)]
-    assert [found.scene_changes[0].timestamp_seconds for found in answer.chunks] == [1, 11]
+        analysis = await analyze(address)
+    assert analysis.stream_id == "mine"
+    assert [found.timestamp_seconds for found in analysis.scene_changes] == [1, 11]
+    assert [(found.chunk_index, found.start_seconds) for found in analysis.chunks] == [(0, 0), (1, 10)]
+    assert [found.scene_changes[0].timestamp_seconds for found in analysis.chunks] == [1, 11]
+    assert [found.start_seconds for found in analysis.message.chunks] == [0, 10]
 
 
-async def test_what_came_before_a_new_start_on_another_model_is_forgotten():
-    service = Service([chunk(0, 0), chunk(1, 10), chunk(0, 0.5), chunk(1, 10.5), summary()])
+async def test_options_are_the_fields_of_the_request(analyze):
+    service = Service([GOOD])
     async with serving(service) as address:
-        answer = await client.analyze(address, REQUEST)
-    assert [found.start_seconds for found in answer.chunks] == [0.5, 10.5]
+        await analyze(address, labels=["a", "b"], chunk_duration_seconds=2.5, top_k_tags=None, stream_id="mine")
+    wanted = AnalyzeVideoRequest(video_uri=URI, labels=["a", "b"], chunk_duration_seconds=2.5, stream_id="mine")
+    assert service.requests == [wanted]
 
 
-async def test_progress_is_heard_in_order():
+def test_every_field_of_the_request_is_an_option():
+    fields = {field.name for field in AnalyzeVideoRequest.DESCRIPTOR.fields}
+    assert AnalysisOptions.__optional_keys__ == fields - {"video_uri"}
+
+
+async def test_what_came_before_a_new_start_on_another_model_is_forgotten(analyze):
+    service = Service([Call([chunk(0, 0), chunk(1, 10), chunk(0, 0.5), chunk(1, 10.5), summary()])])
+    async with serving(service) as address:
+        analysis = await analyze(address)
+    assert [found.start_seconds for found in analysis.chunks] == [0.5, 10.5]
+
+
+async def test_progress_is_heard_in_order(analyze):
     heard = []
-    service = Service([progress(STAGE_WAITING), progress(STAGE_ANALYZING), chunk(0, 0), summary()])
+    service = Service([Call([progress(STAGE_WAITING), progress(STAGE_ANALYZING), chunk(0, 0), summary()])])
     async with serving(service) as address:
-        await client.analyze(address, REQUEST, on_progress=lambda news: heard.append(news.stage))
-    assert heard == [STAGE_WAITING, STAGE_ANALYZING]
+        await analyze(address, on_progress=lambda news: heard.append(news.stage))
+    assert heard == ["waiting", "analyzing"]
 
 
-async def test_a_channel_of_the_caller_stays_open():
-    async with serving(Service([summary(stream_id="again")])) as address, connect(address) as channel:
-        for _ in range(2):
-            assert (await client.analyze(channel, REQUEST)).stream_id == "again"
+async def test_what_a_callback_raises_ends_the_work(analyze):
+    service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
 
+    def refuse(_: object) -> None:
+        raise KeyError("enough")
 
-async def test_an_answer_over_four_mebibytes_arrives():
-    many = [SceneChange(timestamp_seconds=second + 0.5, score=1) for second in range(300_000)]
-    service = Service([summary(scene_changes=many)])
-    assert service.events[0].ByteSize() > 4 << 20
     async with serving(service) as address:
-        assert len((await client.analyze(address, REQUEST)).scene_changes) == len(many)
+        with pytest.raises(KeyError):
+            await analyze(address, on_progress=refuse)
+        await asyncio.wait_for(service.left.wait(), 10)
 
 
-async def test_the_services_error_is_raised_as_it_was_there():
-    service = Service(
-        [progress(STAGE_WAITING)], InvalidInput("no video in it", reason="NOT_A_VIDEO", field="video_uri")
-    )
+async def test_an_answer_over_four_mebibytes_arrives(analyze):
+    text = "x" * (5 << 20)
+    async with serving(Service([Call([summary(caption=CaptionScore(text=text))])])) as address:
+        assert (await analyze(address)).caption.text == text
+
+
+async def test_the_services_error_is_raised_as_it_was_there(analyze):
+    error = InvalidInput("no video in it", reason="NOT_A_VIDEO", field="video_uri")
+    service = Service([Call([progress(STAGE_WAITING)], error)])
     async with serving(service) as address:
         with pytest.raises(InvalidInput, match="no video in it") as caught:
-            await client.analyze(address, REQUEST)
+            await analyze(address)
     assert (caught.value.reason, caught.value.field) == ("NOT_A_VIDEO", "video_uri")
+    assert len(service.requests) == 1
 
 
-async def test_an_answer_without_a_summary_is_no_answer():
-    async with serving(Service([chunk(0, 0)])) as address:
+async def test_an_answer_without_a_summary_is_no_answer(analyze):
+    async with serving(Service([Call([chunk(0, 0)])])) as address:
         with pytest.raises(Unavailable) as caught:
-            await client.analyze(address, REQUEST)
+            await analyze(address)
     assert caught.value.reason == "INCOMPLETE_ANSWER"
 
 
-async def test_a_service_that_is_away_is_unavailable():
+async def test_a_service_that_is_away_is_unavailable(analyze):
     with pytest.raises(Unavailable):
-        await client.analyze("127.0.0.1:9", REQUEST)
+        await analyze("127.0.0.1:9", attempts=1)
 
 
-async def test_the_time_limit_ends_the_call():
-    service = Service()
-    service.hangs = True
-    async with serving(service) as address:
+async def test_the_time_limit_ends_the_call(analyze):
+    async with serving(Service([Call(hangs=True)])) as address:
         with pytest.raises(DeadlineExceeded):
-            await client.analyze(address, REQUEST, timeout_seconds=0.2)
+            await analyze(address, timeout_seconds=0.2)
+
+
+async def test_a_stream_that_breaks_starts_again_from_the_beginning(analyze):
+    told = []
+    broken = Call([chunk(0, 99), chunk(1, 109)], code=grpc.StatusCode.UNAVAILABLE)
+    service = Service([broken, GOOD])
+    async with serving(service) as address:
+        analysis = await analyze(address, on_retry=lambda error, seconds: told.append((type(error), seconds)))
+    assert [found.start_seconds for found in analysis.chunks] == [0]
+    assert [error for error, _ in told] == [Unavailable]
+    assert service.requests[0] == service.requests[1]
+    assert service.requests[0].stream_id
+
+
+async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
+    told = []
+    refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
+    service = Service([refused, refused, GOOD])
+    async with serving(service) as address:
+        analysis = await analyze(address, attempts=1, on_retry=lambda error, seconds: told.append(seconds))
+    assert analysis.stream_id == "done"
+    assert len(told) == 2
+    assert all(seconds > 0.05 for seconds in told)
+
+
+async def test_overload_that_outlasts_the_time_limit_is_told_at_once(analyze):
+    service = Service([Call(failure=Overloaded("full", retry_after_seconds=30))])
+    async with serving(service) as address:
+        with pytest.raises(Overloaded) as caught:
+            await analyze(address, timeout_seconds=20)
+    assert caught.value.retry_after_seconds == 30
+    assert len(service.requests) == 1
+
+
+async def test_unavailability_is_believed_after_so_many_attempts(analyze):
+    service = Service([Call(failure=DRAINING)])
+    async with serving(service) as address:
+        with pytest.raises(Unavailable, match="draining"):
+            await analyze(address, attempts=3)
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"])
+async def test_what_would_only_happen_again_is_not_repeated(analyze, code):
+    service = Service([Call([chunk(0, 0)], code=grpc.StatusCode[code])])
+    async with serving(service) as address:
+        with pytest.raises(ServiceError):
+            await analyze(address)
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        Call([progress(STAGE_WAITING), progress(STAGE_ANALYZING)], DRAINING),
+        Call([chunk(0, 0)], DRAINING),
+        # It may have begun, and be at work still.
+        Call(code=grpc.StatusCode.UNAVAILABLE),
+    ],
+    ids=["at work", "after a chunk", "connection lost"],
+)
+async def test_what_is_written_elsewhere_is_not_written_twice(analyze, failed):
+    service = Service([failed, GOOD])
+    async with serving(service) as address:
+        with pytest.raises(Unavailable):
+            await analyze(address, output_uri="s3://bucket/answer.json")
+    assert len(service.requests) == 1
+
+
+async def test_what_was_refused_before_it_began_is_repeated_although_it_writes(analyze):
+    service = Service([Call([progress(STAGE_WAITING)], DRAINING), GOOD])
+    async with serving(service) as address:
+        await analyze(address, output_uri="s3://bucket/answer.json")
+    assert len(service.requests) == 2
+
+
+async def test_one_client_serves_many_analyses_at_once():
+    async with serving(Service([GOOD])) as address, AsyncClient(address) as client:
+        found = await asyncio.gather(*(client.analyze(URI) for _ in range(8)))
+    assert [analysis.stream_id for analysis in found] == ["done"] * 8
+
+
+async def test_one_client_serves_many_threads_at_once():
+    async with serving(Service([GOOD])) as address:
+        with Client(address) as client:
+            found = await asyncio.gather(*(asyncio.to_thread(client.analyze, URI) for _ in range(8)))
+    assert [analysis.stream_id for analysis in found] == ["done"] * 8
+
+
+async def test_a_channel_of_the_caller_stays_open():
+    async with serving(Service([GOOD])) as address:
+        async with connect(address) as channel:
+            for _ in range(2):
+                async with AsyncClient(channel) as client:
+                    await client.analyze(URI)
+        with grpc.insecure_channel(address) as channel:
+            for _ in range(2):
+                with Client(channel) as client:
+                    await asyncio.to_thread(client.analyze, URI)
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_service():
-    service = Service([progress(STAGE_WAITING)])
-    service.hangs = True
+    service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
     async with serving(service) as address:
-        waiting = asyncio.create_task(client.analyze(address, REQUEST))
+        waiting = asyncio.create_task(with_async_client(address))
         await asyncio.wait_for(service.called.wait(), 10)
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
+        await asyncio.wait_for(service.left.wait(), 10)
+
+
+async def test_a_client_that_is_closed_ends_what_is_under_way():
+    service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
+    async with serving(service) as address:
+        heard = threading.Event()
+        with Client(address, attempts=1) as client:
+            under_way = asyncio.create_task(asyncio.to_thread(client.analyze, URI, on_progress=lambda _: heard.set()))
+            assert await asyncio.to_thread(heard.wait, 10)
+        with pytest.raises(ServiceError):
+            await asyncio.wait_for(under_way, 10)
         await asyncio.wait_for(service.left.wait(), 10)
 
 

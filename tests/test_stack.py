@@ -11,12 +11,13 @@ import pytest_asyncio
 
 from tests import processes
 from tests.rendering import render, steady
-from videoanalysis import client
+from videoanalysis.analysis import Analysis, Progress
 from videoanalysis.channels import connect
+from videoanalysis.client import AsyncClient
 from videoanalysis.errors import FailedPrecondition, NotFound
 from videoanalysis.stack import CREDENTIALS, Kind, Stack, StackError
 from videoanalysis.storage import S3Uri, Storage
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, Progress
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest
 from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
@@ -27,6 +28,11 @@ SETTINGS: dict[Kind, dict[str, object]] = {
     "ingress": {"max_object_bytes": 1_000_000},
     "encoder": {"synthetic_image_size": 32, "synthetic_embedding_dim": 64, "synthetic_service_ms": 1},
 }
+
+
+async def analyze(stack: Stack, video_uri: str, **options: object) -> Analysis:
+    async with AsyncClient(stack.address) as client:
+        return await client.analyze(video_uri, timeout_seconds=60, **options)
 
 
 def without_test_name(variables: Mapping[str, str]) -> dict[str, str]:
@@ -70,8 +76,7 @@ async def test_answers_a_unary_call_for_the_clip_of_the_service(stack):
 
 async def test_analyses_a_file_of_this_machine(stack, clip):
     heard: list[Progress] = []
-    request = AnalyzeVideoRequest(video_uri=await stack.upload(clip), chunk_duration_seconds=2)
-    answer = await client.analyze(stack.address, request, on_progress=heard.append, timeout_seconds=60)
+    answer = await analyze(stack, await stack.upload(clip), chunk_duration_seconds=2, on_progress=heard.append)
     assert answer.video_duration_seconds == pytest.approx(6)
     assert [chunk.start_seconds for chunk in answer.chunks] == [0, 2, 4]
     assert {len(chunk.frame_times_seconds) for chunk in answer.chunks} == {16}
@@ -82,15 +87,14 @@ async def test_objects_that_others_put_into_any_bucket_are_analysed(stack, clip)
     async with Storage.open(stack.s3_endpoint, "us-east-1", ("any", "thing")) as storage:
         await storage.create_bucket("of-my-own")
         await storage.write(S3Uri("of-my-own", "clip.mp4"), clip.read_bytes(), "video/mp4")
-    request = AnalyzeVideoRequest(video_uri="s3://of-my-own/clip.mp4", output_uri="s3://videoanalysis/results/a.json")
-    await client.analyze(stack.address, request, timeout_seconds=60)
+    await analyze(stack, "s3://of-my-own/clip.mp4", output_uri="s3://videoanalysis/results/a.json")
     async with Storage.open(stack.s3_endpoint, "us-east-1", CREDENTIALS) as storage:
         assert (await storage.stat(S3Uri("videoanalysis", "results/a.json"))).size > 0
 
 
 async def test_a_missing_object_is_not_found(stack):
     with pytest.raises(NotFound):
-        await client.analyze(stack.address, AnalyzeVideoRequest(video_uri="s3://videoanalysis/none.mp4"))
+        await analyze(stack, "s3://videoanalysis/none.mp4")
 
 
 async def test_settings_reach_the_services(stack, tmp_path):
@@ -98,7 +102,7 @@ async def test_settings_reach_the_services(stack, tmp_path):
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(1_000_001))
     with pytest.raises(FailedPrecondition):
-        await client.analyze(stack.address, AnalyzeVideoRequest(video_uri=await stack.upload(large)))
+        await analyze(stack, await stack.upload(large))
 
 
 async def test_the_decoder_serves_the_default_bank_of_the_encoders_model(stack):

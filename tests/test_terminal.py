@@ -4,24 +4,21 @@ import pytest
 from rich.console import Console
 
 from videoanalysis import terminal
-from videoanalysis.v1.analysis_pb2 import (
-    STAGE_ANALYZING,
-    STAGE_DOWNLOADING,
-    STAGE_WAITING,
-    AnalyzeVideoResponse,
-    ChunkResult,
-    Progress,
-    StageTiming,
-    Timing,
-)
+from videoanalysis.analysis import Analysis, Progress
+from videoanalysis.errors import Overloaded
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, StageTiming, Timing
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 
 def shown(answer: AnalyzeVideoResponse, video: str = "clip.mp4") -> list[str]:
     output = io.StringIO()
-    terminal.show(Console(file=output, width=120), video, answer)
+    terminal.show(Console(file=output, width=120), video, Analysis.from_message(answer))
     return [line.rstrip() for line in output.getvalue().splitlines()]
+
+
+def news(stage: str, done: float = 0, total: float = 0) -> Progress:
+    return Progress(stage, int(done), int(total), done, total)
 
 
 def lines(*news: Progress) -> list[str]:
@@ -102,14 +99,24 @@ def test_what_could_not_be_decoded_is_said():
 
 
 def test_without_a_terminal_a_line_says_what_is_new():
-    analysing = [
-        Progress(stage=STAGE_ANALYZING, analyzed_seconds=done, claimed_duration_seconds=100) for done in range(101)
-    ]
-    downloading = Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=1_500_000, total_bytes=3_000_000)
-    output = lines(Progress(stage=STAGE_WAITING), downloading, *analysing)
+    analysing = [news("analyzing", done, 100) for done in range(101)]
+    output = lines(news("waiting"), news("downloading", 1_500_000, 3_000_000), *analysing)
     assert output[:3] == ["waiting for a place", "downloading 1.5 of 3.0 MB", "analysing 0 of 100 s"]
     assert output[3:] == [f"analysing {done} of 100 s" for done in (25, 50, 75, 100)]
 
 
 def test_a_video_of_unknown_length_is_followed_too():
-    assert lines(Progress(stage=STAGE_ANALYZING, analyzed_seconds=12)) == ["analysing 12 s"]
+    assert lines(news("analyzing", 12)) == ["analysing 12 s"]
+
+
+def test_a_refusal_is_told_with_the_wait():
+    output = io.StringIO()
+    with terminal.Activity(Console(file=output, width=120)) as activity:
+        activity.wait(Overloaded("256 videos are waiting already"), 4.96)
+    assert output.getvalue() == "256 videos are waiting already; trying again in 5.0 s\n"
+
+
+def test_the_cut_is_shown_with_the_frames_around_it():
+    change = SceneChange(timestamp_seconds=3.75, previous_timestamp_seconds=3.125, cut_seconds=3.4, score=0.5)
+    cut = next(line for line in shown(AnalyzeVideoResponse(scene_changes=[change])) if line.startswith("0:03.4"))
+    assert cut.split() == ["0:03.4", "0:03.1", "and", "0:03.8", "0.500"]

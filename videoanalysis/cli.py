@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
 
@@ -14,10 +15,12 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from videoanalysis import checkout, client, default_model, terminal
+from videoanalysis import checkout, client, default_model, exports, terminal
+from videoanalysis.analysis import Analysis
+from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
 from videoanalysis.files import write_whole
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
+from videoanalysis.scene_list import FRAME_RATES, WRITERS, Footage
 
 if TYPE_CHECKING:
     # What takes long to import, or is not installed with the client, is imported by the commands that need it.
@@ -47,6 +50,10 @@ _Replicas = Annotated[int, typer.Option(min=1, max=64)]
 _Template = Annotated[str, typer.Option(help="Put each text into this in place of {}.")]
 # More than a million texts need; it is held in memory.
 _MAX_BANK_BYTES = 8 << 30
+# Those of FRAME_RATES.
+_FrameRate = Literal["23.976", "24", "25", "29.97", "30", "50", "59.94", "60"]
+# The service's, where none is asked for.
+_SCENE_THRESHOLD = 0.15
 
 _Result = TypeVar("_Result")
 
@@ -113,6 +120,19 @@ def analyze(
         typer.Option(help="First put the file at this s3://bucket/key, by the AWS settings of the environment."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write the result to this file, as one HTML page that loads nothing.", dir_okay=False),
+    ] = None,
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the scenes to this file: .csv, .edl (CMX3600) or .otio; may be repeated.", dir_okay=False
+        ),
+    ] = None,
+    frame_rate: Annotated[
+        _FrameRate, typer.Option(help="Of EDL and OTIO: the video's own, or that of the edit they are for.")
+    ] = "25",
     label: Annotated[
         list[str] | None, typer.Option(help="Choose tags from these, not from the bank's; may be repeated.")
     ] = None,
@@ -138,8 +158,9 @@ def analyze(
     path = None if "://" in video else Path(video)
     if path is not None and not path.is_file():
         _misuse(f"there is no file {video}")
-    request = AnalyzeVideoRequest(
-        video_uri=video,
+    scenes = scenes or []
+    _check_written(report, scenes)
+    options = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
         top_k_tags=top_k,
@@ -147,14 +168,16 @@ def analyze(
         chunk_duration_seconds=chunk_duration,
         scene_threshold=scene_threshold,
         min_probability=min_probability,
+        include_scene_scores=report is not None,
     )
     stderr = Console(stderr=True)
     # Programs want errors there, people also what is going on.
     activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
+    call = _Call(options, timeout, activity)
     if address is not None:
         if model is not None or engine != "siglip":
             _misuse("--model and --engine are for a stack of your own, not for the service at --address")
-        answer = _analyze_there(address, path, upload, request, timeout, activity)
+        analysis = _analyze_there(address, path or video, upload, call)
     elif upload is not None:
         _misuse("--upload: without --address the file goes into the bucket of a stack of your own")
     elif video.startswith("s3://"):
@@ -164,13 +187,28 @@ def analyze(
             from videoanalysis.stack import Stack, StackError
 
         stack = Stack(model=model, engine=engine, on_step=activity.say)
-        answer = _run(_analyze_here(stack, path, request, timeout, activity), StackError)
+        analysis = _run(_analyze_here(stack, path or video, call), StackError)
     if as_json:
-        typer.echo(json_format.MessageToJson(answer))
-        if caveat := default_model.caveat(answer.model):
+        typer.echo(json_format.MessageToJson(analysis.message))
+        if caveat := default_model.caveat(analysis.message.model):
             typer.echo(caveat, err=True)
     else:
-        terminal.show(Console(), video, answer)
+        terminal.show(Console(), video, analysis)
+
+    async def write() -> None:
+        footage = _footage(video, path, frame_rate)
+        for file in scenes:
+            exports.write_scenes(file, analysis, footage)
+        if report is not None:
+            with activity:
+                activity.say("drawing the report")
+                threshold = scene_threshold or _SCENE_THRESHOLD
+                await exports.write_report(report, analysis, footage.name, path, threshold)
+
+    _run(write())
+    if not as_json:
+        for file in [*scenes, *([report] if report else [])]:
+            typer.echo(f"Written: {file}")
 
 
 @_textbank.command("build")
@@ -293,49 +331,57 @@ def verify_model(
     os.execve(program[0], program, {**os.environ, "PYTHONPATH": path})
 
 
-async def _analyze_here(
-    stack: "Stack", path: Path | None, request: AnalyzeVideoRequest, timeout_seconds: float, activity: terminal.Activity
-) -> AnalyzeVideoResponse:
-    with activity:
+@dataclass(frozen=True)
+class _Call:
+    """What is asked of a service, whichever it is."""
+
+    options: AnalysisOptions
+    timeout_seconds: float
+    activity: terminal.Activity
+
+    async def to(self, address: str, video_uri: str) -> Analysis:
+        async with AsyncClient(address) as service:
+            return await service.analyze(
+                video_uri,
+                on_progress=self.activity.follow,
+                on_retry=self.activity.wait,
+                timeout_seconds=self.timeout_seconds,
+                **self.options,
+            )
+
+
+async def _analyze_here(stack: "Stack", video: Path | str, call: _Call) -> Analysis:
+    """A file, or what the services of a stack can read."""
+    with call.activity:
         async with stack:
-            if path is not None:
-                activity.say("putting the video into a bucket")
-                request.video_uri = await stack.upload(path)
-            activity.say(f"calling the ingress at {stack.address}")
-            call = client.analyze(stack.address, request, on_progress=activity.follow, timeout_seconds=timeout_seconds)
-            answer = await stack.guard(call)
-            activity.say("stopping")
-        return answer
+            if isinstance(video, Path):
+                call.activity.say("putting the video into a bucket")
+                video = await stack.upload(video)
+            call.activity.say(f"calling the ingress at {stack.address}")
+            analysis = await stack.guard(call.to(stack.address, video))
+            call.activity.say("stopping")
+        return analysis
 
 
-def _analyze_there(
-    address: str,
-    path: Path | None,
-    upload: str | None,
-    request: AnalyzeVideoRequest,
-    timeout_seconds: float,
-    activity: terminal.Activity,
-) -> AnalyzeVideoResponse:
-    if path is not None and upload is None:
+def _analyze_there(address: str, video: Path | str, upload: str | None, call: _Call) -> Analysis:
+    """A file by way of `upload`, or what the service can read."""
+    if isinstance(video, Path) and upload is None:
         _misuse(
-            f"{path} lies on this machine, where the service at {address} cannot read it; "
+            f"{video} lies on this machine, where the service at {address} cannot read it; "
             "put it where it can with --upload s3://bucket/key"
         )
-    if path is None and upload is not None:
-        _misuse(f"--upload: {request.video_uri} is not a file of this machine")
+    if isinstance(video, str) and upload is not None:
+        _misuse(f"--upload: {video} is not a file of this machine")
     uri = _s3_uri(upload, "--upload") if upload is not None else None
 
-    async def run() -> AnalyzeVideoResponse:
-        with activity:
-            if path is not None and uri is not None:
-                activity.say("uploading")
-                with await asyncio.to_thread(path.open, "rb") as file:
+    async def run() -> Analysis:
+        with call.activity:
+            if isinstance(video, Path) and uri is not None:
+                call.activity.say("uploading")
+                with await asyncio.to_thread(video.open, "rb") as file:
                     await _put(uri, file)
-                request.video_uri = str(uri)
             try:
-                return await client.analyze(
-                    address, request, on_progress=activity.follow, timeout_seconds=timeout_seconds
-                )
+                return await call.to(address, str(uri or video))
             except Unavailable as error:
                 if error.reason != Unavailable.default_reason:
                     raise
@@ -343,6 +389,22 @@ def _analyze_there(
                 raise Unavailable(f"no answer from {address}: {error.message}") from error
 
     return _run(run())
+
+
+def _footage(video: str, path: Path | None, frame_rate: _FrameRate) -> Footage:
+    rate = FRAME_RATES[frame_rate]
+    if path is not None:
+        return Footage(path.name, path.absolute().as_uri(), rate)
+    return Footage(video.rpartition("/")[2] or video, video, rate)
+
+
+def _check_written(report: Path | None, scenes: list[Path]) -> None:
+    for option, path in [*([("--report", report)] if report else []), *(("--scenes", path) for path in scenes)]:
+        if not path.absolute().parent.is_dir():
+            _misuse(f"{option}: there is no directory {path.parent}")
+    for path in scenes:
+        if path.suffix.lower() not in WRITERS:
+            _misuse(f"--scenes: {path} ends in none of {', '.join(WRITERS)}")
 
 
 async def _embed(directory: Path, name: str, encoder: str, template: str) -> "TextBank":

@@ -129,6 +129,11 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     return translated
 
 
+def carries_details(error: grpc.RpcError) -> bool:
+    """Whether a server of ours said so; otherwise it is gRPC's own word, of a broken connection for example."""
+    return any(key == _DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+
+
 def _add_details(error: ServiceError, status: status_pb2.Status) -> None:
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     for detail in status.details:
