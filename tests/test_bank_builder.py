@@ -46,16 +46,21 @@ def embed(text: str) -> np.ndarray:
 
 
 @asynccontextmanager
-async def serving(encoder: FakeEncoder) -> AsyncIterator[grpc.aio.Channel]:
+async def encoder_address(encoder: FakeEncoder) -> AsyncIterator[str]:
     server = grpc.aio.server()
     encoder_pb2_grpc.add_EncoderServiceServicer_to_server(encoder, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with connect(f"127.0.0.1:{port}") as channel:
-            yield channel
+        yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+
+
+@asynccontextmanager
+async def serving(encoder: FakeEncoder) -> AsyncIterator[grpc.aio.Channel]:
+    async with encoder_address(encoder) as address, connect(address) as channel:
+        yield channel
 
 
 def write_texts(directory: Path, tags: str = "kitchen\n", descriptions: str = "A person cooking\n") -> Path:

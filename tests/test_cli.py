@@ -1,5 +1,6 @@
 """The command line as people and programs use it: processes, exit codes, what is printed where."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,10 +18,13 @@ import pytest
 from google.protobuf import json_format
 
 from tests import processes
+from tests.decoder.samples import MODEL, make_bank
 from tests.rendering import render, steady
+from tests.test_bank_builder import FakeEncoder, encoder_address
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.textbank import TextBank
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+from videoanalysis.v1.encoder_pb2 import EncodeTextsRequest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("videoanalysis")
@@ -304,6 +308,93 @@ async def test_a_bank_is_built_into_a_file_and_into_a_bucket(running, tmp_path):
     async with Storage.open(running.state["s3_endpoint"], "us-east-1", ("any", "thing")) as storage:
         data = await storage.read(S3Uri("videoanalysis", "elsewhere/bank.safetensors"), 1 << 20)
     assert (TextBank.from_bytes(data).name, TextBank.from_bytes(data).template) == ("other", "a photo of {}")
+
+
+class CaseBlind(FakeEncoder):
+    """To which capitals make no difference."""
+
+    async def EncodeTexts(self, request, context):
+        lowered = EncodeTextsRequest(texts=[text.lower() for text in request.texts], model_digest=request.model_digest)
+        return await super().EncodeTexts(lowered, context)
+
+
+async def test_texts_that_the_model_cannot_tell_apart_make_a_bank_only_by_force(tmp_path):
+    (tmp_path / "tags.txt").write_text("kitchen\nturkey\nTurkey\n")
+    (tmp_path / "descriptions.txt").write_text("A person cooking\n")
+    out = tmp_path / "food.safetensors"
+    async with encoder_address(CaseBlind()) as address:
+        build = ["textbank", "build", tmp_path, "--name", "food", "--encoder", address, "--out", out]
+        ended = await asyncio.to_thread(run, *build)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"error: the model cannot tell apart some texts of {tmp_path}; ")
+        assert ended.stderr.endswith("--force:\n  tags: 'turkey' and 'Turkey' have cosine 1.0000\n")
+        assert not out.exists()
+
+        ended = await asyncio.to_thread(run, *build, "--force")
+        assert ended.returncode == 0, ended.stderr
+        assert TextBank.from_bytes(out.read_bytes()).tags == ("kitchen", "turkey", "Turkey")
+
+        ended = await asyncio.to_thread(run, "textbank", "lint", tmp_path, "--encoder", address)
+    wanted = (
+        "tags: 'turkey' and 'Turkey' differ only in capitals or spaces\n"
+        "tags: 'turkey' and 'Turkey' have cosine 1.0000\n"
+    )
+    assert (ended.returncode, ended.stdout) == (1, wanted)
+    assert ended.stderr.startswith(f"error: {tmp_path}: texts that cannot be told apart")
+    ended = await asyncio.to_thread(run, "textbank", "lint", out)
+    assert (ended.returncode, ended.stdout) == (1, wanted)
+
+
+def test_texts_are_checked_without_an_encoder_as_far_as_that_goes(tmp_path):
+    (tmp_path / "tags.txt").write_text("kitchen\nhall\n")
+    (tmp_path / "descriptions.txt").write_text("A person cooking\nA person.\n")
+    ended = run("textbank", "lint", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    hint, verdict = ended.stdout.splitlines()
+    assert hint == "hint: descriptions: 1 of 2 end with a punctuation mark, such as 'A person.'"
+    assert verdict.startswith(
+        f"{tmp_path}: 2 tags and 2 descriptions, no two of them alike; their embeddings were not "
+    )
+    (tmp_path / "tags.txt").write_text("kitchen\nhall\nhall\n")
+    ended = run("textbank", "lint", tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"error: {tmp_path}/tags.txt, line 3: 'hall' is already on line 2\n"
+
+
+async def test_a_bank_is_shown_to_people_and_to_programs(running, tmp_path):
+    bank = make_bank(tags=("kitchen", "[red] hall", "küche"), template="a photo of {}")
+    path = tmp_path / "rooms.safetensors"
+    path.write_bytes(bank.to_bytes())
+    ended = await asyncio.to_thread(run, "textbank", "show", path)
+    assert ended.returncode == 0, ended.stderr
+    for shown in ("default", bank.digest, bank.model_digest, "a photo of {}", bank.created_at, "3 tags", "[red] hall"):
+        assert shown in ended.stdout
+    assert "2 descriptions" in ended.stdout
+    assert "A person at a desk" in ended.stdout
+
+    async with Storage.open(running.state["s3_endpoint"], "us-east-1", ("any", "thing")) as storage:
+        await storage.write(S3Uri("videoanalysis", "shown.safetensors"), bank.to_bytes(), "application/octet-stream")
+    ended = await asyncio.to_thread(
+        lambda: run("textbank", "show", "s3://videoanalysis/shown.safetensors", "--json", **running.s3)
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {
+        "name": "default",
+        "digest": bank.digest,
+        "model_digest": MODEL,
+        "template": "a photo of {}",
+        "created_at": "2026-01-31T12:00:00Z",
+        "embedding_dim": 8,
+        "tags": ["kitchen", "[red] hall", "küche"],
+        "descriptions": ["A person cooking", "A person at a desk"],
+    }
+
+
+def test_a_file_that_is_no_bank_is_named(tmp_path):
+    (tmp_path / "bank.safetensors").write_bytes(b"none")
+    ended = run("textbank", "show", tmp_path / "bank.safetensors")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"error: {tmp_path}/bank.safetensors: not a safetensors file")
 
 
 def test_texts_that_make_no_bank_are_told(running, tmp_path):
