@@ -12,12 +12,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.decoder.samples import make_bank
-from tests.decoder.test_servicer import chunk
+from tests.decoder.samples import OTHER_MODEL, make_bank
+from tests.decoder.test_servicer import chunk, ranking
 from videoanalysis.channels import connect
 from videoanalysis.errors import Unavailable, from_rpc_error
+from videoanalysis.files import write_whole
 from videoanalysis.storage import S3Uri
 from videoanalysis.v1 import decoder_pb2_grpc
+from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest
 
 COMMAND = [sys.executable, "-m", "services.decoder"]
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,15 @@ async def until_served(stub):
                 await asyncio.sleep(0.05)
 
 
+async def until_listed(stub, digest: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            listed = await stub.ListTextBanks(ListTextBanksRequest())
+            if digest in {bank.digest for bank in listed.text_banks}:
+                return
+            await asyncio.sleep(0.05)
+
+
 async def test_ready_without_a_bank_serves_one_that_appears_and_leaves_on_sigterm(tmp_path):
     banks = tmp_path / "banks"
     banks.mkdir()
@@ -108,6 +119,41 @@ async def test_ready_before_its_bucket_exists_and_serves_once_it_does(tmp_path, 
         uri = S3Uri(later, "textbanks/default.safetensors")
         await storage.write(uri, make_bank().to_bytes(), "application/octet-stream")
         await until_served(decoder_pb2_grpc.DecoderServiceStub(channel))
+
+
+async def test_banks_of_several_names_and_models_are_served_side_by_side_and_follow_their_files(tmp_path):
+    files = {
+        "default": make_bank(),
+        "default-of-another-model": make_bank(seed=3, model_digest=OTHER_MODEL),
+        "sport": make_bank(seed=5, name="sport", tags=("golf", "judo", "chess")),
+    }
+    for name, bank in files.items():
+        write_whole(tmp_path / f"{name}.safetensors", bank.to_bytes())
+    async with decoder(tmp_path, DECODER_BANKS=str(tmp_path)) as (_, channel):
+        await until_ready(channel)
+        stub = decoder_pb2_grpc.DecoderServiceStub(channel)
+
+        async def served(**selection: str) -> str:
+            return (await stub.DecodeChunk(chunk(ranking=ranking(**selection)))).text_bank.digest
+
+        assert await served() == files["default"].digest
+        assert await served(model_digest=OTHER_MODEL) == files["default-of-another-model"].digest
+        assert await served(text_bank="sport") == files["sport"].digest
+
+        changed = make_bank(seed=7, name="sport")
+        write_whole(tmp_path / "sport.safetensors", changed.to_bytes())
+        await until_listed(stub, changed.digest)
+        assert await served(text_bank="sport") == changed.digest
+
+        write_whole(tmp_path / "sport.safetensors", b"no bank")
+        # Each is served by a look at the directory that began after the file before it was there.
+        for seed in (9, 11):
+            later = make_bank(seed=seed, name="later")
+            write_whole(tmp_path / "later.safetensors", later.to_bytes())
+            await until_listed(stub, later.digest)
+        assert await served(text_bank="sport") == changed.digest
+        assert await served() == files["default"].digest
+        assert await served(model_digest=OTHER_MODEL) == files["default-of-another-model"].digest
 
 
 def test_bad_settings_are_named_one_a_line():
