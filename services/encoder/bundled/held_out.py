@@ -21,6 +21,8 @@ def is_pair(colour: str | None, shape: str | None) -> bool:
     return (colour, shape) in PAIRS
 
 
-def is_layout(place: str, pose: Pose) -> bool:
+def is_layout(place: str | None, pose: Pose) -> bool:
+    if place is None:
+        return False
     quarter = 2 * (pose.y > 0.5) + (pose.x > 0.5)
     return quarter == PLACES.index(place) % 4

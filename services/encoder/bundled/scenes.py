@@ -17,9 +17,12 @@ MOTIONS = ("drifting", "bouncing", "circling", "swaying")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is seen. `weather` is None in SHELTERED places and nowhere else; `seed` decides layout, tints and path."""
+    """What is seen; `seed` decides layout, tints and path.
 
-    place: str
+    `weather` is None in SHELTERED places, and if `place` is None: then the shape is before a bare backdrop.
+    """
+
+    place: str | None
     shape: str
     colour: str
     texture: str
@@ -82,7 +85,10 @@ def render(scene: Scene, time: float, size: int) -> NDArray[np.uint8]:
     random = np.random.default_rng((scene.seed, 2))
     canvas = Canvas(size)
     pan = random.uniform(-0.02, 0.02) * time
-    places.draw(canvas, scene.place, random, pan)
+    if scene.place is None:
+        canvas.pixels[:] = random.uniform(0, 1, 3)
+    else:
+        places.draw(canvas, scene.place, random, pan)
     if scene.weather is not None:
         weather.fall(canvas, scene.weather, time, random)
     at = pose(scene, time)

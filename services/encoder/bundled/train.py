@@ -1,4 +1,4 @@
-"""Trains the bundled model: `python -m services.encoder.bundled.train DIRECTORY [--minutes M] [--seed S]`.
+"""Trains the bundled model: `python -m services.encoder.bundled.train DIRECTORY`, `--help` for the options.
 
 Sigmoid loss as SigLIP's, but a text's target is whether it is true of the picture, whichever scene it was written for.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -80,7 +81,8 @@ def loss(network: Any, tokenizer: Any, batch: Batch) -> Tensor:
         texts = network.get_text_features(input_ids=tokens).pooler_output
     logits = network.logit_scale.exp() * (_unit_rows(pictures) @ _unit_rows(texts).T) + network.logit_bias
     signs = torch.from_numpy(batch.truths) * 2.0 - 1.0
-    return -torch.nn.functional.logsigmoid(signs * logits).sum(dim=1).mean()
+    losses = -torch.nn.functional.logsigmoid(signs * logits) * torch.from_numpy(batch.asked)
+    return losses.sum(dim=1).mean()
 
 
 def save(network: Any, directory: Path) -> None:
@@ -100,9 +102,12 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="directory of an earlier run, whose weights to train further")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     network, tokenizer = untrained.write(options.directory)
+    if options.start:
+        network.load_state_dict(load_file(options.start / "model.safetensors"))
     # Drawing takes about as long as learning, so it has a process of its own.
     batches = iter(DataLoader(Batches(seed=options.seed), batch_size=None, num_workers=1, prefetch_factor=8))
     recent: deque[float] = deque(maxlen=100)
