@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").exists())
 
+# What may be missing; the one check that needs it then says so.
+DONE_WITHOUT = {("av", "services/encoder/verification.py")}
+
 
 def imports(directory: str) -> Iterator[tuple[str, str]]:
     """Every module that is imported anywhere in the files of `directory`, with the file."""
@@ -63,6 +66,7 @@ def test_a_service_declares_what_it_imports(service):
         for module, file in imports(f"services/{service}")
         if (top := module.split(".")[0]) not in {"services", "videoanalysis", *sys.stdlib_module_names}
         and not declared & {name.lower().replace("_", "-") for name in providers.get(top, ())}
+        and (top, file) not in DONE_WITHOUT
         # Where the bundled model is made, once and by its makers.
         and not file.startswith("services/encoder/bundled/")
     ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,13 @@ def test_a_check_that_cannot_be_carried_out_fails_and_the_others_go_on(copied):
     assert findings["pixel values"].outcome is Outcome.FAIL
     assert "cannot be checked (ValueError: Unrecognized image processor" in findings["pixel values"].figures
     assert findings["logit scale and bias"].outcome is Outcome.PASS
+
+
+def test_resizing_is_skipped_where_pyav_is_not_installed(check, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av.video.frame", None)
+    found = check("resizing")
+    assert found.outcome is Outcome.SKIP
+    assert "PyAV is not installed" in found.figures
 
 
 def test_a_finding_reads_as_one_line():
