@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -178,10 +179,40 @@ def test_upload_puts_the_file_into_the_users_storage_first(running, clip):
     assert answer.video_duration_seconds == pytest.approx(6)
 
 
+def test_report_and_scene_lists_are_written_and_told(running, clip, tmp_path):
+    service = ["--address", running.state["address"], "--upload", "s3://videoanalysis/reported.mp4"]
+    wanted = [tmp_path / "scenes.csv", tmp_path / "scenes.otio", tmp_path / "scenes.edl", tmp_path / "report.html"]
+    files = [option for path in wanted[:3] for option in ("--scenes", path)] + ["--report", wanted[3]]
+    ended = run("analyze", clip, *service, *files, "--frame-rate", 50, "--chunk-duration", 2, **running.s3)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-4:] == [f"Written: {path}" for path in wanted]
+    page = wanted[3].read_text()
+    assert page.count("<image ") == 48
+    # Scene scores were asked for.
+    assert re.search(r'<path d="M[^"]+" class="curve">', page)
+    assert "six seconds.mp4" in page
+    assert '"rate": 50.0' in wanted[1].read_text()
+    assert clip.as_uri() in wanted[1].read_text()
+    assert "50 frames per second" in wanted[2].read_text()
+
+
+def test_a_report_on_what_lies_elsewhere_goes_without_pictures_and_json_stays_alone(running, tmp_path):
+    report = ["--report", tmp_path / "report.html", "--scene-threshold", 0.9]
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", *report)
+    assert ended.returncode == 0, ended.stderr
+    json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+    page = (tmp_path / "report.html").read_text()
+    assert "There are no pictures" in page
+    assert "threshold 0.9" in page
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["nowhere.mp4"],
+        ["sample://clip", "--report", "nowhere/report.html"],
+        ["sample://clip", "--scenes", "nowhere/scenes.csv"],
+        ["sample://clip", "--scenes", "scenes.xml"],
         ["s3://bucket/video.mp4"],
         ["sample://clip", "--upload", "s3://bucket/video.mp4"],
         ["sample://clip", "--upload", "s3://bucket/video.mp4", "--address", "127.0.0.1:9"],

@@ -20,7 +20,7 @@ from videoanalysis.analysis import Analysis
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
 from videoanalysis.files import write_whole
-from videoanalysis.scene_list import FRAME_RATES, WRITERS, Footage
+from videoanalysis.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
 
 if TYPE_CHECKING:
     # What takes long to import, or is not installed with the client, is imported by the commands that need it.
@@ -50,8 +50,6 @@ _Replicas = Annotated[int, typer.Option(min=1, max=64)]
 _Template = Annotated[str, typer.Option(help="Put each text into this in place of {}.")]
 # More than a million texts need; it is held in memory.
 _MAX_BANK_BYTES = 8 << 30
-# Those of FRAME_RATES.
-_FrameRate = Literal["23.976", "24", "25", "29.97", "30", "50", "59.94", "60"]
 # The service's, where none is asked for.
 _SCENE_THRESHOLD = 0.15
 
@@ -131,7 +129,7 @@ def analyze(
         ),
     ] = None,
     frame_rate: Annotated[
-        _FrameRate, typer.Option(help="Of EDL and OTIO: the video's own, or that of the edit they are for.")
+        FrameRate, typer.Option(help="Of EDL and OTIO: the video's own, or that of the edit they are for.")
     ] = "25",
     label: Annotated[
         list[str] | None, typer.Option(help="Choose tags from these, not from the bank's; may be repeated.")
@@ -391,7 +389,7 @@ def _analyze_there(address: str, video: Path | str, upload: str | None, call: _C
     return _run(run())
 
 
-def _footage(video: str, path: Path | None, frame_rate: _FrameRate) -> Footage:
+def _footage(video: str, path: Path | None, frame_rate: FrameRate) -> Footage:
     rate = FRAME_RATES[frame_rate]
     if path is not None:
         return Footage(path.name, path.absolute().as_uri(), rate)

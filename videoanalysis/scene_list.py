@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from videoanalysis.analysis import Analysis, Scene
 
-# Frames per second by the names that editors call them.
-FRAME_RATES = {
+FrameRate = Literal["23.976", "24", "25", "29.97", "30", "50", "59.94", "60"]
+# What editors mean by them, in frames per second.
+FRAME_RATES: dict[FrameRate, Fraction] = {
     "23.976": Fraction(24000, 1001),
     "24": Fraction(24),
     "25": Fraction(25),
@@ -22,7 +24,7 @@ FRAME_RATES = {
     "60": Fraction(60),
 }
 # Of these a spreadsheet makes a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@")
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -48,12 +50,21 @@ def csv_of(analysis: Analysis, footage: Footage) -> str:
 
 
 def edl_of(analysis: Analysis, footage: Footage) -> str:
-    """CMX3600, non-drop-frame: one event for each scene, with equal source and record times."""
+    """CMX3600, non-drop-frame: one event for each scene, with equal source and record times.
+
+    The format has no place for the frame rate, without which the times mean nothing: a comment in the first event
+    states it.
+    """
+    rate = f"{float(footage.frame_rate):.3f}".rstrip("0").rstrip(".")
     lines = [f"TITLE: {_line(footage.name)}", "FCM: NON-DROP FRAME", ""]
     for number, (start, end, scene) in enumerate(_cuts(analysis, footage.frame_rate), 1):
         times = " ".join(_timecode(frame, footage.frame_rate) for frame in (start, end, start, end))
         lines += [f"{number:03}  AX       V     C        {times}", f"* FROM CLIP NAME: {_line(footage.name)}"]
-        comments = [_tags(scene), scene.caption.text if scene.caption else ""]
+        comments = [
+            f"{rate} frames per second" if number == 1 else "",
+            _tags(scene),
+            scene.caption.text if scene.caption else "",
+        ]
         lines += [*(f"* COMMENT: {_line(text)}" for text in comments if text), ""]
     return "\n".join(lines)
 

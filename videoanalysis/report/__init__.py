@@ -207,7 +207,16 @@ def _timing(analysis: Analysis) -> Markup:
                 "parts add up to the total.",
                 class_="note",
             ),
+            element("p", _usage(analysis), class_="note"),
         ]
+    )
+
+
+def _usage(analysis: Analysis) -> str:
+    usage = analysis.usage
+    return (
+        f"It took {usage.bytes_read / 1e6:.1f} MB of video, {count(usage.frames_decoded, 'decoded frame')} and "
+        f"{usage.accelerator_seconds:.3f} s on the encoders."
     )
 
 

@@ -14,7 +14,9 @@ class Markup(str):
 
 def element(name: str, /, *children: str, **attributes: str | float | bool | None) -> Markup:
     """An element. Of an attribute's name a last _ is left out and others become -; None and False leave it out."""
-    written = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
+    written = "".join(
+        _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
+    )
     start = f"<{name}{written}>"
     return Markup(start if name in _VOID else f"{start}{joined(children)}</{name}>")
 
