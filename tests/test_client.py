@@ -1,15 +1,20 @@
 """Both clients against a real server: every test of what is said in the stream runs with each of them."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from videoanalysis.analysis import Analysis
 from videoanalysis.channels import connect
@@ -33,8 +38,9 @@ from videoanalysis.v1.analysis_pb2 import (
     Progress,
     StreamAnalyzeVideoResponse,
 )
-from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange
+from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore
 
+ROOT = Path(__file__).parents[1]
 URI = "s3://bucket/clip.mp4"
 Event = StreamAnalyzeVideoResponse
 
@@ -77,8 +83,10 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
 
 
 @asynccontextmanager
-async def serving(service: Service) -> AsyncIterator[str]:
+async def serving(service: Service, health: health_aio.HealthServicer | None = None) -> AsyncIterator[str]:
     server = grpc.aio.server()
+    if health is not None:
+        add_HealthServicer_to_server(health, server)
     analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -320,6 +328,37 @@ async def test_a_caller_that_is_cancelled_leaves_the_service():
         await asyncio.wait_for(service.left.wait(), 10)
 
 
+async def reaches(client: AsyncClient) -> bool:
+    """Whether a call gets as far as to a service that hangs."""
+    with pytest.raises((DeadlineExceeded, Unavailable)) as caught:
+        await client.analyze(URI, timeout_seconds=0.2)
+    return caught.type is DeadlineExceeded
+
+
+async def test_a_service_that_drains_finishes_what_it_has_and_is_asked_no_more():
+    release = asyncio.Event()
+
+    class Draining(Service):
+        async def StreamAnalyzeVideo(self, request, context):
+            self.requests.append(request.analysis)
+            yield progress(STAGE_WAITING)
+            await release.wait()
+            yield summary(stream_id="done")
+
+    service, health = Draining([]), health_aio.HealthServicer()
+    await health.set("readiness", HealthCheckResponse.SERVING)
+    async with serving(service, health) as address, AsyncClient(address, attempts=1) as client:
+        under_way = asyncio.Event()
+        call = asyncio.create_task(client.analyze(URI, on_progress=lambda _: under_way.set()))
+        await asyncio.wait_for(under_way.wait(), 10)
+        await health.set("readiness", HealthCheckResponse.NOT_SERVING)
+        # Once word of it has come.
+        while await reaches(client):
+            assert len(service.requests) < 50
+        release.set()
+        assert (await asyncio.wait_for(call, 10)).stream_id == "done"
+
+
 async def test_a_client_that_is_closed_ends_what_is_under_way():
     service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
     async with serving(service) as address:
@@ -330,6 +369,16 @@ async def test_a_client_that_is_closed_ends_what_is_under_way():
         with pytest.raises(ServiceError):
             await asyncio.wait_for(under_way, 10)
         await asyncio.wait_for(service.left.wait(), 10)
+
+
+async def test_what_the_readme_shows_works(capfd):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    tags = [TagScore(text="a beach", probability=0.5)]
+    changes = [SceneChange(cut_seconds=3.4)]
+    async with serving(Service([Call([summary(tags=tags, scene_changes=changes)])])) as address:
+        assert "ingress:50051" in program
+        await asyncio.to_thread(exec, program.replace("ingress:50051", address), {})
+    assert capfd.readouterr().out == " 50.0%  a beach\n    3.40 s\n"
 
 
 def test_needs_nothing_of_the_services():
