@@ -24,7 +24,7 @@ from services.ingress.sampling_plan import Cut
 from tests.rendering import render as render_video
 from tests.rendering import steady
 
-BUNDLED = Path(__file__).parents[1] / "services" / "encoder" / "bundled" / "checkpoint"
+BUNDLED = Path(__file__).parents[1] / "services" / "encoder" / "bundled" / "rendered-scenes"
 FRAMES, CHUNK, RATE, SIZE, SECONDS = 16, Fraction(10), 25, 192, 24
 CLIPS_EACH = 4
 

@@ -14,6 +14,7 @@ from services.decoder.servicer import DecoderServicer
 from services.decoder.shelf import Directory, Shelf
 from services.encoder.admission import Admission as EncoderAdmission
 from services.encoder.engine import Encoded
+from services.encoder.engine import Engine as EncoderEngine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.synthetic import SyntheticEngine
 from services.ingress.__main__ import worker_limits
@@ -90,12 +91,13 @@ class System:
 @asynccontextmanager
 async def system(
     directory: Path,
-    engines: Sequence[Engine] | None = None,
+    engines: Sequence[EncoderEngine] | None = None,
     *,
     storage: Storage | None = None,
     with_bank: bool = True,
     decoder_count: int = 1,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    texts: Path = TEXTS,
     **settings: object,
 ) -> AsyncIterator[System]:
     """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named."""
@@ -109,7 +111,7 @@ async def system(
         ]
         if with_bank:
             async with connect(encoder_replicas[0].address) as channel:
-                bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
+                bank = await bank_builder.build(texts, name="default", encoder=channel)
             (banks / "default.safetensors").write_bytes(bank.to_bytes())
         shelf = Shelf(Directory(banks), 1 << 28)
         await shelf.refresh()
@@ -118,7 +120,7 @@ async def system(
             **{
                 "encoders": [replica.address for replica in encoder_replicas] or ["127.0.0.1:1"],
                 "decoders": [replica.address for replica in decoder_replicas] or ["127.0.0.1:1"],
-                "image_size": IMAGE_SIZE,
+                "image_size": engines[0].model.image_size if engines else IMAGE_SIZE,
                 "max_videos": 2,
                 "allowed_buckets": ["*"],
                 "allowed_file_roots": [directory],
@@ -134,7 +136,7 @@ async def system(
 
 @asynccontextmanager
 async def encoder(
-    engine: Engine, address: str = "127.0.0.1:0", interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    engine: EncoderEngine, address: str = "127.0.0.1:0", interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> AsyncIterator[Replica]:
     size = engine.model.image_size
     chunks = EncoderAdmission([engine.allocate(64 * size * size * 3) for _ in range(2)], max_parked=8, park_seconds=0.2)
@@ -144,7 +146,8 @@ async def encoder(
         add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
         async with listening(server, address) as bound:
             yield Replica(bound, server)
-        engine.release.set()
+        if isinstance(engine, Engine):
+            engine.release.set()
 
 
 @asynccontextmanager

@@ -141,7 +141,7 @@ def test_people_see_all_of_the_result_and_that_it_means_nothing(running):
     ended = run("analyze", "sample://clip", "--address", running.state["address"])
     assert ended.returncode == 0
     assert "made-up embeddings" in ended.stdout
-    for heading in ("tag", "probability", "scene change", "stage", "queue", "compute", "model", "text bank"):
+    for heading in ("tag", "whole video", "scene change", "stage", "queue", "compute", "model", "text bank"):
         assert heading in ended.stdout
     for stage in ("download", "sample", "encode", "decode"):
         assert f"\n{stage} " in ended.stdout
@@ -269,7 +269,7 @@ def test_analyze_without_a_service_starts_one_and_leaves_nothing(clip, tmp_path)
     assert answer.video_duration_seconds == pytest.approx(6)
     assert answer.model.engine == "siglip"
     assert answer.caption.text
-    assert "random weights: tags, caption and scores mean nothing" in ended.stderr
+    assert "The model is the bundled one, trained on rendered scenes" in ended.stderr
     assert not list(tmp_path.iterdir())
 
 

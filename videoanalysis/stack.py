@@ -53,7 +53,7 @@ class StackError(Exception):
 class Stack:
     """Runs while it is entered: then everything is ready, and afterwards nothing is left.
 
-    `model` is a directory or a hub id, by default `default_model`'s. `settings` are settings of the services, e.g.
+    `model` is a directory or a hub id, by default the bundled one. `settings` are settings of the services, e.g.
     {"encoder": {"max_in_flight": 1}}; variables of the environment such as ENCODER_MAX_IN_FLIGHT reach them too.
     `on_step` hears in words what is being done. Entering raises StackError or ServiceError.
     """
@@ -131,7 +131,7 @@ class Stack:
         if self._engine == "synthetic":
             wiring, seconds = {"engine": "synthetic"}, _START_SECONDS
         else:
-            model = _absolute(self._model) if self._model else str(await self._make_default_model())
+            model = _absolute(self._model or str(default_model.DIRECTORY))
             self._on_step("loading the model")
             wiring = {"engine": "siglip", "model": model}
             seconds = _HUB_START_SECONDS if self._model else _START_SECONDS
@@ -139,18 +139,6 @@ class Stack:
         async with connect(self.services["encoder"][0].address) as channel:
             stub = EncoderServiceStub(channel)  # type: ignore[no-untyped-call]
             self.model = (await stub.GetModel(GetModelRequest(), timeout=_CALL_SECONDS)).model
-
-    async def _make_default_model(self) -> Path:
-        self._on_step("making a model")
-        directory = self._directory / default_model.NAME
-        maker = self._child(default_model.NAME, default_model.recipe(directory), self._inherited())
-        try:
-            async with _at_most(_START_SECONDS, maker):
-                if await maker.ended() != 0:
-                    raise StackError(maker.report())
-        finally:
-            maker.kill()
-        return directory
 
     async def _start_storage_and_decoders(self) -> None:
         self._on_step("starting the decoder and an S3 server")
@@ -175,7 +163,8 @@ class Stack:
         """Build the default bank, and wait until every decoder serves it."""
         self._on_step("building the text bank")
         async with connect(self.services["encoder"][0].address) as channel:
-            bank = await bank_builder.build(checkout.ROOT / "textbanks" / _BANK, name=_BANK, encoder=channel)
+            texts = default_model.TEXTS if self.model.digest == default_model.DIGEST else _BANK
+            bank = await bank_builder.build(checkout.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
         async with self._storage() as storage:
             uri = S3Uri.parse(f"{_BANKS}{_BANK}.safetensors", "banks")
             await storage.write(uri, bank.to_bytes(), "application/octet-stream")

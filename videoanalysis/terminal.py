@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from videoanalysis import default_model
-from videoanalysis.analysis import Analysis, Progress
+from videoanalysis.analysis import Analysis, Caption, Progress, Tag
 from videoanalysis.errors import ServiceError
 from videoanalysis.wording import clock, count, model_name, percent, short_digest
 
@@ -98,14 +98,14 @@ def show(console: Console, video: str, analysis: Analysis) -> None:
 def _tags(analysis: Analysis) -> RenderableType:
     if not analysis.tags:
         return Text("no tag over the probability asked for", "dim")
-    table = _table("tag", "", "probability", "score", "best at")
+    table = _table("tag", "whole video", "score", "at its best", "")
     for tag in analysis.tags:
         table.add_row(
             Text(tag.text, "bold"),
-            ProgressBar(total=1, completed=tag.probability, width=20),
             percent(tag.probability),
             f"{tag.score:.3f}",
-            _chunk_start(analysis, tag.best_chunk_index),
+            ProgressBar(total=1, completed=tag.max_probability or 0.0, width=20),
+            _at_its_best(analysis, tag),
         )
     return table
 
@@ -114,8 +114,13 @@ def _caption(analysis: Analysis) -> RenderableType:
     caption = analysis.caption
     if caption is None:
         return Text("no caption", "dim")
-    details = f"   {percent(caption.probability)}, best at {_chunk_start(analysis, caption.best_chunk_index)}"
+    best = _at_its_best(analysis, caption)
+    details = f"   {percent(caption.probability)} of the whole video, at its best {best}"
     return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
+
+
+def _at_its_best(analysis: Analysis, text: Tag | Caption) -> str:
+    return f"{percent(text.max_probability or 0.0)} from {_chunk_start(analysis, text.best_chunk_index)}"
 
 
 def _scene_changes(analysis: Analysis) -> RenderableType:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder import checkpoint, random_checkpoint
+from services.encoder import checkpoint
+from tests.encoder import random_checkpoint
 
 
 @pytest.fixture(scope="session")

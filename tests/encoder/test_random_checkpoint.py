@@ -1,5 +1,5 @@
-from services.encoder import random_checkpoint
 from services.encoder.checkpoint import resolve
+from tests.encoder import random_checkpoint
 
 
 def test_the_same_bytes_every_time(checkpoint_directory, tmp_path):

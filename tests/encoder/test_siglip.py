@@ -12,7 +12,7 @@ from transformers import SiglipModel, SiglipProcessor, SiglipTokenizer
 
 from services.encoder import checkpoint, siglip
 from services.encoder.engine import StartupError
-from services.encoder.random_checkpoint import IMAGE_SIZE
+from tests.encoder.random_checkpoint import IMAGE_SIZE
 
 try:
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil as SiglipImageProcessor

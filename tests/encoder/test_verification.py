@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from services.encoder import random_checkpoint, siglip
+from services.encoder import siglip
+from services.encoder.bundled.siglip_files import sentencepiece_model
 from services.encoder.checkpoint import resolve
 from services.encoder.verification import Finding, Outcome, Verification
 
@@ -106,7 +107,7 @@ def test_a_tokenizer_that_is_configured_for_another_model_fails(copied, check, c
     ],
 )
 def test_the_vocabulary_of_another_model_fails(copied, check, corpus, vocabulary, figures):
-    (copied / "spiece.model").write_bytes(random_checkpoint.sentencepiece_model(corpus, vocabulary))
+    (copied / "spiece.model").write_bytes(sentencepiece_model(corpus, vocabulary))
     found = check("tokenizer")
     assert found.outcome is Outcome.FAIL
     assert figures in found.figures

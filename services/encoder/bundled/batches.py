@@ -30,7 +30,7 @@ class Batch:
 class Batches(IterableDataset[Batch]):
     """An endless stream. Beside the scenes there are pictures of none, and beside the phrases there is every tag.
 
-    A part of the scenes has no place: on a bare backdrop shapes and textures are learnt many times faster.
+    A part of the scenes has no place: before a bare backdrop there is only the shape to learn from.
     """
 
     seed: int

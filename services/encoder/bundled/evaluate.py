@@ -21,7 +21,7 @@ from services.encoder.bundled.captions import FEATURES, TAGS
 from services.encoder.bundled.scenes import Scene, pose, random_scene, render
 from services.encoder.siglip import SiglipEngine
 
-DIRECTORY = Path(__file__).parent / "checkpoint"
+DIRECTORY = Path(__file__).parent / "rendered-scenes"
 _VIDEO_SIZE = 384
 # Nearly as good and four times faster.
 _SMALL_SIZE = 192

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.encoder import random_checkpoint
-from services.encoder.bundled import captions
+from services.encoder.bundled import captions, siglip_files
 from services.encoder.bundled.scenes import random_scene
 
 IMAGE_SIZE = 96
@@ -28,10 +27,10 @@ def write(directory: Path) -> tuple[Any, Any]:
 
     directory.mkdir(parents=True, exist_ok=True)
     spiece = directory / "spiece.model"
-    spiece.write_bytes(random_checkpoint.sentencepiece_model(_corpus(), _VOCABULARY))
+    spiece.write_bytes(siglip_files.sentencepiece_model(_corpus(), _VOCABULARY))
     tokenizer = SiglipTokenizer(str(spiece), model_max_length=CONTEXT_LENGTH, model_input_names=["input_ids"])
     tokenizer.save_pretrained(directory)
-    random_checkpoint.write_preprocessing(directory, IMAGE_SIZE)
+    siglip_files.write_preprocessing(directory, IMAGE_SIZE)
     tower = {"hidden_size": _EMBEDDING_DIM, "intermediate_size": 320, "num_attention_heads": 4}
     config = SiglipConfig(
         text_config={

@@ -1,15 +1,8 @@
-"""A tiny SigLIP checkpoint with random weights: `python -m services.encoder.random_checkpoint DIRECTORY`.
+"""A tiny SigLIP checkpoint with random weights, for the code that loads the real one. Its embeddings mean nothing."""
 
-Loaded by the code that loads the real one, so that everything can be tried without a download. Its embeddings mean
-nothing.
-"""
-
-import io
-import json
-import os
-import sys
-from collections.abc import Iterable
 from pathlib import Path
+
+from services.encoder.bundled.siglip_files import sentencepiece_model, write_preprocessing
 
 _SEED = 7
 IMAGE_SIZE = 96
@@ -58,50 +51,5 @@ def write(directory: Path) -> None:
     write_preprocessing(directory, IMAGE_SIZE)
 
 
-def write_preprocessing(directory: Path, image_size: int) -> None:
-    """preprocessor_config.json as google/siglip-so400m-patch14-384 has it, for pictures of another size."""
-    half = [0.5, 0.5, 0.5]
-    preprocessing = {
-        "image_processor_type": "SiglipImageProcessor",
-        "do_resize": True,
-        "size": {"height": image_size, "width": image_size},
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": half,
-        "image_std": half,
-    }
-    (directory / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
-
-
 def _corpus() -> list[str]:
     return [f"a {thing} {action} in the {place}" for place in _PLACES for thing in _THINGS for action in _ACTIONS]
-
-
-def sentencepiece_model(corpus: Iterable[str], vocab_size: int) -> bytes:
-    """A spiece.model for SiglipTokenizer, learnt from `corpus`; the same bytes every time."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocab_size,
-        # As in SigLIP's own: texts end in </s>, which also pads them; there is no <s>.
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        pad_piece="<pad>",
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m services.encoder.random_checkpoint DIRECTORY")
-    write(Path(sys.argv[1]))
