@@ -21,6 +21,7 @@ from services.ingress.__main__ import worker_limits
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.decoders import Decoders
+from services.ingress.discovery import discover
 from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
@@ -162,8 +163,8 @@ async def decoder(shelf: Shelf, interceptors: Sequence[grpc.aio.ServerIntercepto
 @asynccontextmanager
 async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIterator[System]:
     patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
-    encoders = Replicas("encoder", settings.encoders, **patience)
-    decoders = Replicas("decoder", settings.decoders, **patience)
+    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
+    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
     async with SamplingPool(settings.max_videos, worker_limits(settings)) as sampling, encoders, decoders:
         admission = Admission(settings.max_videos, settings.max_waiting)
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)

@@ -5,6 +5,7 @@ import asyncio
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.decoders import Decoders
+from services.ingress.discovery import discover
 from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
@@ -31,8 +32,8 @@ def main() -> None:
 
 async def serve(settings: IngressSettings) -> None:
     patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
-    encoders = Replicas("encoder", settings.encoders, **patience)
-    decoders = Replicas("decoder", settings.decoders, **patience)
+    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
+    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
     storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
     # The children are there before the server, whose threads they must not inherit.
     async with (

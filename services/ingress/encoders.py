@@ -74,7 +74,7 @@ class Encoders:
         async def attempt(replica: Replica, seconds: float) -> EncodedChunk:
             return await _shake_hands(replica, header, frames, seconds)
 
-        return await self._replicas.call(attempt, deadline)
+        return await self._replicas.call(attempt, deadline, model_digest=model_digest)
 
     async def encode_texts(self, texts: Sequence[str], model_digest: str, deadline: Deadline) -> NDArray[np.float32]:
         """float32 [texts, embedding_dim], unit rows."""
@@ -84,7 +84,7 @@ class Encoders:
             answer: EncodeTextsResponse = await _stub(replica).EncodeTexts(request, timeout=seconds)
             return _rows(tensors.from_proto(answer.embeddings), len(texts))
 
-        return await self._replicas.call(attempt, deadline)
+        return await self._replicas.call(attempt, deadline, model_digest=model_digest)
 
 
 async def _shake_hands(replica: Replica, header: ChunkHeader, frames: FrameBuffer, seconds: float) -> EncodedChunk:

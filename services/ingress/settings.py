@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.ingress.location import Location
 from videoanalysis.settings import ServiceSettings
 
 MAX_FRAMES_PER_CHUNK = 64
@@ -17,8 +18,14 @@ class IngressSettings(ServiceSettings):
     port: int = Field(50051, ge=0, le=65535)
     grace_seconds: float = Field(600, ge=0, description="A video in progress is given this long after SIGTERM.")
 
-    encoders: list[str] = Field(min_length=1, description='Addresses of the encoders, e.g. ["encoder-0:50052"].')
-    decoders: list[str] = Field(min_length=1, description='Addresses of the decoders, e.g. ["decoder-0:50053"].')
+    encoders: Location = Field(
+        description='Where the encoders are: ["encoder-0:50052", …], dns://encoder.namespace.svc:50052 or '
+        "kubernetes://namespace/encoder:grpc."
+    )
+    decoders: Location = Field(description="Where the decoders are, in the same forms.")
+    discovery_seconds: float = Field(
+        5, ge=0.1, le=300, description="How often a dns:// name is resolved; new replicas are seen so much later."
+    )
     image_size: int = Field(
         384, ge=16, le=1024, description="Side of the sampled frames in pixels; must be the encoder's (GetModel)."
     )

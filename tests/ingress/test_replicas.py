@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from services.ingress.deadline import Deadline
+from services.ingress.discovery import Static
 from services.ingress.replicas import Lost, ModelGone, Replica, Replicas
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
 
@@ -30,7 +31,7 @@ class Behaviour:
 
 
 def replicas(names: list[str] = NAMES, wait_seconds: float = 5.0) -> Replicas:
-    return Replicas("encoder", names, attempt_seconds=10, wait_seconds=wait_seconds)
+    return Replicas("encoder", Static(names), attempt_seconds=10, wait_seconds=wait_seconds)
 
 
 async def test_a_refusal_moves_on_to_another_replica():
