@@ -344,6 +344,18 @@ async def test_sigterm_ends_readiness_then_new_calls_and_lets_calls_in_progress_
         assert await asyncio.wait_for(started.wait(), 5) == 0
 
 
+async def test_who_watches_health_hears_of_the_drain_and_does_not_hold_it_up(tmp_path):
+    request = health_pb2.HealthCheckRequest(service="readiness")
+    drain = {"drain_delay_seconds": 0.2, "grace_seconds": 100}
+    async with process(tmp_path, **drain) as started, connected(tmp_path) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=110)
+        assert (await watch.read()).status == SERVING
+        started.send_signal(signal.SIGTERM)
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.read() is grpc.aio.EOF
+        assert await asyncio.wait_for(started.wait(), 10) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_call_longer_than_the_grace_is_ended(tmp_path, number):
     async with process(tmp_path, grace_seconds=0.1) as started, connected(tmp_path) as channel:

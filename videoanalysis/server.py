@@ -29,6 +29,33 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+class _Health(health.aio.HealthServicer):
+    """Health whose streams we can end: one that its caller leaves open would use up the whole grace period."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext) -> None:
+        if self._ended:
+            return
+        watch = asyncio.create_task(super().Watch(request, context))
+        self._watches.add(watch)
+        try:
+            await asyncio.wait([watch])
+        finally:
+            watch.cancel()
+            self._watches.discard(watch)
+        if not watch.cancelled():
+            watch.result()
+
+    def end_watches(self) -> None:
+        self._ended = True
+        for watch in self._watches:
+            watch.cancel()
+
+
 class Server:
     """A gRPC server that lives until SIGTERM or SIGINT and then drains.
 
@@ -39,7 +66,7 @@ class Server:
     def __init__(self, settings: ServiceSettings, service_names: list[str]) -> None:
         self._settings = settings
         self._service_names = service_names
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self._stop_requested = asyncio.Event()
         self.grpc = grpc.aio.server(
             interceptors=[ErrorInterceptor()],
@@ -84,6 +111,7 @@ class Server:
         _log.info("draining", grace_seconds=self._settings.grace_seconds)
         await self.set_ready(False)
         await asyncio.sleep(self._settings.drain_delay_seconds)
+        self._health.end_watches()
         await self.grpc.stop(self._settings.grace_seconds)
         _log.info("stopped")
 
