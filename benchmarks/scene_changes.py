@@ -58,7 +58,7 @@ class Score:
             self.sampled_errors.append(event.at - float(within[0]))
             if event.cut is not None:
                 off = float(event.cut.at - within[0])
-                self.refined_errors.append(max(-off, off - lasting, 0.0))
+                self.refined_errors.append(max(0.0, -off, off - lasting))
 
     def row(self, name: str) -> str:
         errors = ""
