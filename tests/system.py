@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.decoder.servicer import DecoderServicer
 from services.decoder.shelf import Directory, Shelf
@@ -32,7 +33,7 @@ from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, Sources
 from videoanalysis import bank_builder
 from videoanalysis.channels import connect
-from videoanalysis.server import ErrorInterceptor
+from videoanalysis.server import READINESS, ErrorInterceptor
 from videoanalysis.storage import Storage
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub, add_VideoAnalysisServiceServicer_to_server
 from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
@@ -68,6 +69,12 @@ class Replica:
 
     address: str
     server: grpc.aio.Server
+    health_servicer: health.aio.HealthServicer = field(default_factory=health.aio.HealthServicer)
+
+    async def set_ready(self, ready: bool) -> None:
+        """As `videoanalysis.server` does: false before it drains."""
+        status = health_pb2.HealthCheckResponse
+        await self.health_servicer.set(READINESS, status.SERVING if ready else status.NOT_SERVING)
 
 
 @dataclass
@@ -145,8 +152,8 @@ async def encoder(
     async with chunks, texts:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
-        async with listening(server, address) as bound:
-            yield Replica(bound, server)
+        async with replica(server, address) as started:
+            yield started
         if isinstance(engine, Engine):
             engine.release.set()
 
@@ -156,8 +163,8 @@ async def decoder(shelf: Shelf, interceptors: Sequence[grpc.aio.ServerIntercepto
     with ThreadPoolExecutor(1) as threads:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
-        async with listening(server) as address:
-            yield Replica(address, server)
+        async with replica(server) as started:
+            yield started
 
 
 @asynccontextmanager
@@ -186,6 +193,16 @@ async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIt
         async with listening(server) as address, connect(address) as channel:
             stub = VideoAnalysisServiceStub(channel)
             yield System(stub, address, admission, frame_budget, scratch, sampling)
+
+
+@asynccontextmanager
+async def replica(server: grpc.aio.Server, address: str = "127.0.0.1:0") -> AsyncIterator[Replica]:
+    """`server` with health, ready at once."""
+    started = Replica("", server)
+    health_pb2_grpc.add_HealthServicer_to_server(started.health_servicer, server)
+    await started.set_ready(True)
+    async with listening(server, address) as started.address:
+        yield started
 
 
 @asynccontextmanager
