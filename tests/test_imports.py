@@ -76,7 +76,7 @@ def test_a_service_declares_what_it_imports(service):
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("services.ingress.__main__", {"torch", "transformers", "av"}),
+        ("services.ingress.__main__", {"torch", "transformers", "av", "kubernetes"}),
         ("services.decoder.__main__", {"torch", "transformers", "av"}),
         # The stand-in engine must start fast, and without what only the real one needs.
         ("services.encoder.__main__", {"torch", "transformers", "av"}),

@@ -154,7 +154,7 @@ def test_what_is_missing_or_wrong_is_told_one_a_line_and_exits_with_2():
     done = subprocess.run(
         COMMAND,
         cwd=ROOT,
-        env=environment(decoders=["decoder:1"], max_videos=0, frame_budget_bytes="many"),
+        env=environment(decoders="dns://decoder", max_videos=0, frame_budget_bytes="many"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -162,4 +162,4 @@ def test_what_is_missing_or_wrong_is_told_one_a_line_and_exits_with_2():
     )
     assert done.returncode == 2
     variables = sorted(line.split("=")[0].split(":")[0] for line in done.stderr.splitlines())
-    assert variables == ["INGRESS_ENCODERS", "INGRESS_FRAME_BUDGET_BYTES", "INGRESS_MAX_VIDEOS"]
+    assert variables == ["INGRESS_DECODERS", "INGRESS_ENCODERS", "INGRESS_FRAME_BUDGET_BYTES", "INGRESS_MAX_VIDEOS"]

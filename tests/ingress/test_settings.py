@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from services.ingress.location import DnsName, KubernetesService
 from services.ingress.settings import IngressSettings
 
 REPLICAS = {"encoders": ["encoder:1"], "decoders": ["decoder:1"]}
@@ -12,6 +13,14 @@ def test_needs_only_to_know_its_encoders_and_decoders(monkeypatch):
     settings = IngressSettings()
     assert settings.encoders == ["encoder-0:50052", "encoder-1:50052"]
     assert (settings.port, settings.max_videos, settings.image_size) == (50051, 4, 384)
+
+
+def test_encoders_and_decoders_may_be_found_by_name(monkeypatch):
+    monkeypatch.setenv("INGRESS_ENCODERS", "kubernetes://videos/encoder:grpc")
+    monkeypatch.setenv("INGRESS_DECODERS", "dns://decoder.videos.svc:50053")
+    settings = IngressSettings()
+    assert settings.encoders == KubernetesService("videos", "encoder", "grpc")
+    assert settings.decoders == DnsName("decoder.videos.svc", 50053)
 
 
 def test_lets_callers_name_nothing_by_default():
@@ -26,6 +35,7 @@ def test_lets_callers_name_nothing_by_default():
     ("wrong", "name"),
     [
         ({"encoders": []}, "encoders"),
+        ({"decoders": "dns://decoder"}, "decoders"),
         ({"image_size": 2000}, "image_size"),
         ({"frame_budget_bytes": 1000}, "frame_budget_bytes"),
         ({"scratch_bytes": 1000}, "scratch_bytes"),
