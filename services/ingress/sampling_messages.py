@@ -8,6 +8,12 @@ from services.ingress.sampling_plan import Cut, SampledChunk
 Message = dict[str, Any]
 
 
+def to_fraction(ratio: list[int]) -> Fraction:
+    """Of two numbers and nothing else: a worker that media has taken over may send anything."""
+    numerator, denominator = ratio
+    return Fraction(int(numerator), int(denominator))
+
+
 def from_chunk(chunk: SampledChunk) -> Message:
     return {
         "index": chunk.index,
@@ -21,9 +27,9 @@ def from_chunk(chunk: SampledChunk) -> Message:
 def to_chunk(message: Message) -> SampledChunk:
     return SampledChunk(
         index=int(message["index"]),
-        start=Fraction(*message["start"]),
-        duration=Fraction(*message["duration"]),
-        frame_times=tuple(Fraction(*time) for time in message["frame_times"]),
+        start=to_fraction(message["start"]),
+        duration=to_fraction(message["duration"]),
+        frame_times=tuple(map(to_fraction, message["frame_times"])),
         cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
     )
 
@@ -39,8 +45,8 @@ def from_cut(cut: Cut) -> Message:
 
 def to_cut(message: Message) -> Cut:
     return Cut(
-        before=Fraction(*message["before"]),
-        at=Fraction(*message["at"]),
+        before=to_fraction(message["before"]),
+        at=to_fraction(message["at"]),
         exact=bool(message["exact"]),
         confidence=float(message["confidence"]),
     )

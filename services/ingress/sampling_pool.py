@@ -297,7 +297,7 @@ def _refused(reason: str, message: str) -> InvalidInput:
 
 def _video_end(answer: dict[str, Any]) -> VideoEnd:
     return VideoEnd(
-        duration=Fraction(*answer["duration"]),
+        duration=sampling_messages.to_fraction(answer["duration"]),
         decode_failures=int(answer["decode_failures"]),
         frames_decoded=int(answer["frames_decoded"]),
     )
