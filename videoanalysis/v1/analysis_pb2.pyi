@@ -10,19 +10,28 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BATCH: _ClassVar[Priority]
+
 class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STAGE_UNSPECIFIED: _ClassVar[Stage]
     STAGE_WAITING: _ClassVar[Stage]
     STAGE_DOWNLOADING: _ClassVar[Stage]
     STAGE_ANALYZING: _ClassVar[Stage]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BATCH: Priority
 STAGE_UNSPECIFIED: Stage
 STAGE_WAITING: Stage
 STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
 class AnalyzeVideoRequest(_message.Message):
-    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection")
+    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_URI_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +46,7 @@ class AnalyzeVideoRequest(_message.Message):
     MIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_URI_FIELD_NUMBER: _ClassVar[int]
     SCENE_DETECTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     video_uri: str
     frames_per_chunk: int
@@ -51,7 +61,8 @@ class AnalyzeVideoRequest(_message.Message):
     min_probability: float
     output_uri: str
     scene_detection: _decoder_pb2.SceneDetection
-    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
     __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage")
@@ -150,31 +161,37 @@ class Timing(_message.Message):
     def __init__(self, download: _Optional[_Union[StageTiming, _Mapping]] = ..., sample: _Optional[_Union[StageTiming, _Mapping]] = ..., encode: _Optional[_Union[StageTiming, _Mapping]] = ..., decode: _Optional[_Union[StageTiming, _Mapping]] = ..., unattributed_seconds: _Optional[float] = ..., total_seconds: _Optional[float] = ...) -> None: ...
 
 class StreamAnalyzeVideoRequest(_message.Message):
-    __slots__ = ("analysis",)
+    __slots__ = ("analysis", "resume_token")
     ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     analysis: AnalyzeVideoRequest
-    def __init__(self, analysis: _Optional[_Union[AnalyzeVideoRequest, _Mapping]] = ...) -> None: ...
+    resume_token: bytes
+    def __init__(self, analysis: _Optional[_Union[AnalyzeVideoRequest, _Mapping]] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
 
 class StreamAnalyzeVideoResponse(_message.Message):
-    __slots__ = ("progress", "chunk", "summary")
+    __slots__ = ("progress", "chunk", "summary", "resume_token")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     progress: Progress
     chunk: ChunkResult
     summary: AnalyzeVideoResponse
-    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ...) -> None: ...
+    resume_token: bytes
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("stage", "downloaded_bytes", "total_bytes", "analyzed_seconds", "claimed_duration_seconds")
+    __slots__ = ("stage", "downloaded_bytes", "total_bytes", "analyzed_seconds", "claimed_duration_seconds", "estimated_wait_seconds")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     DOWNLOADED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     ANALYZED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     stage: Stage
     downloaded_bytes: int
     total_bytes: int
     analyzed_seconds: float
     claimed_duration_seconds: float
-    def __init__(self, stage: _Optional[_Union[Stage, str]] = ..., downloaded_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., analyzed_seconds: _Optional[float] = ..., claimed_duration_seconds: _Optional[float] = ...) -> None: ...
+    estimated_wait_seconds: float
+    def __init__(self, stage: _Optional[_Union[Stage, str]] = ..., downloaded_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., analyzed_seconds: _Optional[float] = ..., claimed_duration_seconds: _Optional[float] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
