@@ -58,6 +58,40 @@ async def test_tells_by_which_signal_it_was_ended(tmp_path):
     assert child.report() == f"worker-0 (process {child.pid}) was ended by SIGKILL; it said nothing"
 
 
+async def test_starts_again_with_changes_to_its_environment(tmp_path):
+    child = start(tmp_path, "import os; print('said', os.environ.get('WORD'), 'in', os.environ['HOME'])")
+    assert await child.ended() == 0
+    for word in ("yes", "no"):
+        child.restart({"WORD": word})
+        assert await child.ended() == 0
+    log = child.report().splitlines()[1:]
+    assert log == [f"said {word} in {os.environ['HOME']}" for word in ("None", "yes", "no")]
+
+
+async def test_a_restart_ends_what_still_runs(tmp_path):
+    child = start(tmp_path, "import time; time.sleep(600)")
+    before = child.pid
+    child.restart({})
+    assert not processes.runs(before)
+    assert child.pid != before
+    assert child.exit_code is None
+    child.kill()
+
+
+async def test_does_nothing_while_it_is_suspended(tmp_path):
+    child = start(tmp_path, "import time\nwhile True: print('tick', flush=True); time.sleep(0.01)")
+    log = tmp_path / "worker-0.log"
+    until(lambda: log.stat().st_size > 0)
+    child.suspend()
+    until(lambda: "T (stopped)" in Path(f"/proc/{child.pid}/status").read_text())
+    said = log.stat().st_size
+    time.sleep(0.2)
+    assert log.stat().st_size == said
+    child.resume()
+    until(lambda: log.stat().st_size > said)
+    child.kill()
+
+
 def test_what_it_started_is_killed_with_it(tmp_path):
     child = start(tmp_path, STARTS_ANOTHER)
     log = tmp_path / "worker-0.log"

@@ -137,6 +137,33 @@ async def test_a_death_is_told_and_an_end_leaves_nothing(stack):
     assert all(child.exit_code is None for children in stack.services.values() for child in children)
 
 
+async def test_services_start_again_at_their_addresses_and_with_other_settings(clip):
+    async with Stack(engine="synthetic", settings=SETTINGS) as restarted:
+        first = await analyze(restarted, uri := await restarted.upload(clip))
+        ((ingress,), (encoder,), (decoder,)) = restarted.services.values()
+        addresses = ingress.address, encoder.address, decoder.address
+        ingress.kill()
+        decoder.kill()
+        await asyncio.gather(
+            restarted.restart(ingress),
+            restarted.restart(decoder),
+            # Still runs; ends at once.
+            restarted.restart(encoder, synthetic_embedding_dim=96),
+        )
+        await restarted.provide_bank()
+        again = await analyze(restarted, uri)
+        assert (ingress.address, encoder.address, decoder.address) == addresses
+    assert (first.model.embedding_dim, again.model.embedding_dim) == (64, 96)
+    assert first.chunks[0].frame_times_seconds == again.chunks[0].frame_times_seconds
+
+
+async def test_a_service_that_does_not_start_again_is_told():
+    async with Stack(engine="synthetic", settings=SETTINGS) as restarted:
+        (decoder,) = restarted.services["decoder"]
+        with pytest.raises(StackError, match=r"(?s)decoder-0 .* ended with exit code 2; .*DECODER_MAX_BANK_BYTES"):
+            await restarted.restart(decoder, max_bank_bytes="many")
+
+
 async def test_a_model_that_cannot_be_served_is_told_in_the_encoders_words(tmp_path):
     with pytest.raises(StackError, match=r"(?s)encoder-0 .* ended with exit code 2; .*no config.json"):
         async with Stack(model=str(tmp_path)):

@@ -28,12 +28,24 @@ class Child:
         self.name = name
         # host:port, once it is known to serve.
         self.address = ""
+        self._module = module
+        self._cwd = cwd
+        self._environment = dict(environment)
         self._log = directory / f"{name}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "videoanalysis.child", str(os.getpid()), *module],
-                cwd=cwd,
-                env=environment,
+        self._process = self._start()
+
+    def restart(self, changes: Mapping[str, str]) -> None:
+        """End it at once if it still runs, and start it again, with `changes` to its environment from now on."""
+        self.kill()
+        self._environment.update(changes)
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "videoanalysis.child", str(os.getpid()), *self._module],
+                cwd=self._cwd,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -60,6 +72,13 @@ class Child:
     def terminate(self) -> None:
         """Ask it to finish what is in progress and end."""
         self._process.terminate()
+
+    def suspend(self) -> None:
+        """Stop it and all that it started where they are, as if they hung; `resume` lets them go on."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once with all that it started, and wait until it is gone."""

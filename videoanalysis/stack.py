@@ -109,6 +109,18 @@ class Stack:
                 await storage.write(uri, file, "application/octet-stream")
         return str(uri)
 
+    async def restart(self, child: Child, **settings: object) -> None:
+        """Start a service again at its address, until it is ready; at once, if it still runs.
+
+        `settings` go over those it had, as in {"synthetic_embedding_dim": 96} for an encoder with another model. Raises
+        StackError.
+        """
+        kind = next(kind for kind, children in self.services.items() if child in children)
+        self._address_file(child.name).unlink(missing_ok=True)
+        chosen = {"port": int(child.address.rpartition(":")[2]), **settings}
+        child.restart(_variables(kind, chosen))
+        await self._until_ready(child, _START_SECONDS)
+
     async def guard(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result of `work`; once a process of the stack ends, `work` is cancelled and StackError raised."""
         task = asyncio.ensure_future(work)
@@ -122,10 +134,13 @@ class Stack:
         finally:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                # What it made of the same death says less.
+                task.exception()
 
     async def _start(self) -> None:
         await _together(self._start_encoders(), self._start_storage_and_decoders())
-        await _together(self._start_ingresses(), self._provide_bank())
+        await _together(self._start_ingresses(), self.provide_bank())
 
     async def _start_encoders(self) -> None:
         if self._engine == "synthetic":
@@ -159,14 +174,18 @@ class Stack:
         }
         await self._start_services("ingress", wiring, _START_SECONDS)
 
-    async def _provide_bank(self) -> None:
-        """Build the default bank, and wait until every decoder serves it."""
+    async def provide_bank(self, encoder: Child | None = None) -> None:
+        """Build the default bank for the model of `encoder`, by default the first, beside those of other models.
+
+        Every decoder serves it then.
+        """
         self._on_step("building the text bank")
-        async with connect(self.services["encoder"][0].address) as channel:
+        async with connect((encoder or self.services["encoder"][0]).address) as channel:
             texts = default_model.TEXTS if self.model.digest == default_model.DIGEST else _BANK
             bank = await bank_builder.build(checkout.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
         async with self._storage() as storage:
-            uri = S3Uri.parse(f"{_BANKS}{_BANK}.safetensors", "banks")
+            of_model = bank.model_digest.rpartition(":")[2]
+            uri = S3Uri.parse(f"{_BANKS}{_BANK}-{of_model}.safetensors", "banks")
             await storage.write(uri, bank.to_bytes(), "application/octet-stream")
         await _together(*(self._until_listed(decoder, bank.digest) for decoder in self.services["decoder"]))
 
@@ -188,10 +207,11 @@ class Stack:
 
     async def _until_listening(self, child: Child, seconds: float) -> None:
         async with _at_most(seconds, child):
-            while not child.address:
-                await asyncio.sleep(_POLL_SECONDS)
+            address = ""
+            while not address:
+                await _poll(child)
                 with suppress(FileNotFoundError):
-                    child.address = self._address_file(child.name).read_text()
+                    address = child.address = self._address_file(child.name).read_text()
 
     async def _until_ready(self, child: Child, seconds: float) -> None:
         await self._until_listening(child, seconds)
@@ -199,7 +219,7 @@ class Stack:
             health = health_pb2_grpc.HealthStub(channel)
             status = health_pb2.HealthCheckResponse.UNKNOWN
             while status != health_pb2.HealthCheckResponse.SERVING:
-                await asyncio.sleep(_POLL_SECONDS)
+                await _poll(child)
                 status = (await health.Check(health_pb2.HealthCheckRequest(service="readiness"))).status
 
     async def _until_listed(self, decoder: Child, digest: str) -> None:
@@ -230,11 +250,8 @@ class Stack:
         environment = self._inherited()
         if os.path.isdir(str(wiring.get("model", ""))):
             environment["HF_HUB_OFFLINE"] = "1"
-        prefix = kind.upper()
-        for name, value in self._defaults(kind).items():
-            environment.setdefault(f"{prefix}_{name.upper()}", _encoded(value))
         chosen = {**wiring, **self._settings.get(kind, {})}
-        return environment | {f"{prefix}_{name.upper()}": _encoded(value) for name, value in chosen.items()}
+        return {**_variables(kind, self._defaults(kind)), **environment, **_variables(kind, chosen)}
 
     def _defaults(self, kind: Kind) -> dict[str, object]:
         common: dict[str, object] = {"grace_seconds": _GRACE_SECONDS}
@@ -292,6 +309,13 @@ async def _at_most(seconds: float, child: Child) -> AsyncIterator[None]:
         raise StackError(f"not ready after {seconds} s: {child.report()}") from None
 
 
+async def _poll(child: Child) -> None:
+    """Wait a moment for `child`; raises StackError if it has ended."""
+    await asyncio.sleep(_POLL_SECONDS)
+    if child.exit_code is not None:
+        raise StackError(child.report())
+
+
 async def _finish(children: Iterable[Child]) -> None:
     for child in children:
         child.terminate()
@@ -303,6 +327,11 @@ def _absolute(model: str) -> str:
     """A hub id as it is; a directory without regard to the working directory, which is another one in a service."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() or model.startswith((".", "~")) else model
+
+
+def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:
+    """As the service reads them from its environment."""
+    return {f"{kind.upper()}_{name.upper()}": _encoded(value) for name, value in settings.items()}
 
 
 def _encoded(value: object) -> str:
