@@ -188,7 +188,13 @@ async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIt
         sources = Sources(storage, allowed, scratch, settings.scratch_dir, settings.max_object_bytes)
         outputs = Outputs(storage, settings.allowed_output_prefixes)
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-        servicer = VideoAnalysisServicer(pipeline, sources, outputs, settings.max_request_seconds)
+        servicer = VideoAnalysisServicer(
+            pipeline,
+            sources,
+            outputs,
+            max_request_seconds=settings.max_request_seconds,
+            caller_header=settings.caller_header,
+        )
         add_VideoAnalysisServiceServicer_to_server(servicer, server)
         async with listening(server) as address, connect(address) as channel:
             stub = VideoAnalysisServiceStub(channel)

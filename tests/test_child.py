@@ -78,7 +78,7 @@ async def test_a_restart_ends_what_still_runs(tmp_path):
     child.kill()
 
 
-async def test_does_nothing_while_it_is_suspended(tmp_path):
+def test_does_nothing_while_it_is_suspended(tmp_path):
     child = start(tmp_path, "import time\nwhile True: print('tick', flush=True); time.sleep(0.01)")
     log = tmp_path / "worker-0.log"
     until(lambda: log.stat().st_size > 0)

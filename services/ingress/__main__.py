@@ -60,7 +60,13 @@ async def serve(settings: IngressSettings) -> None:
         )
         outputs = Outputs(s3, settings.allowed_output_prefixes)
         server = Server(settings, [_SERVICE_NAME])
-        servicer = VideoAnalysisServicer(pipeline, sources, outputs, settings.max_request_seconds)
+        servicer = VideoAnalysisServicer(
+            pipeline,
+            sources,
+            outputs,
+            max_request_seconds=settings.max_request_seconds,
+            caller_header=settings.caller_header,
+        )
         analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
         async with server:
             await server.serve_until_terminated()

@@ -14,6 +14,7 @@ import structlog
 
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
+from services.ingress.caller import Caller
 from services.ingress.deadline import Deadline
 from services.ingress.decoders import Decoders
 from services.ingress.encoders import EncodedChunk, Encoders
@@ -103,7 +104,7 @@ class Pipeline:
         self._labels = LabelEmbeddings(encoders)
 
     async def analyze(
-        self, source: Source, analysis: Analysis, deadline: Deadline, observer: Observer
+        self, source: Source, analysis: Analysis, caller: Caller, deadline: Deadline, observer: Observer
     ) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks: the observer has had them.
 
@@ -111,14 +112,14 @@ class Pipeline:
         """
         try:
             async with asyncio.timeout(deadline.remaining()):
-                return await self._admitted(source, analysis, deadline, observer)
+                return await self._admitted(source, analysis, caller, deadline, observer)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed before the video was analysed") from error
         except BaseExceptionGroup as group:
             raise _first_cause(group) from group
 
     async def _admitted(
-        self, source: Source, analysis: Analysis, deadline: Deadline, observer: Observer
+        self, source: Source, analysis: Analysis, caller: Caller, deadline: Deadline, observer: Observer
     ) -> AnalyzeVideoResponse:
         timeline = Timeline()
         trace = timeline.trace(Part.DOWNLOAD_QUEUE)

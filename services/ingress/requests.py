@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from services.ingress.settings import MAX_FRAMES_PER_CHUNK
 from videoanalysis.errors import InvalidInput
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
+from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
 
 _DEFAULT_FRAMES = 16
@@ -23,6 +23,7 @@ class Analysis:
     """What is wanted of a video, whichever it is."""
 
     stream_id: str
+    priority: Priority
     frames_per_chunk: int
     chunk_duration: Fraction
     top_k_tags: int
@@ -46,9 +47,11 @@ def read_analysis(request: AnalyzeVideoRequest) -> Analysis:
     _require(frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
     _require(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
     _require(top_k <= _MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {_MAX_TOP_K}")
+    _require(request.priority in Priority.values(), "priority", f"{request.priority} is not known")
     _require(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
     return Analysis(
         stream_id=request.stream_id or uuid.uuid4().hex,
+        priority=request.priority or PRIORITY_INTERACTIVE,
         frames_per_chunk=frames,
         # As it was written: 0.1 is a tenth, not the binary fraction nearest to it.
         chunk_duration=Fraction(repr(seconds)),

@@ -4,6 +4,7 @@ import grpc
 import structlog
 
 from services.ingress.answer_size import check_unary
+from services.ingress.caller import Caller
 from services.ingress.deadline import Deadline
 from services.ingress.observers import OneAnswer, Stream
 from services.ingress.outputs import Outputs
@@ -24,11 +25,20 @@ _log = structlog.get_logger()
 class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     """Requests without a deadline, or with a later one, get one in `max_request_seconds`."""
 
-    def __init__(self, pipeline: Pipeline, sources: Sources, outputs: Outputs, max_request_seconds: float) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        sources: Sources,
+        outputs: Outputs,
+        *,
+        max_request_seconds: float,
+        caller_header: str,
+    ) -> None:
         self._pipeline = pipeline
         self._sources = sources
         self._outputs = outputs
         self._max_request_seconds = max_request_seconds
+        self._caller_header = caller_header
 
     async def AnalyzeVideo(
         self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
@@ -56,8 +66,9 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         self, video_uri: str, analysis: Analysis, context: grpc.aio.ServicerContext, observer: OneAnswer | Stream
     ) -> AnalyzeVideoResponse:
         deadline = Deadline.of(context, self._max_request_seconds)
+        caller = Caller.of(context, self._caller_header)
         source = self._sources.locate(video_uri)
-        summary = await self._pipeline.analyze(source, analysis, deadline, observer)
+        summary = await self._pipeline.analyze(source, analysis, caller, deadline, observer)
         _log.info(
             "analysed",
             seconds=round(summary.timing.total_seconds, 3),

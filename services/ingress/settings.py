@@ -30,6 +30,11 @@ class IngressSettings(ServiceSettings):
         384, ge=16, le=1024, description="Side of the sampled frames in pixels; must be the encoder's (GetModel)."
     )
 
+    caller_header: str = Field(
+        "x-caller-id",
+        pattern=r"^[a-z0-9_.-]+$",
+        description="Metadata in which the gateway in front names the caller; it must not pass on what callers send.",
+    )
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
     max_request_seconds: float = Field(3600, gt=0, description="Latest deadline of a request, also if none is set.")

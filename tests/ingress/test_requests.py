@@ -4,7 +4,7 @@ import pytest
 
 from services.ingress.requests import is_every_frame, read_analysis
 from videoanalysis.errors import InvalidInput
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
+from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, AnalyzeVideoRequest
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 
 
@@ -29,6 +29,11 @@ def test_takes_a_duration_as_it_was_written():
     assert read_analysis(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
 
 
+def test_somebody_waits_for_the_answer_unless_the_request_says_otherwise():
+    assert read_analysis(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
+    assert read_analysis(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
+
+
 def test_every_frame_detection_is_asked_for_by_name():
     request = AnalyzeVideoRequest(scene_detection=SCENE_DETECTION_EVERY_FRAME)
     assert is_every_frame(read_analysis(request).scene)
@@ -44,6 +49,7 @@ def test_every_frame_detection_is_asked_for_by_name():
         ("scene_threshold", [-0.1, 2.1, float("nan"), float("inf")]),
         ("ema_alpha", [-0.1, 1, 1.5, float("nan")]),
         ("scene_detection", [99]),
+        ("priority", [99]),
         ("stream_id", ["x" * 201, "line\nbreak"]),
         ("labels", [["a", "a"], [""], [" "], ["x" * 201], [str(i) for i in range(257)]]),
     ],

@@ -40,6 +40,7 @@ def test_lets_callers_name_nothing_by_default():
         ({"frame_budget_bytes": 1000}, "frame_budget_bytes"),
         ({"scratch_bytes": 1000}, "scratch_bytes"),
         ({"max_videos": 0}, "max_videos"),
+        ({"caller_header": "X-Caller"}, "caller_header"),
     ],
 )
 def test_names_the_setting_that_cannot_be(wrong, name):
