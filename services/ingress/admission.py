@@ -1,12 +1,12 @@
-"""Who may start: a few videos at a time, a bounded line behind them."""
+"""Who may start: a few videos at a time, a bounded fair line behind them."""
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.ingress.deadline import Deadline
+from services.ingress.fair_queue import FairQueue, Share
 from videoanalysis.errors import DeadlineExceeded, Overloaded
 
 # Weight of the newest video in the running mean of how long a video takes.
@@ -14,63 +14,93 @@ _NEWEST = 0.2
 
 
 class Admission:
-    """`max_running` videos in progress, `max_waiting` requests in line.
+    """`max_running` videos in progress, `max_waiting` requests in line, whose turn comes by caller.
 
-    Refuses with Overloaded when the line is full or when the deadline would pass before the turn comes.
+    Refuses with Overloaded when the deadline would pass before the turn comes, and when the line is full: then the
+    newcomer, or if others of one caller fill the line, the last of those. Batch leaves one place to the interactive.
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
         self._max_running = max_running
+        self._max_batch = max(1, max_running - 1)
         self._max_waiting = max_waiting
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: FairQueue[asyncio.Future[None]] = FairQueue()
         self._mean_seconds = 0.0
+        self._batch = 0
         self.running = 0
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
+    def expected_wait(self, share: Share) -> float:
+        """Seconds until another request of `share` would start, as far as the videos so far tell."""
+        if self._has_place(share.batch):
+            return 0.0
+        return (self._line.ahead_of(share) + 1) * self._mean_seconds / self._max_running
+
     @asynccontextmanager
-    async def admit(self, deadline: Deadline) -> AsyncIterator[None]:
-        await self._enter(deadline)
+    async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[None]:
+        await self._enter(share, deadline)
         started = time.monotonic()
         try:
             yield
             seconds = time.monotonic() - started
             self._mean_seconds += _NEWEST * (seconds - self._mean_seconds) if self._mean_seconds else seconds
         finally:
-            self._leave()
+            self._leave(share)
 
-    async def _enter(self, deadline: Deadline) -> None:
-        if self.running < self._max_running:
-            self.running += 1
+    async def _enter(self, share: Share, deadline: Deadline) -> None:
+        if self._has_place(share.batch):
+            self._take(share)
             return
-        expected = (self.waiting + 1) * self._mean_seconds / self._max_running
-        if self.waiting >= self._max_waiting:
-            raise Overloaded(f"{self.waiting} requests are waiting", retry_after_seconds=max(1.0, expected / 2))
-        if expected > deadline.remaining():
+        if (expected := self.expected_wait(share)) > deadline.remaining():
             raise Overloaded(
                 f"the wait of about {expected:.0f} s exceeds the deadline", retry_after_seconds=max(1.0, expected)
             )
+        if self.waiting >= self._max_waiting:
+            self._make_room(share)
         turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        self._line.push(share, turn)
         try:
             async with asyncio.timeout(deadline.remaining()):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._leave()
-            elif turn in self._line:
-                self._line.remove(turn)
+            self._line.discard(share, turn)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._leave(share)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded("the deadline passed while the request waited for its turn") from error
             raise
 
-    def _leave(self) -> None:
+    def _make_room(self, share: Share) -> None:
+        """Raises Overloaded, here or in the request that is pushed out."""
+        refusal = Overloaded(
+            f"{self.waiting} requests are waiting",
+            retry_after_seconds=max(1.0, self._max_waiting * self._mean_seconds / self._max_running / 2),
+        )
+        pushed_out = self._line.push_out(share) if self._max_waiting else None
+        if pushed_out is None:
+            raise refusal
+        if not pushed_out.done():
+            pushed_out.set_exception(refusal)
+
+    def _has_place(self, batch: bool) -> bool:
+        return self.running < self._max_running and (not batch or self._batch < self._max_batch)
+
+    def _take(self, share: Share) -> None:
+        self.running += 1
+        self._batch += share.batch
+
+    def _leave(self, share: Share) -> None:
         """Hand the place to the next in line."""
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
         self.running -= 1
+        self._batch -= share.batch
+        while self._has_place(batch=False):
+            following = self._line.pop(batch=self._has_place(batch=True))
+            if following is None:
+                return
+            its_share, turn = following
+            if not turn.done():
+                self._take(its_share)
+                turn.set_result(None)

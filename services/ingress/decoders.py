@@ -1,7 +1,9 @@
 """The decoders: embeddings in; tags, captions and scene changes out."""
 
 from services.ingress.deadline import Deadline
-from services.ingress.replicas import Replica, Replicas
+from services.ingress.replica import Replica
+from services.ingress.replicas import Replicas
+from services.ingress.service_time import ServiceTime
 from videoanalysis.errors import FailedPrecondition, Unavailable
 from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkRequest,
@@ -18,13 +20,14 @@ from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
 class Decoders:
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
+        self._decode_time = ServiceTime(replicas.attempt_seconds)
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
             answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
             return answer
 
-        return await self._replicas.call(attempt, deadline)
+        return await self._replicas.call(attempt, deadline, service_time=self._decode_time)
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:

@@ -4,15 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from services.ingress.deadline import Deadline
+from services.ingress.dispatch_line import DispatchLine
+from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
-from services.ingress.replicas import Lost, Replica, Replicas
+from services.ingress.replica import Replica
+from services.ingress.replicas import Lost, Replicas
+from services.ingress.service_time import ServiceTime
 from videoanalysis import tensors
-from videoanalysis.errors import Overloaded, Unavailable, from_rpc_error
+from videoanalysis.errors import DeadlineExceeded, Unavailable
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
     ChunkHeader,
@@ -42,6 +45,9 @@ class Encoders:
     def __init__(self, replicas: Replicas, image_size: int) -> None:
         self._replicas = replicas
         self._image_size = image_size
+        # Two waiting for each encoder: one takes over when a place becomes free, the other while that is under way.
+        self.line = DispatchLine(lambda: 2 * len(replicas.by_address))
+        self._frame_time = ServiceTime(replicas.attempt_seconds)
 
     async def model(self, deadline: Deadline) -> ModelInfo:
         """The model to which a video is pinned; Unavailable if its pictures have another size than ours."""
@@ -59,9 +65,13 @@ class Encoders:
         return await self._replicas.call(attempt, deadline)
 
     async def encode(
-        self, frames: FrameBuffer, count: int, chunk_key: str, model_digest: str, deadline: Deadline
+        self, frames: FrameBuffer, count: int, chunk_key: str, model_digest: str, deadline: Deadline, share: Share
     ) -> EncodedChunk:
-        """Embed the `count` frames; raises ModelGone if no encoder serves the model any more."""
+        """Embed the `count` frames, when the turn of `share` has come and an encoder has room.
+
+        Raises ModelGone if no encoder serves the model any more, DeadlineExceeded as soon as the time left is too
+        short: no GPU works for nobody.
+        """
         header = ChunkHeader(
             frames=count,
             height=self._image_size,
@@ -70,11 +80,18 @@ class Encoders:
             model_digest=model_digest,
             chunk_key=chunk_key,
         )
-
-        async def attempt(replica: Replica, seconds: float) -> EncodedChunk:
-            return await _shake_hands(replica, header, frames, seconds)
-
-        return await self._replicas.call(attempt, deadline, model_digest=model_digest)
+        async with self.line.turn(share) as turn:
+            if deadline.remaining() < self._frame_time.expected(count):
+                raise DeadlineExceeded("the deadline would pass before the frames are encoded")
+            return await self._replicas.place(
+                lambda replica: _Handshake(replica, header, frames, deadline.remaining()),
+                deadline,
+                model_digest=model_digest,
+                service_time=self._frame_time,
+                units=count,
+                on_admitted=turn.admitted,
+                on_refused=turn.refused,
+            )
 
     async def encode_texts(self, texts: Sequence[str], model_digest: str, deadline: Deadline) -> NDArray[np.float32]:
         """float32 [texts, embedding_dim], unit rows."""
@@ -87,37 +104,33 @@ class Encoders:
         return await self._replicas.call(attempt, deadline, model_digest=model_digest)
 
 
-async def _shake_hands(replica: Replica, header: ChunkHeader, frames: FrameBuffer, seconds: float) -> EncodedChunk:
-    """Header, wait for admission, frames, result; no frame is sent to an encoder that refuses."""
-    call = _stub(replica).EncodeChunk(timeout=seconds)
-    try:
-        await call.write(EncodeChunkRequest(header=header))
-        answers: AsyncIterator[EncodeChunkResponse] = aiter(call)
-        admission = await anext(answers, None)
-        if admission is None or not admission.HasField("admitted"):
+class _Handshake:
+    """One chunk offered to one encoder: header, admission, frames, result. No frame is sent before admission."""
+
+    def __init__(self, replica: Replica, header: ChunkHeader, frames: FrameBuffer, seconds: float) -> None:
+        self._call: Any = _stub(replica).EncodeChunk(timeout=seconds)
+        self._answers: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
+        self._header = header
+        self._frames = frames
+
+    async def admitted(self) -> None:
+        await self._call.write(EncodeChunkRequest(header=self._header))
+        answer = await anext(self._answers, None)
+        if answer is None or not answer.HasField("admitted"):
             raise Unavailable("the encoder ended the call without a word")
-        try:
-            return await _upload(call, answers, header, frames)
-        except grpc.RpcError as error:
-            failure = from_rpc_error(error)
-            if isinstance(failure, Overloaded | Unavailable):
-                raise Lost(failure.message, reason=failure.reason) from error
-            raise
-    finally:
-        call.cancel()
 
+    async def result(self) -> EncodedChunk:
+        for piece in self._frames.pieces(_PIECE_BYTES):
+            await self._call.write(EncodeChunkRequest(piece=piece))
+        await self._call.done_writing()
+        answer = await anext(self._answers, None)
+        if answer is None or not answer.HasField("result"):
+            raise Lost("the encoder ended the call without a result")
+        embeddings = _rows(tensors.from_proto(answer.result.embeddings), self._header.frames)
+        return EncodedChunk(embeddings, answer.result.compute.ToNanoseconds() / 1e9)
 
-async def _upload(
-    call: Any, answers: AsyncIterator[EncodeChunkResponse], header: ChunkHeader, frames: FrameBuffer
-) -> EncodedChunk:
-    for piece in frames.pieces(_PIECE_BYTES):
-        await call.write(EncodeChunkRequest(piece=piece))
-    await call.done_writing()
-    answer = await anext(answers, None)
-    if answer is None or not answer.HasField("result"):
-        raise Lost("the encoder ended the call without a result")
-    embeddings = _rows(tensors.from_proto(answer.result.embeddings), header.frames)
-    return EncodedChunk(embeddings, answer.result.compute.ToNanoseconds() / 1e9)
+    def withdraw(self) -> None:
+        self._call.cancel()
 
 
 def _stub(replica: Replica) -> EncoderServiceStub:

@@ -2,6 +2,7 @@
 is still at work, at most a few chunks ahead."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from services.ingress.caller import Caller
 from services.ingress.deadline import Deadline
 from services.ingress.decoders import Decoders
 from services.ingress.encoders import EncodedChunk, Encoders
+from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.label_embeddings import LabelEmbeddings
 from services.ingress.replicas import ModelGone
@@ -30,6 +32,7 @@ from services.ingress.timeline import Part, Timeline, Trace
 from videoanalysis import tensors
 from videoanalysis.errors import DeadlineExceeded, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
+    PRIORITY_BATCH,
     STAGE_ANALYZING,
     STAGE_DOWNLOADING,
     STAGE_WAITING,
@@ -102,6 +105,7 @@ class Pipeline:
         self.chunks_ahead = chunks_ahead
         self._admission = admission
         self._labels = LabelEmbeddings(encoders)
+        self._numbers = itertools.count()
 
     async def analyze(
         self, source: Source, analysis: Analysis, caller: Caller, deadline: Deadline, observer: Observer
@@ -123,13 +127,16 @@ class Pipeline:
     ) -> AnalyzeVideoResponse:
         timeline = Timeline()
         trace = timeline.trace(Part.DOWNLOAD_QUEUE)
-        await observer.progress(Progress(stage=STAGE_WAITING))
+        share = Share(caller.queue, next(self._numbers), analysis.priority == PRIORITY_BATCH)
+        await observer.progress(
+            Progress(stage=STAGE_WAITING, estimated_wait_seconds=self._admission.expected_wait(share))
+        )
 
         async def downloaded(done: int, of: int) -> None:
             await observer.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=of))
 
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._admission.admit(deadline))
+            await stack.enter_async_context(self._admission.admit(share, deadline))
             trace.enter(Part.DOWNLOAD_COMPUTE)
             async with asyncio.TaskGroup() as tasks:
                 pinning = tasks.create_task(self._pin(analysis, deadline))
@@ -138,12 +145,14 @@ class Pipeline:
             pinned = pinning.result()
             usage = Usage(bytes_read=os.fstat(media_fd).st_size)
             try:
-                return await _Pass(self, analysis, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
+                return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage).run(
+                    media_fd, trace
+                )
             except* ModelGone:
                 _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
-            return await _Pass(self, analysis, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
+            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
 
     async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
         model = await self.encoders.model(deadline)
@@ -176,6 +185,7 @@ class _Pass:
         self,
         rooms: Pipeline,
         analysis: Analysis,
+        share: Share,
         pinned: Pinned,
         deadline: Deadline,
         observer: Observer,
@@ -184,6 +194,7 @@ class _Pass:
     ) -> None:
         self._rooms = rooms
         self._analysis = analysis
+        self._share = share
         self._pinned = pinned
         self._deadline = deadline
         self._observer = observer
@@ -237,6 +248,7 @@ class _Pass:
             f"{self._analysis.stream_id}/{sampled.index}",
             self._pinned.model.digest,
             self._deadline,
+            self._share,
         )
         self._usage.accelerator_seconds += encoded.compute_seconds
         trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)

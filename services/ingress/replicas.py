@@ -1,18 +1,20 @@
-"""Replicas of one service, and calls that any of them can serve."""
+"""Replicas of one service, and work that any of them can do."""
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Self, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Generic, Protocol, Self, TypeVar
 
 import grpc
 import structlog
 
 from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery
-from videoanalysis import channels
+from services.ingress.replica import Replica
+from services.ingress.retry_budget import RetryBudget
+from services.ingress.service_time import ServiceTime
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -24,12 +26,8 @@ from videoanalysis.errors import (
 
 _log = structlog.get_logger()
 
-# A replica that failed is asked last for so long.
-_AVOID_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
-# A replica that refused a model is not asked for it again for so long, while another one may serve it.
-_REMEMBER_REFUSAL_SECONDS = 2.0
 # So long the first calls are held back until somebody is known.
 _FIRST_LOOK_SECONDS = 0.5
 # Work that takes down whatever does it must not go round for ever.
@@ -37,7 +35,17 @@ _MAX_LOST = 3
 # All replicas say the same in the end, so waiting does not help within one call.
 _FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
 
+# An offer waits at so many replicas, and the first that has room gets the work: nearly as good as one line for all.
+_OFFERS = 2
+# The second is asked if the first has no room at once: otherwise both would keep a place free for the same work.
+_SECOND_OFFER_SECONDS = 0.005
+# So many refusals are enough to know that the service is full; asking everybody would only add to its load.
+_MAX_REFUSALS = 4
+# A replica answers an offer within its parking time, 1 s; one that does not hangs.
+_HANGS_SECONDS = 3.0
+
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Lost(Unavailable):
@@ -50,71 +58,38 @@ class ModelGone(FailedPrecondition):
     default_reason = "MODEL_MISMATCH"
 
 
-class Replica:
-    """One address with a channel of its own, so that a call goes where we send it."""
+class Offer(Protocol[T_co]):
+    """Work offered to one replica, which takes it up when it has room. Raises ServiceError or grpc.RpcError."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.channel = channels.connect(address, while_ready=True)
-        self.in_flight = 0
-        self._avoided_until = 0.0
-        self._refused_until: dict[str, float] = {}  # By model digest.
-        self._retired = False
+    async def admitted(self) -> None:
+        """Until the replica takes it up."""
 
-    @asynccontextmanager
-    async def occupied(self) -> AsyncGenerator[None]:
-        """Around every attempt: it counts as in flight, and the channel stays open for it."""
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            await self._close_if_done()
+    async def result(self) -> T_co:
+        """Once admitted: hand over the work and wait for what comes of it."""
 
-    async def retire(self) -> None:
-        """Close the channel once the attempts in flight are over."""
-        self._retired = True
-        await self._close_if_done()
-
-    async def _close_if_done(self) -> None:
-        if self._retired and not self.in_flight:
-            await self.channel.close()
-
-    def avoid(self) -> None:
-        self._avoided_until = time.monotonic() + _AVOID_SECONDS
-
-    def is_avoided(self) -> bool:
-        """Whether it failed lately, or is known to be away or draining."""
-        away = self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        return away or self._avoided_until > time.monotonic()
-
-    def remember_refusal(self, model_digest: str) -> None:
-        now = time.monotonic()
-        self._refused_until = {digest: until for digest, until in self._refused_until.items() if until > now}
-        self._refused_until[model_digest] = now + _REMEMBER_REFUSAL_SECONDS
-
-    def refused(self, model_digest: str) -> bool:
-        """Whether it said a moment ago that it serves another model."""
-        return self._refused_until.get(model_digest, 0.0) > time.monotonic()
+    def withdraw(self) -> None:
+        """At any time; after the result it does nothing."""
 
 
 class Replicas:
     """The replicas of the service `name`, as they come and go.
 
-    Calls made through them must be pure: they are repeated elsewhere. One that is in progress at a replica that goes is
-    left to end there.
+    What is done through them must be pure: it is repeated elsewhere. An attempt in progress at a replica that goes is
+    left to end there. `attempt_seconds` is the longest time limit of one attempt, `wait_seconds` how long we wait for
+    replicas while none answers.
     """
 
     def __init__(self, name: str, discovery: Discovery, *, attempt_seconds: float, wait_seconds: float) -> None:
-        self._name = name
+        self.name = name
+        self.attempt_seconds = attempt_seconds
+        self.wait_seconds = wait_seconds
+        self.by_address: dict[str, Replica] = {}
+        self.retries = RetryBudget()
         self._discovery = discovery
-        self._replicas: dict[str, Replica] = {}
-        self._attempt_seconds = attempt_seconds
-        self._wait_seconds = wait_seconds
-        self._added = asyncio.Event()
+        self.added = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        added = self._added
+        added = self.added
         self._following = asyncio.create_task(self._follow())
         await _wait(added, _FIRST_LOOK_SECONDS)
         return self
@@ -122,7 +97,7 @@ class Replicas:
     async def __aexit__(self, *_: object) -> None:
         self._following.cancel()
         await asyncio.wait([self._following])
-        await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
+        await asyncio.gather(*(replica.channel.close() for replica in self.by_address.values()))
 
     async def _follow(self) -> None:
         try:
@@ -130,103 +105,289 @@ class Replicas:
                 async for addresses in changes:
                     await self._become(addresses)
         except Exception as error:
-            _log.error("bug", service=self._name, exc_info=error)
+            _log.error("bug", service=self.name, exc_info=error)
 
     async def _become(self, addresses: frozenset[str]) -> None:
-        gone, new = self._replicas.keys() - addresses, addresses - self._replicas.keys()
-        _log.info("replicas", service=self._name, count=len(addresses), new=sorted(new), gone=sorted(gone))
-        retired = [self._replicas.pop(address) for address in gone]
-        self._replicas.update((address, Replica(address)) for address in new)
+        gone, new = self.by_address.keys() - addresses, addresses - self.by_address.keys()
+        _log.info("replicas", service=self.name, count=len(addresses), new=sorted(new), gone=sorted(gone))
+        retired = [self.by_address.pop(address) for address in gone]
+        self.by_address.update((address, Replica(address)) for address in new)
         if new:
-            self._added.set()
-            self._added = asyncio.Event()
+            self.added.set()
+            self.added = asyncio.Event()
         for replica in retired:
             await replica.retire()
 
     async def call(
-        self, attempt: Callable[[Replica, float], Awaitable[T]], deadline: Deadline, *, model_digest: str = ""
+        self,
+        attempt: Callable[[Replica, float], Awaitable[T]],
+        deadline: Deadline,
+        *,
+        model_digest: str = "",
+        service_time: ServiceTime | None = None,
     ) -> T:
         """`attempt(replica, seconds)` at one replica after another until one succeeds.
 
         A refusal or failure moves on to the next; when all were tried there is a pause, which a new replica ends.
-        `model_digest` is the model that the attempt asks for, if any. Raises what the caller must change (InvalidInput
-        and its like) at once, Unavailable when replicas stay away, ModelGone, DeadlineExceeded.
+        `model_digest` is the model that the attempt asks for, if any; `service_time` what such attempts usually take.
+        Raises what the caller must change (InvalidInput and its like) at once, Unavailable when replicas stay away,
+        ModelGone, DeadlineExceeded.
         """
-        away_since = time.monotonic()
-        lost = 0
-        pause = _FIRST_PAUSE_SECONDS
+        search = _Search(self, deadline, model_digest)
         while True:
-            added = self._added
-            said: list[ServiceError] = []
-            tried: set[Replica] = set()
-            while (replica := self._pick(tried, model_digest)) is not None:
-                tried.add(replica)
+            while (replica := search.pick()) is not None:
+                limit = self.attempt_seconds if service_time is None else service_time.limit()
                 try:
-                    return await self._attempt(replica, attempt, deadline)
-                except (Overloaded, Unavailable, DeadlineExceeded) as error:
-                    said.append(error)
-                    lost += isinstance(error, Lost) or error.reason == "INTERNAL"
-                except FailedPrecondition as error:
-                    if error.reason != ModelGone.default_reason:
-                        raise
-                    replica.remember_refusal(model_digest)
-                    said.append(error)
-                if lost >= _MAX_LOST:
-                    raise self._away() from said[-1]
-            cause = said[-1] if said else None
-            if any(isinstance(error, Overloaded) for error in said):
-                away_since = time.monotonic()
-            elif said and all(isinstance(error, FailedPrecondition) for error in said):
-                raise ModelGone(said[-1].message) from cause
-            elif said and all(error.reason in _FINAL for error in said):
-                raise said[-1]
-            elif time.monotonic() - away_since >= self._wait_seconds:
-                if any(replica.refused(model_digest) for replica in self._replicas.values()):
-                    raise ModelGone(f"the {self._name}s that answer serve another model") from cause
-                raise self._away() from cause
-            if pause >= deadline.remaining():
-                raise DeadlineExceeded(f"the deadline passed while waiting for the {self._name}s") from cause
-            await _wait(added, pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                    return await self._attempt(replica, attempt, min(limit, deadline.remaining()), service_time)
+                except ServiceError as error:
+                    if isinstance(error, DeadlineExceeded) and service_time is not None:
+                        service_time.ran_out()
+                    await search.failed(replica, error)
+            await search.rest()
 
-    def _pick(self, tried: set[Replica], model_digest: str) -> Replica | None:
-        """The least busy one not tried in this round; those that failed lately come last.
+    async def _attempt(
+        self,
+        replica: Replica,
+        attempt: Callable[[Replica, float], Awaitable[T]],
+        seconds: float,
+        service_time: ServiceTime | None,
+    ) -> T:
+        started = _now()
+        replica.begin()
+        try:
+            result = await attempt(replica, seconds)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            await replica.end()
+        self._succeeded(replica, started, service_time)
+        return result
+
+    async def place(
+        self,
+        offer: Callable[[Replica], Offer[T]],
+        deadline: Deadline,
+        *,
+        model_digest: str,
+        service_time: ServiceTime,
+        units: float = 1,
+        on_admitted: Callable[[], None] = lambda: None,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> T:
+        """The result of work that is offered to two replicas at a time and done by the first that has room for it.
+
+        `on_admitted` hears that one has taken it up, `on_refused` that those asked are so full that they let nobody
+        wait. `units` is how much work it is, for `service_time`. Raises as `call` does.
+        """
+        search = _Search(self, deadline, model_digest)
+        while True:
+            while (accepted := await self._accepted(search, offer, on_refused)) is not None:
+                on_admitted()
+                try:
+                    try:
+                        return await self._result(accepted, deadline, service_time, units)
+                    finally:
+                        await accepted.close()
+                except ServiceError as error:
+                    await search.failed(accepted.replica, error)
+            await search.rest()
+
+    async def _accepted(
+        self, search: "_Search", offer: Callable[[Replica], Offer[T]], on_refused: Callable[[], None]
+    ) -> "_OpenOffer[T] | None":
+        """The offer that was admitted first, the others withdrawn; None if nobody is left to ask in this round."""
+        waiting: dict[asyncio.Task[None], _OpenOffer[T]] = {}
+        try:
+            while True:
+                picked = search.pick_for_offer(alone=not waiting) if len(waiting) < _OFFERS else None
+                if picked is not None:
+                    opened = _OpenOffer(picked, offer(picked))
+                    waiting[opened.admission] = opened
+                if not waiting:
+                    return None
+                more_to_ask = picked is not None and len(waiting) < _OFFERS
+                done, _ = await asyncio.wait(
+                    waiting,
+                    timeout=_SECOND_OFFER_SECONDS if more_to_ask else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    if (error := waiting[task].refusal()) is None:
+                        return waiting.pop(task)
+                    refused = waiting.pop(task)
+                    await refused.close()
+                    if isinstance(error, Overloaded):
+                        on_refused()
+                    await search.failed(refused.replica, error)
+        finally:
+            for unwanted in waiting.values():
+                await unwanted.close()
+
+    async def _result(
+        self, accepted: "_OpenOffer[T]", deadline: Deadline, service_time: ServiceTime, units: float
+    ) -> T:
+        started = _now()
+        limit = service_time.limit(units)
+        try:
+            async with asyncio.timeout(min(limit, deadline.remaining())):
+                result = await accepted.offer.result()
+        except TimeoutError as error:
+            if deadline.remaining() > 0:
+                service_time.ran_out()
+            raise Lost(f"no result within {limit:.1f} s", reason="HANGS") from error
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error)
+            if isinstance(failure, Overloaded | Unavailable):
+                raise Lost(failure.message, reason=failure.reason) from error
+            raise failure from error
+        self._succeeded(accepted.replica, started, service_time, units)
+        return result
+
+    def _succeeded(self, replica: Replica, started: float, service_time: ServiceTime | None, units: float = 1) -> None:
+        replica.succeeded()
+        self.retries.succeeded()
+        if service_time is not None:
+            service_time.observe(_now() - started, units)
+
+    def away(self) -> Unavailable:
+        return Unavailable(
+            f"no {self.name} could do this in time; see the service's log, or try again later",
+            reason=f"{self.name.upper()}_UNAVAILABLE",
+        )
+
+
+class _OpenOffer(Generic[T]):
+    """An offer that waits at a replica, until it is closed."""
+
+    def __init__(self, replica: Replica, offer: Offer[T]) -> None:
+        self.replica = replica
+        self.offer = offer
+        self.admission = asyncio.create_task(self._wait())
+        replica.begin()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_HANGS_SECONDS):
+                await self.offer.admitted()
+        except TimeoutError as error:
+            raise Unavailable(f"it said nothing within {_HANGS_SECONDS:g} s", reason="HANGS") from error
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def refusal(self) -> ServiceError | None:
+        """Why it was not admitted, None if it was. Only when `admission` is done."""
+        error = self.admission.exception()
+        if error is not None and not isinstance(error, ServiceError):
+            raise error
+        return error
+
+    async def close(self) -> None:
+        self.admission.cancel()
+        self.offer.withdraw()
+        await asyncio.wait([self.admission])
+        if not self.admission.cancelled():
+            self.admission.exception()
+        await self.replica.end()
+
+
+class _Search:
+    """The search for a replica that does one piece of work: rounds through those there are, with pauses between."""
+
+    def __init__(self, replicas: Replicas, deadline: Deadline, model_digest: str) -> None:
+        self._replicas = replicas
+        self._deadline = deadline
+        self._model_digest = model_digest
+        self._away_since = _now()
+        self._lost = 0
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._added = self._replicas.added
+        self._said: list[ServiceError] = []
+        self._tried: set[Replica] = set()
+
+    def pick(self) -> Replica | None:
+        """The least busy one not tried in this round; those that are full or failed lately come last.
 
         One that lately refused the model is asked only if nobody else can be, to learn whether the model is gone.
         """
-        untried = [replica for replica in self._replicas.values() if replica not in tried]
-        willing = [replica for replica in untried if not replica.refused(model_digest)]
-        if not willing and all(replica.refused(model_digest) for replica in tried):
+        untried = [replica for replica in self._replicas.by_address.values() if replica not in self._tried]
+        willing = [replica for replica in untried if not replica.refuses_model(self._model_digest)]
+        if not willing and all(replica.refuses_model(self._model_digest) for replica in self._tried):
             willing = untried
         random.shuffle(willing)
-        return min(willing, key=lambda replica: (replica.is_avoided(), replica.in_flight), default=None)
+        best = min(willing, key=lambda one: (one.is_avoided(), one.is_full(), one.in_flight), default=None)
+        if best is not None:
+            self._tried.add(best)
+        return best
 
-    async def _attempt(
-        self, replica: Replica, attempt: Callable[[Replica, float], Awaitable[T]], deadline: Deadline
-    ) -> T:
-        async with replica.occupied():
-            try:
-                return await attempt(replica, min(self._attempt_seconds, deadline.remaining()))
-            except grpc.RpcError as error:
-                raise self._noted(replica, from_rpc_error(error)) from error
-            except ServiceError as error:
-                self._noted(replica, error)
-                raise
+    def pick_for_offer(self, *, alone: bool) -> Replica | None:
+        """As `pick`, but no more once some have said that they are full, and of those that failed only the last hope.
 
-    def _noted(self, replica: Replica, error: ServiceError) -> ServiceError:
-        if isinstance(error, Unavailable | DeadlineExceeded) and error.reason not in _FINAL:
-            replica.avoid()
-            _log.warning("attempt failed", service=self._name, address=replica.address, error=error.message)
-        return error
+        An offer to one that hangs would keep the work from going back to those that answer. `alone`: no other waits.
+        """
+        refusals = sum(isinstance(error, Overloaded) for error in self._said)
+        if refusals >= _MAX_REFUSALS:
+            return None
+        picked = self.pick()
+        if picked is not None and picked.is_avoided() and (refusals or not alone):
+            self._tried.discard(picked)
+            return None
+        return picked
 
-    def _away(self) -> Unavailable:
-        return Unavailable(
-            f"no {self._name} could do this in time; see the service's log, or try again later",
-            reason=f"{self._name.upper()}_UNAVAILABLE",
-        )
+    async def failed(self, replica: Replica, error: ServiceError) -> None:
+        """Take note of what came of an attempt; raises it if trying further is of no use."""
+        if isinstance(error, DeadlineExceeded) and not self._deadline.remaining():
+            raise error
+        name = self._replicas.name
+        match error:
+            case Overloaded():
+                replica.was_full(error.retry_after_seconds)
+            case FailedPrecondition() if error.reason == ModelGone.default_reason:
+                replica.refused_model(self._model_digest)
+            case Unavailable() | DeadlineExceeded():
+                if error.reason not in _FINAL:
+                    replica.failed()
+                    _log.warning("attempt failed", service=name, address=replica.address, error=error.message)
+            case _:
+                raise error
+        self._said.append(error)
+        took_it_up = isinstance(error, Lost | DeadlineExceeded) or error.reason == "INTERNAL"
+        if took_it_up:
+            self._lost += 1
+            if self._lost >= _MAX_LOST:
+                raise self._replicas.away() from error
+            await self._replicas.retries.take(self._deadline)
+
+    async def rest(self) -> None:
+        """Between rounds; raises if another one is of no use."""
+        said = self._said
+        cause = said[-1] if said else None
+        refusals = [error.retry_after_seconds for error in said if isinstance(error, Overloaded)]
+        if refusals:
+            self._away_since = _now()
+        elif said and all(isinstance(error, FailedPrecondition) for error in said):
+            raise ModelGone(said[-1].message) from cause
+        elif said and all(error.reason in _FINAL for error in said):
+            raise said[-1]
+        elif _now() - self._away_since >= self._replicas.wait_seconds:
+            if any(replica.refuses_model(self._model_digest) for replica in self._replicas.by_address.values()):
+                raise ModelGone(f"the {self._replicas.name}s that answer serve another model") from cause
+            raise self._replicas.away() from cause
+        pause = max(self._pause, min(refusals, default=0.0))
+        if pause >= self._deadline.remaining():
+            raise DeadlineExceeded(f"the deadline passed while waiting for the {self._replicas.name}s") from cause
+        await _wait(self._added, pause * random.uniform(0.5, 1.5))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._begin_round()
 
 
 async def _wait(event: asyncio.Event, at_most_seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(at_most_seconds):
             await event.wait()
+
+
+def _now() -> float:
+    return time.monotonic()

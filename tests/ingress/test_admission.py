@@ -5,13 +5,15 @@ import pytest
 
 from services.ingress.admission import Admission
 from services.ingress.deadline import Deadline
+from services.ingress.fair_queue import Share
 from videoanalysis.errors import DeadlineExceeded, Overloaded
 
 SOON = 60.0
+SHARE = Share("a caller", 1)
 
 
 async def held(admission: Admission, order: list[str], name: str, release: asyncio.Event) -> None:
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         order.append(name)
         await release.wait()
 
@@ -26,7 +28,7 @@ async def test_those_who_wait_are_let_in_in_the_order_in_which_they_came():
     order: list[str] = []
     release = asyncio.Event()
     release.set()
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         tasks = [asyncio.create_task(held(admission, order, name, release)) for name in "abc"]
         await settle()
         assert (admission.running, admission.waiting) == (1, 3)
@@ -54,7 +56,7 @@ async def test_one_more_than_the_line_holds_is_refused_and_told_when_to_come_bac
     tasks = [asyncio.create_task(held(admission, [], name, release)) for name in "ab"]
     await settle()
     with pytest.raises(Overloaded) as caught:
-        async with admission.admit(Deadline.after(SOON)):
+        async with admission.admit(SHARE, Deadline.after(SOON)):
             pytest.fail("was let in")
     assert caught.value.retry_after_seconds >= 1
     release.set()
@@ -63,19 +65,19 @@ async def test_one_more_than_the_line_holds_is_refused_and_told_when_to_come_bac
 
 async def test_a_deadline_that_the_wait_would_exceed_is_refused_at_once():
     admission = Admission(max_running=1, max_waiting=10)
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         await asyncio.sleep(0.05)  # videos take about so long
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         with pytest.raises(Overloaded):
-            async with admission.admit(Deadline.after(0.001)):
+            async with admission.admit(SHARE, Deadline.after(0.001)):
                 pytest.fail("was let in")
 
 
 async def test_a_deadline_that_passes_in_line_ends_the_wait_and_leaves_no_gap():
     admission = Admission(max_running=1, max_waiting=10)
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         with pytest.raises(DeadlineExceeded):
-            async with admission.admit(Deadline.after(0.01)):
+            async with admission.admit(SHARE, Deadline.after(0.01)):
                 pytest.fail("was let in")
         assert admission.waiting == 0
     assert admission.running == 0
@@ -87,7 +89,7 @@ async def test_one_who_leaves_the_line_does_not_hold_up_those_behind():
     release = asyncio.Event()
     release.set()
     async with AsyncExitStack() as first:
-        await first.enter_async_context(admission.admit(Deadline.after(SOON)))
+        await first.enter_async_context(admission.admit(SHARE, Deadline.after(SOON)))
         leaving = asyncio.create_task(held(admission, order, "leaves", release))
         staying = asyncio.create_task(held(admission, order, "stays", release))
         await settle()
@@ -104,7 +106,7 @@ async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on
     order: list[str] = []
     release = asyncio.Event()
     release.set()
-    async with admission.admit(Deadline.after(SOON)):
+    async with admission.admit(SHARE, Deadline.after(SOON)):
         leaving = asyncio.create_task(held(admission, order, "leaves", release))
         staying = asyncio.create_task(held(admission, order, "stays", release))
         await settle()
@@ -117,6 +119,6 @@ async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on
 async def test_a_failure_gives_the_place_back():
     admission = Admission(max_running=1, max_waiting=0)
     with pytest.raises(RuntimeError):
-        async with admission.admit(Deadline.after(SOON)):
+        async with admission.admit(SHARE, Deadline.after(SOON)):
             raise RuntimeError
     assert admission.running == 0

@@ -7,7 +7,8 @@ import pytest
 
 from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery, Static
-from services.ingress.replicas import Lost, ModelGone, Replica, Replicas
+from services.ingress.replica import Replica
+from services.ingress.replicas import Lost, ModelGone, Replicas
 from tests.ingress.announced import Announced
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
 

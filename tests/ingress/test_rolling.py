@@ -9,6 +9,7 @@ from services.ingress.byte_budget import ByteBudget
 from services.ingress.deadline import Deadline
 from services.ingress.encoders import Encoders
 from services.ingress.endpoint_slices import EndpointSlices
+from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.location import KubernetesService
 from services.ingress.replicas import Replicas
@@ -19,6 +20,7 @@ from tests.system import IMAGE_SIZE, Engine, Replica, encoder, system
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 
 FRAMES = 2
+SHARE = Share("a caller", 1)
 SECONDS = 6
 ADDED_SECONDS = 2.0
 TERMINATING = POD | {"ready": False, "terminating": True}
@@ -38,7 +40,7 @@ async def load(encoders: Encoders, digest: str, callers: int = 6) -> AsyncIterat
         frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, budget)
         try:
             while not over.is_set():
-                await encoders.encode(frames, FRAMES, "chunk", digest, Deadline.after(30))
+                await encoders.encode(frames, FRAMES, "chunk", digest, Deadline.after(30), SHARE)
         finally:
             frames.close()
 

@@ -1,0 +1,72 @@
+"""One encoder or decoder among many, as its caller sees it."""
+
+import time
+
+import grpc
+
+from videoanalysis import channels
+
+# A replica that failed is asked last for so long, twice as long each time that it fails again.
+_AVOID_SECONDS, _AVOID_AT_MOST_SECONDS = 1.0, 30.0
+# A replica that refused a model is not asked for it again for so long, while another one may serve it.
+_REMEMBER_MODEL_SECONDS = 2.0
+
+
+class Replica:
+    """One address with a channel of its own, so that a call goes where we send it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = channels.connect(address, while_ready=True)
+        self.in_flight = 0  # attempts, those that wait for admission included
+        self._avoided_until = 0.0
+        self._avoid_seconds = _AVOID_SECONDS
+        self._full_until = 0.0
+        self._refused_until: dict[str, float] = {}  # By model digest.
+        self._retired = False
+
+    def begin(self) -> None:
+        """An attempt begins: it counts as in flight, and the channel stays open for it until its `end`."""
+        self.in_flight += 1
+
+    async def end(self) -> None:
+        self.in_flight -= 1
+        await self._close_if_done()
+
+    async def retire(self) -> None:
+        """Close the channel once the attempts in flight are over."""
+        self._retired = True
+        await self._close_if_done()
+
+    async def _close_if_done(self) -> None:
+        if self._retired and not self.in_flight:
+            await self.channel.close()
+
+    def succeeded(self) -> None:
+        self._avoid_seconds = _AVOID_SECONDS
+
+    def failed(self) -> None:
+        """It is away, hangs, or has lost what it had taken up."""
+        self._avoided_until = time.monotonic() + self._avoid_seconds
+        self._avoid_seconds = min(2 * self._avoid_seconds, _AVOID_AT_MOST_SECONDS)
+
+    def is_avoided(self) -> bool:
+        """Whether it failed lately, or is known to be away or draining."""
+        away = self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        return away or self._avoided_until > time.monotonic()
+
+    def was_full(self, retry_after_seconds: float) -> None:
+        self._full_until = time.monotonic() + retry_after_seconds
+
+    def is_full(self) -> bool:
+        """Whether it said a moment ago that it has no room, and when to come back."""
+        return self._full_until > time.monotonic()
+
+    def refused_model(self, model_digest: str) -> None:
+        now = time.monotonic()
+        self._refused_until = {digest: until for digest, until in self._refused_until.items() if until > now}
+        self._refused_until[model_digest] = now + _REMEMBER_MODEL_SECONDS
+
+    def refuses_model(self, model_digest: str) -> bool:
+        """Whether it said a moment ago that it serves another model."""
+        return self._refused_until.get(model_digest, 0.0) > time.monotonic()
