@@ -12,8 +12,8 @@ SOON = 60.0
 SHARE = Share("a caller", 1)
 
 
-async def held(admission: Admission, order: list[str], name: str, release: asyncio.Event) -> None:
-    async with admission.admit(SHARE, Deadline.after(SOON)):
+async def held(admission: Admission, order: list[str], name: str, release: asyncio.Event, share: Share = SHARE) -> None:
+    async with admission.admit(share, Deadline.after(SOON)):
         order.append(name)
         await release.wait()
 
@@ -122,3 +122,66 @@ async def test_a_failure_gives_the_place_back():
         async with admission.admit(SHARE, Deadline.after(SOON)):
             raise RuntimeError
     assert admission.running == 0
+
+
+# Whose turn it is
+
+
+async def test_the_turn_goes_round_by_caller():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        tasks = [
+            asyncio.create_task(held(admission, order, f"{caller}{video}", release, Share(caller, video)))
+            for caller, video in [("many", 1), ("many", 2), ("many", 3), ("one", 4)]
+        ]
+        await settle()
+    await asyncio.gather(*tasks)
+    assert order == ["many1", "one4", "many2", "many3"]
+
+
+async def test_a_full_line_refuses_the_last_of_the_caller_that_fills_it_and_lets_another_one_in():
+    admission = Admission(max_running=1, max_waiting=3)
+    order: list[str] = []
+    release = asyncio.Event()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        tasks = [
+            asyncio.create_task(held(admission, order, str(video), release, Share("many", video))) for video in range(3)
+        ]
+        await settle()
+        tasks.append(asyncio.create_task(held(admission, order, "one", release, Share("one", 9))))
+        await settle()
+        assert admission.waiting == 3
+        with pytest.raises(Overloaded):
+            await tasks[2]
+        with pytest.raises(Overloaded):
+            async with admission.admit(Share("many", 4), Deadline.after(SOON)):
+                pytest.fail("was let in")
+    release.set()
+    await asyncio.gather(*tasks[:2], tasks[3])
+    assert order == ["0", "one", "1"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_batch_leaves_a_place_to_the_interactive_and_goes_behind_them():
+    admission = Admission(max_running=2, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    batch = Share("a", 1, batch=True)
+    tasks = [asyncio.create_task(held(admission, order, name, release, batch)) for name in ("batch 1", "batch 2")]
+    await settle()
+    assert order == ["batch 1"]
+    tasks += [asyncio.create_task(held(admission, order, name, release)) for name in ("now", "soon")]
+    await settle()
+    assert order == ["batch 1", "now"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order[2:] == ["soon", "batch 2"]
+
+
+async def test_where_there_is_but_one_place_batch_may_have_it():
+    admission = Admission(max_running=1, max_waiting=0)
+    async with admission.admit(Share("a", 1, batch=True), Deadline.after(SOON)):
+        assert admission.running == 1

@@ -9,7 +9,9 @@ from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery, Static
 from services.ingress.replica import Replica
 from services.ingress.replicas import Lost, ModelGone, Replicas
+from services.ingress.service_time import ServiceTime
 from tests.ingress.announced import Announced
+from tests.ingress.waiting import until
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
 
 NAMES = ["a:1", "b:1", "c:1"]
@@ -251,3 +253,183 @@ async def test_a_model_whose_replicas_stay_away_is_gone_if_others_answer():
     async with replicas(["a:1", "b:1"], wait_seconds=0.1) as pool:
         with pytest.raises(ModelGone):
             await pool.call(Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), model_digest="sha256:1")
+
+
+# Work that is offered
+
+
+class Place:
+    """What a replica does with an offer: `room` lets it in, `refuses` ends its wait, `ends` ends the work."""
+
+    def __init__(self, refuses: Exception | None = None, ends: Exception | None = None) -> None:
+        self.room = asyncio.Event()
+        self.ends = ends
+        self.hangs = False
+        self.refuses = refuses
+        self.offers = 0
+        self.waiting = 0
+        self.done = 0
+
+
+class Offered:
+    def __init__(self, name: str, place: Place) -> None:
+        self._name, self._place = name, place
+        self._withdrawn = False
+        place.offers += 1
+        place.waiting += 1
+
+    async def admitted(self) -> None:
+        if self._place.refuses is not None:
+            raise self._place.refuses
+        await self._place.room.wait()
+
+    async def result(self) -> str:
+        if self._place.hangs:
+            await asyncio.sleep(3600)
+        if self._place.ends is not None:
+            raise self._place.ends
+        self._place.done += 1
+        return f"done by {self._name}"
+
+    def withdraw(self) -> None:
+        self._place.waiting -= not self._withdrawn
+        self._withdrawn = True
+
+
+class Places:
+    def __init__(self, **places: Place) -> None:
+        self.places = places
+
+    def __call__(self, replica: Replica) -> Offered:
+        name = replica.address[0]
+        return Offered(name, self.places[name])
+
+    def offered(self) -> int:
+        return sum(place.offers for place in self.places.values())
+
+    def are_at_rest(self) -> bool:
+        return not any(place.waiting for place in self.places.values())
+
+
+async def place(pool: Replicas, places: Places, **heard: object) -> str:
+    return await pool.place(places, Deadline.after(SOON), model_digest="", service_time=ServiceTime(10), **heard)
+
+
+def with_room(**behaviour: object) -> Place:
+    there = Place(**behaviour)
+    there.room.set()
+    return there
+
+
+async def test_the_first_of_two_that_has_room_gets_the_work_and_the_other_is_told():
+    places = Places(a=Place(), b=Place())
+    admitted = []
+    async with replicas(["a:1", "b:1"]) as pool:
+        work = asyncio.ensure_future(place(pool, places, on_admitted=lambda: admitted.append(1)))
+        await until(lambda: places.offered() == 2)
+        places.places["b"].room.set()
+        assert await work == "done by b"
+        assert places.are_at_rest()
+        assert [replica.in_flight for replica in pool.by_address.values()] == [0, 0]
+    assert (places.places["a"].done, admitted) == (0, [1])
+
+
+async def test_work_waits_at_two_however_many_there_are():
+    places = Places(a=Place(), b=Place(), c=Place())
+    async with replicas() as pool:
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.offered() == 2)
+        await asyncio.sleep(0.1)
+        assert places.offered() == 2
+        work.cancel()
+        await asyncio.wait([work])
+        assert places.are_at_rest()
+
+
+async def test_only_one_is_asked_if_it_has_room_at_once():
+    places = Places(a=with_room(), b=with_room())
+    async with replicas(["a:1", "b:1"]) as pool:
+        await place(pool, places)
+    assert places.offered() == 1
+
+
+async def test_in_the_place_of_one_that_refuses_another_is_asked():
+    places = Places(a=Place(refuses=Overloaded("full")), b=Place(refuses=Overloaded("full")), c=with_room())
+    refused = []
+    async with replicas() as pool:
+        assert await place(pool, places, on_refused=lambda: refused.append(1)) == "done by c"
+    assert len(refused) == places.offered() - 1
+
+
+async def test_after_a_few_refusals_it_pauses_instead_of_asking_everybody():
+    names = [f"{letter}:1" for letter in "abcdefgh"]
+    places = Places(**{name[0]: Place(refuses=Overloaded("full", retry_after_seconds=0.5)) for name in names})
+    async with replicas(names) as pool:
+        work = asyncio.ensure_future(place(pool, places))
+        await asyncio.sleep(0.2)
+        assert places.offered() == 4
+        for there in places.places.values():
+            there.refuses = None
+            there.room.set()
+        assert (await work).startswith("done")
+
+
+async def test_work_that_one_has_lost_is_done_by_another():
+    places = Places(a=with_room(ends=Lost("it crashed")), b=Place())
+    async with replicas(["a:1", "b:1"]) as pool:
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.places["a"].offers > 0)
+        places.places["b"].room.set()
+        assert await work == "done by b"
+        assert places.are_at_rest()
+
+
+async def test_work_that_takes_longer_than_it_ever_did_is_given_to_another():
+    places = Places(a=with_room(), b=with_room())
+    usual = ServiceTime(60)
+    async with replicas(["a:1", "b:1"]) as pool:
+        for _ in range(10):
+            await pool.place(places, Deadline.after(SOON), model_digest="", service_time=usual)
+        hanging = places.places["a"]
+        hanging.hangs = True
+        done_before = places.places["b"].done
+        answers = await asyncio.gather(
+            *(pool.place(places, Deadline.after(SOON), model_digest="", service_time=usual) for _ in range(4))
+        )
+        assert answers == ["done by b"] * 4
+        assert places.places["b"].done == done_before + 4
+
+
+async def test_work_that_takes_down_all_that_take_it_up_is_given_up():
+    places = Places(**{name[0]: with_room(ends=Lost("it crashed")) for name in NAMES})
+    async with replicas(wait_seconds=60) as pool:
+        with pytest.raises(Unavailable) as caught:
+            await place(pool, places)
+    assert caught.value.reason == "ENCODER_UNAVAILABLE"
+    assert places.offered() == 3
+
+
+async def test_what_the_caller_must_change_ends_the_offers():
+    places = Places(a=with_room(ends=InvalidInput("bad")), b=with_room(ends=InvalidInput("bad")))
+    async with replicas(["a:1", "b:1"]) as pool:
+        with pytest.raises(InvalidInput):
+            await place(pool, places)
+    assert places.offered() == 1
+
+
+async def test_a_model_that_every_replica_refuses_is_gone():
+    places = Places(a=Place(refuses=OTHER), b=Place(refuses=OTHER))
+    async with replicas(["a:1", "b:1"]) as pool:
+        with pytest.raises(ModelGone):
+            await place(pool, places)
+
+
+async def test_one_that_failed_lately_is_offered_nothing_while_another_lets_work_wait():
+    places = Places(a=Place(refuses=Unavailable("gone")), b=Place())
+    async with replicas(["a:1", "b:1"]) as pool:
+        pool.by_address["a:1"].failed()
+        work = asyncio.ensure_future(place(pool, places))
+        await asyncio.sleep(0.2)
+        assert places.places["a"].offers == 0
+        places.places["b"].room.set()
+        assert await work == "done by b"

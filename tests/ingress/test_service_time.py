@@ -1,0 +1,48 @@
+import pytest
+
+from services.ingress.service_time import ServiceTime
+
+
+def test_while_nothing_is_known_an_attempt_has_all_the_time_there_is():
+    time = ServiceTime(30)
+    assert time.limit() == time.limit(64) == 30
+    assert time.expected(16) == 0
+
+
+def test_the_mean_and_the_deviation_are_those_of_rfc_6298():
+    time = ServiceTime(1000)
+    mean, deviation = 4.0, 2.0
+    time.observe(4.0)
+    for seen in (6.0, 3.0, 5.0):
+        deviation = 0.75 * deviation + 0.25 * abs(mean - seen)
+        mean = 0.875 * mean + 0.125 * seen
+        time.observe(seen)
+    assert time.expected() == pytest.approx(mean)
+    assert time.limit() == pytest.approx(2 * (mean + 4 * deviation))
+
+
+def test_twice_the_work_is_given_twice_the_time():
+    time = ServiceTime(1000)
+    time.observe(16.0, units=16)
+    assert time.expected(32) == 32
+    assert time.limit(32) == 2 * time.limit(16)
+
+
+def test_the_limit_is_never_so_short_that_a_pause_of_the_machine_looks_like_a_hang():
+    time = ServiceTime(30)
+    for _ in range(20):
+        time.observe(0.001)
+    assert time.limit() == 2
+
+
+def test_where_attempts_run_out_of_time_the_limit_doubles_up_to_the_longest_until_one_succeeds():
+    time = ServiceTime(30)
+    for _ in range(20):
+        time.observe(0.001)
+    limits = []
+    for _ in range(6):
+        time.ran_out()
+        limits.append(time.limit())
+    assert limits == [4, 8, 16, 30, 30, 30]
+    time.observe(0.001)
+    assert time.limit() == 2
