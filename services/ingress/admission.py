@@ -11,6 +11,8 @@ from videoanalysis.errors import DeadlineExceeded, Overloaded
 
 # Weight of the newest video in the running mean of how long a video takes.
 _NEWEST = 0.2
+# Estimates err; who starts and then misses its deadline has used up what another one could have had.
+_MARGIN = 1.2
 
 
 class Admission:
@@ -54,9 +56,11 @@ class Admission:
         if self._has_place(share.batch):
             self._take(share)
             return
-        if (expected := self.expected_wait(share)) > deadline.remaining():
+        wait = self.expected_wait(share)
+        if _MARGIN * (wait + self._mean_seconds) > deadline.remaining():
             raise Overloaded(
-                f"the wait of about {expected:.0f} s exceeds the deadline", retry_after_seconds=max(1.0, expected)
+                f"the deadline would pass: about {wait:.1f} s to wait, about {self._mean_seconds:.1f} s for a video",
+                retry_after_seconds=max(1.0, wait),
             )
         if self.waiting >= self._max_waiting:
             self._make_room(share)

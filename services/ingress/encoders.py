@@ -15,7 +15,7 @@ from services.ingress.replica import Replica
 from services.ingress.replicas import Lost, Replicas
 from services.ingress.service_time import ServiceTime
 from videoanalysis import tensors
-from videoanalysis.errors import DeadlineExceeded, Unavailable
+from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
     ChunkHeader,
@@ -69,8 +69,7 @@ class Encoders:
     ) -> EncodedChunk:
         """Embed the `count` frames, when the turn of `share` has come and an encoder has room.
 
-        Raises ModelGone if no encoder serves the model any more, DeadlineExceeded as soon as the time left is too
-        short: no GPU works for nobody.
+        Raises ModelGone if no encoder serves the model any more.
         """
         header = ChunkHeader(
             frames=count,
@@ -81,8 +80,6 @@ class Encoders:
             chunk_key=chunk_key,
         )
         async with self.line.turn(share) as turn:
-            if deadline.remaining() < self._frame_time.expected(count):
-                raise DeadlineExceeded("the deadline would pass before the frames are encoded")
             return await self._replicas.place(
                 lambda replica: _Handshake(replica, header, frames, deadline.remaining()),
                 deadline,

@@ -12,6 +12,7 @@ import structlog
 
 from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery
+from services.ingress.metrics import ATTEMPTS
 from services.ingress.replica import Replica
 from services.ingress.retry_budget import RetryBudget
 from services.ingress.service_time import ServiceTime
@@ -32,6 +33,7 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _FIRST_LOOK_SECONDS = 0.5
 # Work that takes down whatever does it must not go round for ever.
 _MAX_LOST = 3
+_TOO_LATE = "TOO_LATE"
 # All replicas say the same in the end, so waiting does not help within one call.
 _FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
 
@@ -177,10 +179,12 @@ class Replicas:
         """The result of work that is offered to two replicas at a time and done by the first that has room for it.
 
         `on_admitted` hears that one has taken it up, `on_refused` that those asked are so full that they let nobody
-        wait. `units` is how much work it is, for `service_time`. Raises as `call` does.
+        wait. `units` is how much work it is, for `service_time`. Raises as `call` does; DeadlineExceeded also as soon
+        as the time left is too short, before anything is handed over: no GPU works for nobody.
         """
         search = _Search(self, deadline, model_digest)
         while True:
+            _check_hope(service_time, deadline, units)
             while (accepted := await self._accepted(search, offer, on_refused)) is not None:
                 on_admitted()
                 try:
@@ -226,6 +230,7 @@ class Replicas:
     async def _result(
         self, accepted: "_OpenOffer[T]", deadline: Deadline, service_time: ServiceTime, units: float
     ) -> T:
+        _check_hope(service_time, deadline, units)
         started = _now()
         limit = service_time.limit(units)
         try:
@@ -244,6 +249,7 @@ class Replicas:
         return result
 
     def _succeeded(self, replica: Replica, started: float, service_time: ServiceTime | None, units: float = 1) -> None:
+        ATTEMPTS.labels(self.name, "succeeded").inc()
         replica.succeeded()
         self.retries.succeeded()
         if service_time is not None:
@@ -338,7 +344,7 @@ class _Search:
 
     async def failed(self, replica: Replica, error: ServiceError) -> None:
         """Take note of what came of an attempt; raises it if trying further is of no use."""
-        if isinstance(error, DeadlineExceeded) and not self._deadline.remaining():
+        if isinstance(error, DeadlineExceeded) and (error.reason == _TOO_LATE or not self._deadline.remaining()):
             raise error
         name = self._replicas.name
         match error:
@@ -354,6 +360,8 @@ class _Search:
                 raise error
         self._said.append(error)
         took_it_up = isinstance(error, Lost | DeadlineExceeded) or error.reason == "INTERNAL"
+        is_away = isinstance(error, Unavailable) and error.reason not in _FINAL
+        ATTEMPTS.labels(name, "lost" if took_it_up else "away" if is_away else "refused").inc()
         if took_it_up:
             self._lost += 1
             if self._lost >= _MAX_LOST:
@@ -381,6 +389,11 @@ class _Search:
         await _wait(self._added, pause * random.uniform(0.5, 1.5))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         self._begin_round()
+
+
+def _check_hope(service_time: ServiceTime, deadline: Deadline, units: float) -> None:
+    if service_time.is_hopeless(deadline.remaining(), units):
+        raise DeadlineExceeded("the time left until the deadline is too short", reason=_TOO_LATE)
 
 
 async def _wait(event: asyncio.Event, at_most_seconds: float) -> None:

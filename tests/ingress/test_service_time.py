@@ -6,7 +6,7 @@ from services.ingress.service_time import ServiceTime
 def test_while_nothing_is_known_an_attempt_has_all_the_time_there_is():
     time = ServiceTime(30)
     assert time.limit() == time.limit(64) == 30
-    assert time.expected(16) == 0
+    assert not time.is_hopeless(0)
 
 
 def test_the_mean_and_the_deviation_are_those_of_rfc_6298():
@@ -17,14 +17,12 @@ def test_the_mean_and_the_deviation_are_those_of_rfc_6298():
         deviation = 0.75 * deviation + 0.25 * abs(mean - seen)
         mean = 0.875 * mean + 0.125 * seen
         time.observe(seen)
-    assert time.expected() == pytest.approx(mean)
     assert time.limit() == pytest.approx(2 * (mean + 4 * deviation))
 
 
 def test_twice_the_work_is_given_twice_the_time():
     time = ServiceTime(1000)
     time.observe(16.0, units=16)
-    assert time.expected(32) == 32
     assert time.limit(32) == 2 * time.limit(16)
 
 
@@ -46,3 +44,20 @@ def test_where_attempts_run_out_of_time_the_limit_doubles_up_to_the_longest_unti
     assert limits == [4, 8, 16, 30, 30, 30]
     time.observe(0.001)
     assert time.limit() == 2
+
+
+def test_less_time_than_even_the_fastest_took_is_hopeless():
+    time = ServiceTime(1000)
+    for seconds in (3.0, 2.0, 5.0):
+        time.observe(seconds)
+    assert not time.is_hopeless(2.0)
+    assert time.is_hopeless(1.9)
+    time.observe(2.0)
+    assert time.is_hopeless(3.9, units=2)
+
+
+def test_what_is_thought_hopeless_is_tried_in_the_end():
+    time = ServiceTime(1000)
+    for _ in range(100):
+        time.observe(5.0)
+    assert sum(time.is_hopeless(1.0) for _ in range(1000)) == 32
