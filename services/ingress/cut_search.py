@@ -23,6 +23,7 @@ class CutSearch:
         self._path = path
         self._max_pixels = max_pixels
         self._video: VideoFile | None = None
+        self._decoded_before = 0  # by the files that are closed
 
     def __enter__(self) -> Self:
         return self
@@ -34,12 +35,13 @@ class CutSearch:
 
     def close(self) -> None:
         if self._video is not None:
+            self._decoded_before += self._video.frames_decoded
             self._video.close()
             self._video = None
 
     @property
     def frames_decoded(self) -> int:
-        return self._video.frames_decoded if self._video is not None else 0
+        return self._decoded_before + (self._video.frames_decoded if self._video is not None else 0)
 
     def narrow(self, step: Step, max_frames: int) -> Step:
         """The sharpest step from one frame to the next within `step`; `step` itself if that takes over `max_frames`.

@@ -46,7 +46,10 @@ class SamplingLimits:
 
 
 class Sampler:
-    """The chunks of one video file, in order, from `first_chunk` on; a context manager."""
+    """The chunks of one video file, in order, from `first_chunk` on; a context manager.
+
+    `frames_searched` were decoded before, by others, in search of the cuts of earlier chunks.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Sampler:
         image_size: int,
         limits: SamplingLimits,
         first_chunk: int = 0,
+        frames_searched: int = 0,
     ) -> None:
         self._path = path
         self._frames_per_chunk = frames_per_chunk
@@ -65,6 +69,7 @@ class Sampler:
         self._limits = limits
         self._next_index = first_chunk
         self._decoded_in_vain = 0
+        self._searched_before = frames_searched
         self._search = CutSearch(path, max_pixels=limits.max_pixels)
         self._walk = self._new_walk(trusted=True)
         self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
@@ -101,6 +106,11 @@ class Sampler:
     def frames_decoded(self) -> int:
         return self._decoded_in_vain + self._walk.video.frames_decoded + self._search.frames_decoded
 
+    @property
+    def frames_searched(self) -> int:
+        """Decoded in search of cuts, of all chunks so far."""
+        return self._searched_before + self._search.frames_decoded
+
     def next_chunk(self, out: NDArray[np.uint8]) -> SampledChunk | None:
         """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
         while True:
@@ -134,7 +144,7 @@ class Sampler:
             return cut
         claimed = Fraction(self.claimed_duration_seconds or 0) / self._walk.nominal_frame_seconds
         frames = max(claimed, Fraction(self._walk.frames_promised))
-        allowed = floor(MAX_SEARCH_SHARE * frames) - self._search.frames_decoded
+        allowed = floor(MAX_SEARCH_SHARE * frames) - self.frames_searched
         step = Step(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
         return _cut(plan, self._search.narrow(step, allowed))
 

@@ -45,6 +45,8 @@ class SamplingSpec:
     chunk_duration: Fraction  # seconds
     image_size: int
     first_chunk: int = 0  # those before it are passed over, at little cost
+    frames_searched: int = 0  # decoded before, in search of the cuts of those chunks
+    decode_failures: int = 0  # known from before
 
     @property
     def chunk_bytes(self) -> int:
@@ -195,6 +197,10 @@ class SampledVideo:
         """Known once `next_chunk` has returned None."""
         self.frames_decoded = 0
         """So far, by the worker that has the video now; up to date after the end and after each `narrow`."""
+        self.frames_searched = spec.frames_searched
+        """Decoded in search of cuts so far."""
+        self.decode_failures = spec.decode_failures
+        """At least; the whole truth is known at the end."""
 
     async def open(self) -> None:
         """Wait for a worker; raises InvalidInput if it finds no video that it can sample."""
@@ -218,9 +224,12 @@ class SampledVideo:
             answer = await self._surviving_a_death(attempt)
         self._patience = self._limits.chunk_seconds
         if "end" in answer:
-            self.end = _video_end(answer["end"])
+            # Whoever meets a packet that is refused reads the video again from its start and counts them all, those
+            # in chunks passed over too; whoever meets none knows only of those that were met before.
+            self.end = _video_end(answer["end"], at_least_failures=self.decode_failures)
             self.frames_decoded = self.end.frames_decoded
             return None
+        self.decode_failures = max(self.decode_failures, int(answer["decode_failures"]))
         self._next_index += 1
         return sampling_messages.to_chunk(answer["chunk"])
 
@@ -239,6 +248,7 @@ class SampledVideo:
         if "narrowed" not in answer:
             return cut
         self.frames_decoded = int(answer["frames_decoded"])
+        self.frames_searched = int(answer["frames_searched"])
         return sampling_messages.to_cut(answer["narrowed"])
 
     def close(self) -> None:
@@ -255,6 +265,7 @@ class SampledVideo:
             "chunk_duration": self._spec.chunk_duration.as_integer_ratio(),
             "image_size": self._spec.image_size,
             "first_chunk": self._next_index,
+            "frames_searched": self.frames_searched,
         }
         # Before the first chunk come those passed over, each of which may take as long.
         self._patience = self._limits.chunk_seconds * (1 + self._next_index)
@@ -295,9 +306,9 @@ def _refused(reason: str, message: str) -> InvalidInput:
     return InvalidInput(message, reason=reason, field="video_uri")
 
 
-def _video_end(answer: dict[str, Any]) -> VideoEnd:
+def _video_end(answer: dict[str, Any], at_least_failures: int) -> VideoEnd:
     return VideoEnd(
         duration=sampling_messages.to_fraction(answer["duration"]),
-        decode_failures=int(answer["decode_failures"]),
+        decode_failures=max(int(answer["decode_failures"]), at_least_failures),
         frames_decoded=int(answer["frames_decoded"]),
     )

@@ -4,8 +4,8 @@ Media is hostile, so this process is confined before it opens any, and knows not
 {"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor beside it:
 
     {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
-    {"next": true} + frame memory     → {"chunk": {…}} or {"end": {…}}
-    {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …}
+    {"next": true} + frame memory     → {"chunk": {…}, "decode_failures": …} or {"end": {…}}
+    {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …, "frames_searched": …}
     {"close": true}                   → no answer
 
 Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
@@ -103,6 +103,7 @@ class _Session:
             image_size=size,
             limits=self._limits,
             first_chunk=spec["first_chunk"],
+            frames_searched=spec["frames_searched"],
         )
         return {"claimed_duration_seconds": self._sampler.claimed_duration_seconds}
 
@@ -113,16 +114,18 @@ class _Session:
         finally:
             os.close(fd)
         chunk = self._sampler.next_chunk(np.frombuffer(memory, np.uint8).reshape(self._frames_shape))
-        return (
-            {"chunk": sampling_messages.from_chunk(chunk)}
-            if chunk is not None
-            else {"end": _described_end(self._sampler)}
-        )
+        if chunk is None:
+            return {"end": _described_end(self._sampler)}
+        return {"chunk": sampling_messages.from_chunk(chunk), "decode_failures": self._sampler.decode_failures}
 
     def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
         assert self._sampler is not None
         narrowed = self._sampler.narrow(sampling_messages.to_cut(cut))
-        return {"narrowed": sampling_messages.from_cut(narrowed), "frames_decoded": self._sampler.frames_decoded}
+        return {
+            "narrowed": sampling_messages.from_cut(narrowed),
+            "frames_decoded": self._sampler.frames_decoded,
+            "frames_searched": self._sampler.frames_searched,
+        }
 
     def _close(self) -> None:
         if self._sampler is not None:
