@@ -1,0 +1,72 @@
+"""What is rehearsed: the chart's settings, how long things take, and what comes in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loadtest.rehearse.arrivals import Arrival, Level, Mix
+from loadtest.rehearse.autoscaling import Autoscaling
+from loadtest.rehearse.fleet import Start
+from loadtest.rehearse.hpa import SYNC_SECONDS
+from loadtest.rehearse.service_times import ServiceTimes
+from loadtest.rehearse.videos import IngressLimits
+
+Service = Literal["ingress", "encoder", "decoder"]
+SERVICES: tuple[Service, ...] = ("ingress", "encoder", "decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """One service as the chart deploys it: by a rule, or, without one, with `replicas`."""
+
+    autoscaling: Autoscaling | None
+    replicas: int = 1
+    grace_seconds: float = 60.0
+
+    @property
+    def initial(self) -> int:
+        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The whole system as the chart deploys it."""
+
+    services: Mapping[Service, Deployed]
+    ingress_limits: IngressLimits = field(default_factory=IngressLimits)
+    encoder_permits: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoad:
+    """Callers who come whatever the system does."""
+
+    arrivals: Iterable[Arrival]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoad:
+    """Callers who wait for their answer before they ask again."""
+
+    levels: Sequence[Level]
+    seconds: float
+    mix: Mix
+
+
+# Assumed, not measured: an image of 8 GB at 130 MB/s, then imports, weights, CUDA context and warm-up.
+STARTS: Mapping[Service, Start] = {
+    "ingress": Start(pull=10, load=4, discovery=5),
+    "encoder": Start(pull=60, load=20, discovery=1),
+    "decoder": Start(pull=5, load=2, discovery=1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    deployment: Deployment
+    load: OpenLoad | ClosedLoad
+    times: ServiceTimes = field(default_factory=ServiceTimes)
+    starts: Mapping[Service, Start] = field(default_factory=lambda: STARTS)
+    sync_seconds: float = SYNC_SECONDS
+    seed: int = 1
