@@ -22,6 +22,7 @@ from services.ingress.__main__ import worker_limits
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.decoders import Decoders
+from services.ingress.demand import Demand
 from services.ingress.discovery import discover
 from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
@@ -83,6 +84,7 @@ class System:
 
     stub: VideoAnalysisServiceStub
     address: str
+    demand: Demand
     admission: Admission
     frame_budget: ByteBudget
     scratch: ByteBudget
@@ -175,12 +177,14 @@ async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIt
     async with SamplingPool(settings.max_videos, worker_limits(settings)) as sampling, encoders, decoders:
         admission = Admission(settings.max_videos, settings.max_waiting)
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
+        demand = Demand()
         pipeline = Pipeline(
+            demand=demand,
             admission=admission,
             sampling=sampling,
             frame_budget=frame_budget,
             encoders=Encoders(encoders, settings.image_size),
-            decoders=Decoders(decoders),
+            decoders=Decoders(decoders, demand),
             image_size=settings.image_size,
             chunks_ahead=settings.chunks_ahead,
         )
@@ -198,7 +202,7 @@ async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIt
         add_VideoAnalysisServiceServicer_to_server(servicer, server)
         async with listening(server) as address, connect(address) as channel:
             stub = VideoAnalysisServiceStub(channel)
-            yield System(stub, address, admission, frame_budget, scratch, sampling)
+            yield System(stub, address, demand, admission, frame_budget, scratch, sampling)
 
 
 @asynccontextmanager

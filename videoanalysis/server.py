@@ -4,8 +4,10 @@ import asyncio
 import inspect
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 import grpc
@@ -13,7 +15,8 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from videoanalysis.errors import ServiceError, status_code, trailing_metadata
+from videoanalysis import metrics
+from videoanalysis.errors import Overloaded, ServiceError, status_code, trailing_metadata
 from videoanalysis.files import write_whole
 from videoanalysis.settings import ServiceSettings
 
@@ -24,6 +27,10 @@ _log = structlog.get_logger()
 
 _Coroutine = Callable[[Any, Any], Awaitable[Any]]
 _Generator = Callable[[Any, Any], AsyncGenerator[Any, None]]
+_Surroundings = Callable[[grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
+
+# Two servers that share a port by mistake must fail, not split the calls between them.
+_OWN_PORT = ("grpc.so_reuseport", 0)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -59,26 +66,32 @@ class _Health(health.aio.HealthServicer):
 class Server:
     """A gRPC server that lives until SIGTERM or SIGINT and then drains.
 
-    Health answers under `liveness`, `readiness` and the full name of every service. Entering starts to listen; leaving
-    stops at once what is still running.
+    Health answers under `liveness`, `readiness` and the full name of every service, also on a port of its own where
+    there is one. Entering starts to listen; leaving stops at once what is still running. `on_drain` is called when we
+    begin to drain.
     """
 
-    def __init__(self, settings: ServiceSettings, service_names: list[str]) -> None:
+    def __init__(
+        self, settings: ServiceSettings, service_names: list[str], on_drain: Callable[[], None] = lambda: None
+    ) -> None:
         self._settings = settings
         self._service_names = service_names
+        self._on_drain = on_drain
         self._health = _Health()
         self._stop_requested = asyncio.Event()
         self.grpc = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[MetricsInterceptor(), ErrorInterceptor()],
             options=[
-                # Two servers that share a port by mistake must fail, not split the calls between them.
-                ("grpc.so_reuseport", 0),
+                _OWN_PORT,
                 # Callers keep connections open through idle times; see `videoanalysis.channels`.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        # Probes know no TLS, and must be answered to the end of the drain.
+        self._health_grpc = grpc.aio.server(options=[_OWN_PORT])
+        for server in (self.grpc, self._health_grpc):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self.grpc)
@@ -90,14 +103,20 @@ class Server:
         await self._health.set(LIVENESS, _SERVING)
         await self.set_ready(False)
         self.port = self.grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
+        self.health_port: int | None = None
+        if self._settings.health_port is not None:
+            address = f"{self._settings.host}:{self._settings.health_port}"
+            self.health_port = self._health_grpc.add_insecure_port(address)
+            await self._health_grpc.start()
         await self.grpc.start()
         if self._settings.address_file is not None:
             write_whole(self._settings.address_file, f"{self._settings.host}:{self.port}".encode())
-        _log.info("listening", host=self._settings.host, port=self.port)
+        _log.info("listening", host=self._settings.host, port=self.port, health_port=self.health_port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.grpc.stop(0)
+        await self._health_grpc.stop(0)
 
     async def set_ready(self, ready: bool) -> None:
         """Tell health checkers whether calls are welcome."""
@@ -109,6 +128,7 @@ class Server:
         await self.set_ready(True)
         await self._stop_requested.wait()
         _log.info("draining", grace_seconds=self._settings.grace_seconds)
+        self._on_drain()
         await self.set_ready(False)
         await asyncio.sleep(self._settings.drain_delay_seconds)
         self._health.end_watches()
@@ -122,11 +142,14 @@ def exit_on_signals() -> None:
         signal.signal(signum, lambda number, _frame: os._exit(128 + number))
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL.
+class _Around(grpc.aio.ServerInterceptor):
+    """Runs each call of a method of ours inside `around`; the methods of others are left alone.
 
     Handlers are coroutines or async generators; one that streams its answers may be either.
     """
+
+    def around(self, call: "_Call") -> AbstractAsyncContextManager[None]:
+        raise NotImplementedError
 
     async def intercept_service(
         self,
@@ -138,9 +161,21 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith("/videoanalysis."):
             return handler
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        form = handler.request_streaming, handler.response_streaming
+
+        def around(context: grpc.aio.ServicerContext) -> AbstractAsyncContextManager[None]:
+            return self.around(_Call(method, *form, context))
+
         guard = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
-        wrap = _HANDLERS[handler.request_streaming, handler.response_streaming]
-        return wrap(guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
+        return _HANDLERS[form](guard(behaviour, around), handler.request_deserializer, handler.response_serializer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str  # "/package.Service/Method"
+    client_streaming: bool
+    server_streaming: bool
+    context: grpc.aio.ServicerContext
 
 
 _HANDLERS = {
@@ -151,26 +186,63 @@ _HANDLERS = {
 }
 
 
-def _guard_coroutine(behaviour: _Coroutine, method: str) -> _Coroutine:
+def _guard_coroutine(behaviour: _Coroutine, around: _Surroundings) -> _Coroutine:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
+        async with around(context):
             return await behaviour(request, context)
-        except (Exception, asyncio.CancelledError) as error:
-            await _end(context, error, method)
 
     return guarded
 
 
-def _guard_generator(behaviour: _Generator, method: str) -> _Generator:
+def _guard_generator(behaviour: _Generator, around: _Surroundings) -> _Generator:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
-        try:
-            async with aclosing(behaviour(request, context)) as responses:
-                async for response in responses:
-                    yield response
-        except (Exception, asyncio.CancelledError) as error:
-            await _end(context, error, method)
+        async with around(context), aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
 
     return guarded
+
+
+class MetricsInterceptor(_Around):
+    """Counts and times calls, a stream until its last message. Goes before the one that decides on the status."""
+
+    @asynccontextmanager
+    async def around(self, call: _Call) -> AsyncGenerator[None, None]:
+        labels = metrics.method_labels(
+            call.method, client_streaming=call.client_streaming, server_streaming=call.server_streaming
+        )
+        metrics.STARTED.labels(*labels).inc()
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except BaseException as error:
+            code = _code_after(error, call.context)
+            raise
+        else:
+            code = call.context.code() or code
+        finally:
+            metrics.HANDLED.labels(*labels, metrics.code_label(code)).inc()
+            metrics.HANDLING_SECONDS.labels(*labels).observe(time.perf_counter() - started)
+
+
+def _code_after(error: BaseException, context: grpc.aio.ServicerContext) -> grpc.StatusCode:
+    """The status of a call that `error` left, where nobody has set one: gRPC ends those whose caller is gone."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        is_late = context.time_remaining() == 0
+        return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+    return context.code() or grpc.StatusCode.UNKNOWN
+
+
+class ErrorInterceptor(_Around):
+    """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL."""
+
+    @asynccontextmanager
+    async def around(self, call: _Call) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        except (Exception, asyncio.CancelledError) as error:
+            await _end(call.context, error, call.method)
 
 
 async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: str) -> None:
@@ -179,6 +251,8 @@ async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: 
     cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
     if cancelled or isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, Overloaded):
+        metrics.REFUSED.labels(method.split("/")[1], error.reason).inc()
     if isinstance(error, ServiceError):
         _log.info("call failed", method=method, code=status_code(error).name, reason=error.reason, error=error.message)
         await context.abort(status_code(error), error.message, trailing_metadata(error))

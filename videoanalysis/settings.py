@@ -28,6 +28,12 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
+    health_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of its own for health checks, always plaintext; unset: not served."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which Prometheus reads /metrics; unset: not served."
+    )
     address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
     drain_delay_seconds: float = Field(
         0, ge=0, description="After SIGTERM, time for callers to see that we are not ready before calls are refused."

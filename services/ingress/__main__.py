@@ -1,20 +1,24 @@
 """`python -m services.ingress`: settings, wiring, and the life of the process."""
 
 import asyncio
+from contextlib import ExitStack
 
+from services.ingress import metrics as ingress_metrics
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.decoders import Decoders
+from services.ingress.demand import Demand
 from services.ingress.discovery import discover
 from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
 from services.ingress.replicas import Replicas
 from services.ingress.sampling_pool import SamplingPool, WorkerLimits
+from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, Sources
-from videoanalysis import logs
+from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
 from videoanalysis.storage import Storage
@@ -27,10 +31,19 @@ def main() -> None:
     exit_on_signals()
     settings = read_settings(IngressSettings)
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings))
+    ingress_metrics.start_at_zero(_SERVICE_NAME)
+    demand = Demand()
+    with ExitStack() as endpoints:
+        # They answer for as long as there is anything in progress, and so outlive the server.
+        if settings.scaling_port is not None:
+            endpoints.enter_context(ScalingEndpoint(demand, settings.host, settings.scaling_port))
+        endpoints.enter_context(metrics.listen(settings, [_SERVICE_NAME]))
+        asyncio.run(serve(settings, demand))
 
 
-async def serve(settings: IngressSettings) -> None:
+async def serve(settings: IngressSettings, demand: Demand) -> None:
+    admission = Admission(settings.max_videos, settings.max_waiting)
+    ingress_metrics.follow(demand, admission, settings.max_videos)
     patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
     encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
     decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
@@ -43,11 +56,12 @@ async def serve(settings: IngressSettings) -> None:
         decoders,
     ):
         pipeline = Pipeline(
-            admission=Admission(settings.max_videos, settings.max_waiting),
+            demand=demand,
+            admission=admission,
             sampling=sampling,
             frame_budget=ByteBudget(settings.frame_budget_bytes),
             encoders=Encoders(encoders, settings.image_size),
-            decoders=Decoders(decoders),
+            decoders=Decoders(decoders, demand),
             image_size=settings.image_size,
             chunks_ahead=settings.chunks_ahead,
         )
@@ -59,7 +73,7 @@ async def serve(settings: IngressSettings) -> None:
             settings.max_object_bytes,
         )
         outputs = Outputs(s3, settings.allowed_output_prefixes)
-        server = Server(settings, [_SERVICE_NAME])
+        server = Server(settings, [_SERVICE_NAME], on_drain=demand.drain)
         servicer = VideoAnalysisServicer(
             pipeline,
             sources,

@@ -1,6 +1,7 @@
 """The decoders: embeddings in; tags, captions and scene changes out."""
 
 from services.ingress.deadline import Deadline
+from services.ingress.demand import Demand
 from services.ingress.replica import Replica
 from services.ingress.replicas import Replicas
 from services.ingress.service_time import ServiceTime
@@ -18,23 +19,28 @@ from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
 
 
 class Decoders:
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas, demand: Demand) -> None:
         self._replicas = replicas
+        self._demand = demand
         self._decode_time = ServiceTime(replicas.attempt_seconds)
+        self._rank_time = ServiceTime(replicas.attempt_seconds)
+        self._list_time = ServiceTime(replicas.attempt_seconds)
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
             answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
             return answer
 
-        return await self._replicas.call(attempt, deadline, service_time=self._decode_time)
+        with self._demand.decoder_call():
+            return await self._replicas.call(attempt, deadline, service_time=self._decode_time)
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
             answer: RankTextsResponse = await _stub(replica).RankTexts(request, timeout=seconds)
             return answer
 
-        return await self._replicas.call(attempt, deadline)
+        with self._demand.decoder_call():
+            return await self._replicas.call(attempt, deadline)
 
     async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
         """The bank `name` for the model; asked before anything is encoded, so that no GPU works for nothing.
@@ -46,7 +52,8 @@ class Decoders:
             loaded: ListTextBanksResponse = await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
             return _choose(list(loaded.text_banks), name, model_digest)
 
-        return await self._replicas.call(attempt, deadline)
+        with self._demand.decoder_call():
+            return await self._replicas.call(attempt, deadline)
 
 
 def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:

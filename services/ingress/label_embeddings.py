@@ -7,14 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingress.deadline import Deadline
+from services.ingress.demand import Demand
 from services.ingress.encoders import Encoders
 
 
 class LabelEmbeddings:
     """Of the `max_texts` labels used last, each for the model that embedded it: some kilobytes a text."""
 
-    def __init__(self, encoders: Encoders, max_texts: int = 4096) -> None:
+    def __init__(self, encoders: Encoders, demand: Demand, max_texts: int = 4096) -> None:
         self._encoders = encoders
+        self._demand = demand
         self._max_texts = max_texts
         self._known: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
 
@@ -23,7 +25,8 @@ class LabelEmbeddings:
         unknown = [label for label in labels if (model_digest, label) not in self._known]
         rows = {label: self._known[model_digest, label] for label in labels if label not in set(unknown)}
         if unknown:
-            embeddings = await self._encoders.encode_texts(unknown, model_digest, deadline)
+            with self._demand.texts():
+                embeddings = await self._encoders.encode_texts(unknown, model_digest, deadline)
             rows.update(zip(unknown, embeddings, strict=True))
         for label in labels:
             self._remember((model_digest, label), rows[label])

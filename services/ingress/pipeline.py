@@ -18,6 +18,7 @@ from services.ingress.byte_budget import ByteBudget
 from services.ingress.caller import Caller
 from services.ingress.deadline import Deadline
 from services.ingress.decoders import Decoders
+from services.ingress.demand import Demand, VideoDemand
 from services.ingress.encoders import EncodedChunk, Encoders
 from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
@@ -89,6 +90,7 @@ class Pipeline:
     def __init__(
         self,
         *,
+        demand: Demand,
         admission: Admission,
         sampling: SamplingPool,
         frame_budget: ByteBudget,
@@ -103,8 +105,9 @@ class Pipeline:
         self.decoders = decoders
         self.image_size = image_size
         self.chunks_ahead = chunks_ahead
+        self._demand = demand
         self._admission = admission
-        self._labels = LabelEmbeddings(encoders)
+        self._labels = LabelEmbeddings(encoders, demand)
         self._numbers = itertools.count()
 
     async def analyze(
@@ -136,7 +139,9 @@ class Pipeline:
             await observer.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=of))
 
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._demand.request())
             await stack.enter_async_context(self._admission.admit(share, deadline))
+            demand = stack.enter_context(self._demand.video())
             trace.enter(Part.DOWNLOAD_COMPUTE)
             async with asyncio.TaskGroup() as tasks:
                 pinning = tasks.create_task(self._pin(analysis, deadline))
@@ -145,14 +150,17 @@ class Pipeline:
             pinned = pinning.result()
             usage = Usage(bytes_read=os.fstat(media_fd).st_size)
             try:
-                return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage).run(
+                return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand).run(
                     media_fd, trace
                 )
             except* ModelGone:
                 _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
+            demand.begin()
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
-            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage).run(media_fd, trace)
+            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand).run(
+                media_fd, trace
+            )
 
     async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
         model = await self.encoders.model(deadline)
@@ -191,6 +199,7 @@ class _Pass:
         observer: Observer,
         timeline: Timeline,
         usage: Usage,
+        demand: VideoDemand,
     ) -> None:
         self._rooms = rooms
         self._analysis = analysis
@@ -200,6 +209,7 @@ class _Pass:
         self._observer = observer
         self._timeline = timeline
         self._usage = usage
+        self._demand = demand
         self._spec = SamplingSpec(analysis.frames_per_chunk, analysis.chunk_duration, rooms.image_size)
         # Chunks in order, and last the trace of the end of the video.
         self._under_way: asyncio.Queue[_ChunkUnderWay | Trace] = asyncio.Queue(rooms.chunks_ahead)
@@ -242,14 +252,15 @@ class _Pass:
 
     async def _encode(self, buffer: FrameBuffer, sampled: SampledChunk, trace: Trace) -> EncodedChunk:
         trace.enter(Part.ENCODE_QUEUE)
-        encoded = await self._rooms.encoders.encode(
-            buffer,
-            self._analysis.frames_per_chunk,
-            f"{self._analysis.stream_id}/{sampled.index}",
-            self._pinned.model.digest,
-            self._deadline,
-            self._share,
-        )
+        with self._demand.chunk():
+            encoded = await self._rooms.encoders.encode(
+                buffer,
+                self._analysis.frames_per_chunk,
+                f"{self._analysis.stream_id}/{sampled.index}",
+                self._pinned.model.digest,
+                self._deadline,
+                self._share,
+            )
         self._usage.accelerator_seconds += encoded.compute_seconds
         trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
         trace.enter(Part.DECODE_QUEUE)

@@ -3,6 +3,7 @@
 import grpc
 import structlog
 
+from services.ingress import metrics
 from services.ingress.answer_size import check_unary
 from services.ingress.caller import Caller
 from services.ingress.deadline import Deadline
@@ -69,6 +70,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         caller = Caller.of(context, self._caller_header)
         source = self._sources.locate(video_uri)
         summary = await self._pipeline.analyze(source, analysis, caller, deadline, observer)
+        metrics.analysed(summary)
         _log.info(
             "analysed",
             seconds=round(summary.timing.total_seconds, 3),

@@ -30,6 +30,10 @@ class IngressSettings(ServiceSettings):
         384, ge=16, le=1024, description="Side of the sampled frames in pixels; must be the encoder's (GetModel)."
     )
 
+    scaling_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of /scaling, which autoscalers read; unset: not served."
+    )
+
     caller_header: str = Field(
         "x-caller-id",
         pattern=r"^[a-z0-9_.-]+$",

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from services.ingress.deadline import Deadline
+from services.ingress.demand import Demand
 from services.ingress.label_embeddings import LabelEmbeddings
 from videoanalysis.errors import Unavailable
 
@@ -24,7 +25,7 @@ class FakeEncoders:
 
 async def test_a_label_is_embedded_once_for_each_model():
     encoders = FakeEncoders()
-    labels = LabelEmbeddings(encoders)
+    labels = LabelEmbeddings(encoders, Demand())
     for _ in range(2):
         assert (await labels.of(["a", "bb"], "m", SOON)).tolist() == [[1, 1], [1, 2]]
     assert (await labels.of(["bb", "ccc", "a"], "m", SOON)).tolist() == [[1, 2], [1, 3], [1, 1]]
@@ -34,7 +35,7 @@ async def test_a_label_is_embedded_once_for_each_model():
 
 async def test_those_not_used_for_longest_are_forgotten():
     encoders = FakeEncoders()
-    labels = LabelEmbeddings(encoders, max_texts=2)
+    labels = LabelEmbeddings(encoders, Demand(), max_texts=2)
     await labels.of(["a"], "m", SOON)
     await labels.of(["bb"], "m", SOON)
     await labels.of(["a"], "m", SOON)
@@ -46,14 +47,14 @@ async def test_those_not_used_for_longest_are_forgotten():
 
 
 async def test_more_labels_than_are_kept_are_still_answered():
-    labels = LabelEmbeddings(FakeEncoders(), max_texts=2)
+    labels = LabelEmbeddings(FakeEncoders(), Demand(), max_texts=2)
     texts = ["x" * length for length in range(1, 6)]
     assert (await labels.of(texts, "m", SOON))[:, 1].tolist() == [1, 2, 3, 4, 5]
 
 
 async def test_a_failure_is_passed_on_and_not_remembered():
     encoders = FakeEncoders()
-    labels = LabelEmbeddings(encoders)
+    labels = LabelEmbeddings(encoders, Demand())
     encoders.is_away = True
     with pytest.raises(Unavailable):
         await labels.of(["a"], "m", SOON)

@@ -1,0 +1,96 @@
+"""The series that every service has, and where Prometheus reads them.
+
+A process has one registry, prometheus_client's own, which also tells of CPU, memory and open files. Series of one
+service alone are in that service's `metrics.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+
+from videoanalysis.settings import ServiceSettings
+
+# Otherwise a second series for each counter, the time at which it was made.
+disable_created_metrics()
+
+_log = structlog.get_logger()
+
+_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+# From an answer out of memory to the longest video.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+# The names and the spelling of codes are those of the gRPC ecosystem, so that public dashboards fit.
+STARTED = Counter("grpc_server_started_total", "Calls begun.", _METHOD)
+HANDLED = Counter("grpc_server_handled_total", "Calls ended, by status.", (*_METHOD, "grpc_code"))
+HANDLING_SECONDS = Histogram(
+    "grpc_server_handling_seconds",
+    "From the start of a call to its end, a stream's last message.",
+    _METHOD,
+    buckets=_SECONDS,
+)
+
+WAITING = Gauge("videoanalysis_waiting", "Work that waits for a slot of this process.", ["service"])
+RUNNING = Gauge("videoanalysis_running", "Work that holds a slot of this process.", ["service"])
+SLOTS = Gauge("videoanalysis_slots", "How much work may run in this process at a time.", ["service"])
+REFUSED = Counter("videoanalysis_refused_total", "Calls answered with RESOURCE_EXHAUSTED.", ["grpc_service", "reason"])
+
+_TYPES = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+
+def method_labels(method: str, *, client_streaming: bool, server_streaming: bool) -> tuple[str, str, str]:
+    """The labels of `method`, "/package.Service/Method"."""
+    service, _, name = method.removeprefix("/").rpartition("/")
+    return _TYPES[client_streaming, server_streaming], service, name
+
+
+def code_label(code: grpc.StatusCode) -> str:
+    """RESOURCE_EXHAUSTED as ResourceExhausted, and only OK as it is."""
+    return "OK" if code is grpc.StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))
+
+
+@contextmanager
+def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[int | None]:
+    """Serve the registry at /metrics, where the settings name a port for it, with the calls of `service_names` at zero.
+
+    Yields the port, None without one. It is served by a thread of its own, from before the service can answer until
+    after it has drained.
+    """
+    _start_at_zero(service_names)
+    if settings.metrics_port is None:
+        yield None
+        return
+    server, thread = start_http_server(settings.metrics_port, settings.host, REGISTRY)
+    _log.info("metrics endpoint listens", host=settings.host, port=server.server_port, path="/metrics")
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _start_at_zero(service_names: Sequence[str]) -> None:
+    """Show the calls of these services before the first one comes: a rate needs a zero to start from."""
+    for name in service_names:
+        # Generated stubs register what they describe; a service without them shows its calls as they come.
+        with suppress(KeyError):
+            service = descriptor_pool.Default().FindServiceByName(name)  # type: ignore[no-untyped-call]
+            for method in service.methods:
+                labels = method_labels(
+                    f"/{name}/{method.name}",
+                    client_streaming=method.client_streaming,
+                    server_streaming=method.server_streaming,
+                )
+                STARTED.labels(*labels)
+                HANDLING_SECONDS.labels(*labels)
+                for code in grpc.StatusCode:
+                    HANDLED.labels(*labels, code_label(code))
