@@ -18,6 +18,7 @@ from services.decoder.scenes import SceneState
 from services.decoder.shelf import Shelf
 from services.decoder.vectors import pool
 from videoanalysis import tensors
+from videoanalysis.metrics import RUNNING
 from videoanalysis.textbank import TextBank
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
@@ -81,9 +82,10 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         )
 
     async def _run(self, scores: int, compute: Callable[[], _Answer]) -> _Answer:
-        if scores <= _INLINE_SCORES:
-            return compute()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
+        with RUNNING.labels("decoder").track_inprogress():
+            if scores <= _INLINE_SCORES:
+                return compute()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
 
 
 def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_pb2.DecodeChunkResponse:
