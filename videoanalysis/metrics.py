@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 from videoanalysis.settings import ServiceSettings
 
 # Otherwise a second series for each counter, the time at which it was made.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ def _start_at_zero(service_names: Sequence[str]) -> None:
     for name in service_names:
         # Generated stubs register what they describe; a service without them shows its calls as they come.
         with suppress(KeyError):
-            service = descriptor_pool.Default().FindServiceByName(name)  # type: ignore[no-untyped-call]
+            service = descriptor_pool.Default().FindServiceByName(name)
             for method in service.methods:
                 labels = method_labels(
                     f"/{name}/{method.name}",

@@ -4,10 +4,11 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from services.decoder import metrics as decoder_metrics
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
 from services.decoder.shelf import Shelf, open_location
-from videoanalysis import logs
+from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
@@ -21,13 +22,15 @@ def main() -> None:
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     exit_on_signals()
-    asyncio.run(_serve(settings))
+    with metrics.listen(settings, [_SERVICE_NAME]):
+        asyncio.run(_serve(settings))
 
 
 async def _serve(settings: DecoderSettings) -> None:
     with ThreadPoolExecutor(settings.compute_threads, "ranking") as threads:
         async with open_location(settings.banks, settings.s3_endpoint_url, settings.s3_region) as location:
             shelf = Shelf(location, settings.max_bank_bytes)
+            decoder_metrics.follow(shelf, settings.compute_threads)
             server = Server(settings, [_SERVICE_NAME])
             servicer = DecoderServicer(shelf, threads)
             decoder_pb2_grpc.add_DecoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]

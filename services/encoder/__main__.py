@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 import structlog
 
+from services.encoder import metrics as encoder_metrics
 from services.encoder.admission import Admission
 from services.encoder.engine import Engine, StartupError
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
-from videoanalysis import logs
+from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
 from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
@@ -27,8 +28,10 @@ def main() -> None:
     exit_on_signals()
     settings = read_settings(EncoderSettings)
     logs.configure(settings.log_level, settings.log_format)
+    encoder_metrics.start_at_zero(_SERVICE)
     try:
-        asyncio.run(serve(settings))
+        with metrics.listen(settings, [_SERVICE]):
+            asyncio.run(serve(settings))
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -51,9 +54,11 @@ async def serve(settings: EncoderSettings) -> None:
     texts = Admission(
         [engine.allocate(0)], max_parked=settings.max_parked_texts, park_seconds=settings.park_texts_seconds
     )
+    encoder_metrics.follow(chunks, settings.max_in_flight)
     async with chunks, texts:
         await chunks.warm_up(engine.warm_up)
-        _log.info("warm", model=asdict(model), seconds=round(time.perf_counter() - started, 1))
+        encoder_metrics.warm(model, seconds := time.perf_counter() - started)
+        _log.info("warm", model=asdict(model), seconds=round(seconds, 1))
         server = Server(settings, [_SERVICE])
         servicer = EncoderServicer(engine, chunks, texts, settings.max_frames)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]

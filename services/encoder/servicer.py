@@ -8,11 +8,14 @@ from contextlib import suppress
 from dataclasses import asdict
 
 import grpc
+import numpy as np
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
 
+from services.encoder import metrics
 from services.encoder.admission import Admission
-from services.encoder.engine import Engine
+from services.encoder.engine import Encoded, Engine
 from videoanalysis import tensors
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput
 from videoanalysis.v1 import encoder_pb2_grpc
@@ -66,7 +69,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 yield EncodeChunkResponse(admitted=Admitted(parked=_duration(permit.parked_seconds)))
                 frames = await permit.receive(upload, math.prod(shape))
                 received = time.perf_counter()
-                encoded = await permit.run(self._engine.encode, frames.reshape(shape))
+                encoded = await permit.run(self._encode, frames.reshape(shape))
                 elapsed_seconds = time.perf_counter() - received
         except (InvalidInput, DeadlineExceeded):
             await upload.let_caller_finish()
@@ -91,6 +94,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def GetModel(self, request: GetModelRequest, context: grpc.aio.ServicerContext) -> GetModelResponse:
         return GetModelResponse(model=ModelInfo(**asdict(self._model)))
+
+    def _encode(self, frames: NDArray[np.uint8]) -> Encoded:
+        # Here, on its thread, it is counted even if the caller has left.
+        return metrics.encoded(self._engine.encode(frames))
 
     def _check_header(self, header: ChunkHeader) -> None:
         size = self._model.image_size
