@@ -25,6 +25,8 @@ class Decoders:
         self._decode_time = ServiceTime(replicas.attempt_seconds)
         self._rank_time = ServiceTime(replicas.attempt_seconds)
         self._list_time = ServiceTime(replicas.attempt_seconds)
+        self._rank_time = ServiceTime(replicas.attempt_seconds)
+        self._list_time = ServiceTime(replicas.attempt_seconds)
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
@@ -40,7 +42,7 @@ class Decoders:
             return answer
 
         with self._demand.decoder_call():
-            return await self._replicas.call(attempt, deadline)
+            return await self._replicas.call(attempt, deadline, service_time=self._rank_time)
 
     async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
         """The bank `name` for the model; asked before anything is encoded, so that no GPU works for nothing.
@@ -53,7 +55,7 @@ class Decoders:
             return _choose(list(loaded.text_banks), name, model_digest)
 
         with self._demand.decoder_call():
-            return await self._replicas.call(attempt, deadline)
+            return await self._replicas.call(attempt, deadline, service_time=self._list_time)
 
 
 def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:

@@ -1,6 +1,6 @@
 """The encoders: frames and texts in, embeddings out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from services.ingress.dispatch_line import DispatchLine
 from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.replica import Replica
-from services.ingress.replicas import Lost, Replicas
+from services.ingress.replicas import Lost, ModelGone, Replicas
 from services.ingress.service_time import ServiceTime
 from videoanalysis import tensors
 from videoanalysis.errors import Unavailable
@@ -48,9 +48,13 @@ class Encoders:
         # Two waiting for each encoder: one takes over when a place becomes free, the other while that is under way.
         self.line = DispatchLine(lambda: 2 * len(replicas.by_address))
         self._frame_time = ServiceTime(replicas.attempt_seconds)
+        self._model_time = ServiceTime(replicas.attempt_seconds)
 
-    async def model(self, deadline: Deadline) -> ModelInfo:
-        """The model to which a video is pinned; Unavailable if its pictures have another size than ours."""
+    async def model(self, deadline: Deadline, other_than: Collection[str] = ()) -> ModelInfo:
+        """A model that is served now, to which a video may be pinned, of none of the digests `other_than`.
+
+        Raises ModelGone if there is none, Unavailable if its pictures have another size than ours.
+        """
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
@@ -60,9 +64,11 @@ class Encoders:
                     f"{self._image_size}: the operator must set INGRESS_IMAGE_SIZE to the model's",
                     reason="IMAGE_SIZE_MISMATCH",
                 )
+            if answer.model.digest in other_than:
+                raise ModelGone(f"the encoder serves {answer.model.digest}")
             return answer.model
 
-        return await self._replicas.call(attempt, deadline)
+        return await self._replicas.call(attempt, deadline, service_time=self._model_time)
 
     async def encode(
         self, frames: FrameBuffer, count: int, chunk_key: str, model_digest: str, deadline: Deadline, share: Share

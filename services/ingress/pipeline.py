@@ -31,7 +31,7 @@ from services.ingress.sources import Source
 from services.ingress.summary import Summary
 from services.ingress.timeline import Part, Timeline, Trace
 from videoanalysis import tensors
-from videoanalysis.errors import DeadlineExceeded, Unavailable
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
     PRIORITY_BATCH,
     STAGE_ANALYZING,
@@ -54,6 +54,8 @@ from videoanalysis.v1.decoder_pb2 import (
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _log = structlog.get_logger()
+
+_LACKS_BANK = {"BANK_NOT_READY", "BANK_MODEL_MISMATCH"}
 
 
 class Observer(Protocol):
@@ -163,7 +165,21 @@ class Pipeline:
             )
 
     async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
-        model = await self.encoders.model(deadline)
+        """Pinned to a model that has the bank, if there is one: while a model is replaced, the new one may lack it."""
+        without_bank: dict[str, ServiceError] = {}
+        while True:
+            try:
+                model = await self.encoders.model(deadline, without_bank)
+            except ModelGone:
+                raise next(reversed(without_bank.values())) from None
+            try:
+                return await self._pin_to(model, analysis, deadline)
+            except (Unavailable, FailedPrecondition) as error:
+                if error.reason not in _LACKS_BANK:
+                    raise
+                without_bank[model.digest] = error
+
+    async def _pin_to(self, model: ModelInfo, analysis: Analysis, deadline: Deadline) -> Pinned:
         ranking = RankingSpec(
             text_bank=analysis.text_bank,
             model_digest=model.digest,

@@ -137,7 +137,8 @@ class Sources:
     async def scratch_file(self, size: int | None) -> AsyncIterator[BinaryIO]:
         """A new file for a download of `size` bytes, as large as allowed if unknown; waits until there is room."""
         async with self._scratch.reserve(self._max_object_bytes if size is None else size):
-            with tempfile.TemporaryFile(dir=self._scratch_dir) as file:
+            # Also what it still has in memory when it is closed may find no room.
+            with _disk_errors(), tempfile.TemporaryFile(dir=self._scratch_dir) as file:
                 yield file
 
 
