@@ -28,6 +28,7 @@ from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
 from services.ingress.replicas import Replicas
+from services.ingress.resume_token import ResumeTokens
 from services.ingress.sampling_pool import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
@@ -196,6 +197,7 @@ async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIt
             pipeline,
             sources,
             outputs,
+            tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
             caller_header=settings.caller_header,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -170,6 +171,8 @@ class Stack:
             "encoders": [encoder.address for encoder in self.services["encoder"]],
             "decoders": [decoder.address for decoder in self.services["decoder"]],
             "image_size": self.model.image_size,
+            # All of them take up what one of them began.
+            "resume_keys": [secrets.token_hex(32)],
             **self._s3_settings(),
         }
         await self._start_services("ingress", wiring, _START_SECONDS)

@@ -39,6 +39,8 @@ class Calibration:
 @dataclass(frozen=True, slots=True)
 class Match:
     text: str
+    # Where it stands among the texts, from 0.
+    position: int
     # Product of the row and the text, the cosine where the row has unit length.
     score: float
     probability: float
@@ -67,11 +69,6 @@ def rank(
     return rankings
 
 
-def score(rows: NDArray[np.float32], texts: Texts, chosen: list[int], calibration: Calibration) -> list[list[Match]]:
-    """As `rank`, but all of the texts at the positions `chosen` and only those."""
-    return [_best_first(row, texts, np.array(sorted(chosen), np.intp), calibration) for row in rows]
-
-
 def _best_first(
     row: NDArray[np.float32], texts: Texts, positions: NDArray[np.intp], calibration: Calibration
 ) -> list[Match]:
@@ -81,6 +78,6 @@ def _best_first(
         block = slice(start, start + _BLOCK_TEXTS)
         scores[block] = dots(texts.embeddings[positions[block]], row)
     return [
-        Match(texts.texts[positions[i]], float(scores[i]), calibration.probability(float(scores[i])))
+        Match(texts.texts[positions[i]], int(positions[i]), float(scores[i]), calibration.probability(float(scores[i])))
         for i in np.argsort(-scores, kind="stable")
     ]

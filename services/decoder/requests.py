@@ -20,8 +20,6 @@ MAX_ROWS = 256
 MAX_LABELS = 256
 MAX_LABEL_CHARACTERS = 2000
 MAX_TOP_K = 100
-# Of each kind in TextSelection; keeps the answer to MAX_ROWS rows within a few megabytes.
-MAX_SELECTED = 256
 
 DEFAULT_BANK = "default"
 DEFAULT_TOP_K = 5
@@ -49,17 +47,10 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    tags: tuple[str, ...]
-    captions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Rows:
     # float32 [rows, D], none longer than 1.
     rows: NDArray[np.float32]
     ranking: Ranking
-    only: Selection | None
 
 
 def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
@@ -77,20 +68,7 @@ def read_rows(request: decoder_pb2.RankTextsRequest) -> Rows:
     rows = _matrix(request.embeddings, "embeddings", MAX_ROWS)
     longest = float(_lengths(rows).max())
     _require(longest <= 1 + UNIT_TOLERANCE, "embeddings", f"a row has length {longest:.4g}, must be at most 1")
-    only = None
-    if request.HasField("only"):
-        only = Selection(tuple(request.only.tags), tuple(request.only.captions))
-        _require(len(only.tags) <= MAX_SELECTED, "only.tags", f"over {MAX_SELECTED} texts")
-        _require(len(only.captions) <= MAX_SELECTED, "only.captions", f"over {MAX_SELECTED} texts")
-    return Rows(rows, _ranking(request.ranking, rows.shape[1]), only)
-
-
-def positions(chosen: Sequence[str], texts: Texts, field: str) -> list[int]:
-    """Where the `chosen` stand among `texts`."""
-    position = {text: i for i, text in enumerate(texts.texts)}
-    for text in chosen:
-        _require(text in position, field, f"{text[:100]!r} is not among the texts")
-    return [position[text] for text in dict.fromkeys(chosen)]
+    return Rows(rows, _ranking(request.ranking, rows.shape[1]))
 
 
 def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.decoder import ranking, requests
 from services.decoder.ranking import Match, Texts
-from services.decoder.requests import Chunk, Ranking, Rows, Selection
+from services.decoder.requests import Chunk, Ranking, Rows
 from services.decoder.scenes import SceneState
 from services.decoder.shelf import Shelf
 from services.decoder.vectors import pool
@@ -24,6 +24,8 @@ from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
 # Scores (rows times texts) that cost two milliseconds at most; more are computed in a thread, off the event loop.
 _INLINE_SCORES = 2_000
+# So many of a chunk's texts are told to whoever keeps account of each text's best chunk; the contract says so.
+_LEADING_TAGS, _LEADING_CAPTIONS = 112, 48
 
 _Answer = TypeVar("_Answer")
 
@@ -106,10 +108,14 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
         response.ema_state.CopyFrom(_state(chunk.detector.state))
     pooled = pool(chunk.frames)
     response.pooled_embedding.CopyFrom(tensors.to_proto(pooled))
-    best = _best(pooled[np.newaxis], chunk.ranking, candidates)[0]
-    response.tags.extend(best.tags)
-    if best.captions:
-        response.caption.CopyFrom(best.captions[0])
+    spec, row = chunk.ranking, pooled[np.newaxis]
+    (tags,) = ranking.rank(row, candidates.tags, max(spec.top_k, _LEADING_TAGS), spec.calibration)
+    (captions,) = ranking.rank(row, candidates.descriptions, _LEADING_CAPTIONS, spec.calibration)
+    response.tags.extend(_tag(match) for match in tags[: spec.top_k] if match.probability >= spec.min_probability)
+    if captions:
+        response.caption.CopyFrom(_caption(captions[0]))
+    response.leading_tags.CopyFrom(_leading(tags[:_LEADING_TAGS]))
+    response.leading_captions.CopyFrom(_leading(captions))
     if candidates.bank is not None:
         response.text_bank.CopyFrom(_bank_info(candidates.bank))
     response.compute.FromNanoseconds(time.perf_counter_ns() - started)
@@ -117,44 +123,36 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
 
 
 def _rank(asked: Rows, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
-    rankings = (
-        _best(asked.rows, asked.ranking, candidates)
-        if asked.only is None
-        else _selected(asked.rows, asked.ranking, candidates, asked.only)
-    )
-    bank = None if candidates.bank is None else _bank_info(candidates.bank)
-    return decoder_pb2.RankTextsResponse(rankings=rankings, text_bank=bank)
-
-
-def _best(rows: NDArray[np.float32], spec: Ranking, candidates: Candidates) -> list[decoder_pb2.TextRanking]:
-    return _rankings(
-        ranking.rank(rows, candidates.tags, spec.top_k, spec.calibration, spec.min_probability),
-        ranking.rank(rows, candidates.descriptions, 1, spec.calibration),
+    spec = asked.ranking
+    tags = ranking.rank(asked.rows, candidates.tags, spec.top_k, spec.calibration, spec.min_probability)
+    captions = ranking.rank(asked.rows, candidates.descriptions, 1, spec.calibration)
+    return decoder_pb2.RankTextsResponse(
+        rankings=map(_ranking, tags, captions),
+        text_bank=None if candidates.bank is None else _bank_info(candidates.bank),
     )
 
 
-def _selected(
-    rows: NDArray[np.float32], spec: Ranking, candidates: Candidates, only: Selection
-) -> list[decoder_pb2.TextRanking]:
-    tags = requests.positions(only.tags, candidates.tags, "only.tags")
-    captions = requests.positions(only.captions, candidates.descriptions, "only.captions")
-    return _rankings(
-        ranking.score(rows, candidates.tags, tags, spec.calibration),
-        ranking.score(rows, candidates.descriptions, captions, spec.calibration),
+def _ranking(tags: list[Match], captions: list[Match]) -> decoder_pb2.TextRanking:
+    """Of one row; `captions` holds one, or none without a bank."""
+    row = decoder_pb2.TextRanking(tags=map(_tag, tags), tag_positions=[match.position for match in tags])
+    for match in captions:
+        row.caption.CopyFrom(_caption(match))
+        row.caption_position = match.position
+    return row
+
+
+def _tag(match: Match) -> decoder_pb2.TagScore:
+    return decoder_pb2.TagScore(text=match.text, score=match.score, probability=match.probability)
+
+
+def _caption(match: Match) -> decoder_pb2.CaptionScore:
+    return decoder_pb2.CaptionScore(text=match.text, score=match.score, probability=match.probability)
+
+
+def _leading(matches: list[Match]) -> decoder_pb2.LeadingTexts:
+    return decoder_pb2.LeadingTexts(
+        positions=[match.position for match in matches], scores=[match.score for match in matches]
     )
-
-
-def _rankings(tags: list[list[Match]], captions: list[list[Match]]) -> list[decoder_pb2.TextRanking]:
-    """One message for each row."""
-    return [
-        decoder_pb2.TextRanking(
-            tags=[decoder_pb2.TagScore(text=m.text, score=m.score, probability=m.probability) for m in row_tags],
-            captions=[
-                decoder_pb2.CaptionScore(text=m.text, score=m.score, probability=m.probability) for m in row_captions
-            ],
-        )
-        for row_tags, row_captions in zip(tags, captions, strict=True)
-    ]
 
 
 def _state(state: SceneState) -> decoder_pb2.SceneState:

@@ -13,6 +13,7 @@ from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
 from services.ingress.replicas import Replicas
+from services.ingress.resume_token import ResumeTokens
 from services.ingress.sampling_pool import SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer
@@ -78,6 +79,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             pipeline,
             sources,
             outputs,
+            tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
             caller_header=settings.caller_header,
         )

@@ -57,18 +57,33 @@ class Encoders:
         """
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
-            answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
-            if answer.model.image_size != self._image_size:
-                raise Unavailable(
-                    f"the encoder's model takes pictures of {answer.model.image_size} pixels, the ingress samples "
-                    f"{self._image_size}: the operator must set INGRESS_IMAGE_SIZE to the model's",
-                    reason="IMAGE_SIZE_MISMATCH",
-                )
-            if answer.model.digest in other_than:
-                raise ModelGone(f"the encoder serves {answer.model.digest}")
-            return answer.model
+            model = await self._model_of(replica, seconds)
+            if model.digest in other_than:
+                raise ModelGone(f"the encoder serves {model.digest}")
+            return model
 
         return await self._replicas.call(attempt, deadline, service_time=self._model_time)
+
+    async def model_again(self, digest: str, deadline: Deadline) -> ModelInfo:
+        """The model to which a video was pinned before; raises ModelGone if no encoder serves it any more."""
+
+        async def attempt(replica: Replica, seconds: float) -> ModelInfo:
+            model = await self._model_of(replica, seconds)
+            if model.digest != digest:
+                raise ModelGone(f"the encoder serves {model.digest}")
+            return model
+
+        return await self._replicas.call(attempt, deadline, model_digest=digest, service_time=self._model_time)
+
+    async def _model_of(self, replica: Replica, seconds: float) -> ModelInfo:
+        answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
+        if answer.model.image_size != self._image_size:
+            raise Unavailable(
+                f"the encoder's model takes pictures of {answer.model.image_size} pixels, the ingress samples "
+                f"{self._image_size}: the operator must set INGRESS_IMAGE_SIZE to the model's",
+                reason="IMAGE_SIZE_MISMATCH",
+            )
+        return answer.model
 
     async def encode(
         self, frames: FrameBuffer, count: int, chunk_key: str, model_digest: str, deadline: Deadline, share: Share

@@ -1,12 +1,13 @@
 """What becomes of an analysis while it runs: kept for one answer, or streamed to the caller."""
 
 import time
+from collections.abc import Sequence
 
 import grpc
 
 from services.ingress.answer_size import check_unary, largest_answer
 from services.ingress.requests import Analysis
-from videoanalysis.v1.analysis_pb2 import ChunkResult, Progress, StreamAnalyzeVideoResponse
+from videoanalysis.v1.analysis_pb2 import ChunkResult, Progress, Scene, StreamAnalyzeVideoResponse
 from videoanalysis.v1.decoder_pb2 import TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
@@ -38,7 +39,7 @@ class OneAnswer:
     async def progress(self, progress: Progress) -> None:
         pass
 
-    async def chunk(self, result: ChunkResult) -> None:
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         # The container may have claimed too short a duration.
         self._bytes += result.ByteSize()
         check_unary(self._bytes)
@@ -66,7 +67,9 @@ class Stream:
         self._last_progress, self._progress_at = progress, now
         await self._context.write(StreamAnalyzeVideoResponse(progress=progress))
 
-    async def chunk(self, result: ChunkResult) -> None:
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         if self._keep:
             self.chunks.append(result)
-        await self._context.write(StreamAnalyzeVideoResponse(chunk=result))
+        await self._context.write(
+            StreamAnalyzeVideoResponse(chunk=result, finished_scenes=finished_scenes, resume_token=resume_token)
+        )

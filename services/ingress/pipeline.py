@@ -4,7 +4,7 @@ is still at work, at most a few chunks ahead."""
 import asyncio
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ import structlog
 from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.caller import Caller
+from services.ingress.checkpoint import Checkpoint
 from services.ingress.deadline import Deadline
 from services.ingress.decoders import Decoders
 from services.ingress.demand import Demand, VideoDemand
@@ -25,6 +26,7 @@ from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.label_embeddings import LabelEmbeddings
 from services.ingress.replicas import ModelGone
 from services.ingress.requests import Analysis
+from services.ingress.resume_token import RequestTokens, Resumption, refused
 from services.ingress.sampling_plan import SampledChunk
 from services.ingress.sampling_pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
 from services.ingress.sources import Source
@@ -40,6 +42,7 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoResponse,
     ChunkResult,
     Progress,
+    Scene,
     Usage,
 )
 from videoanalysis.v1.decoder_pb2 import (
@@ -69,7 +72,8 @@ class Observer(Protocol):
 
     async def progress(self, progress: Progress) -> None: ...
 
-    async def chunk(self, result: ChunkResult) -> None: ...
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        """A chunk, the scenes that end in it, and the token to go on behind it, empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +117,37 @@ class Pipeline:
         self._numbers = itertools.count()
 
     async def analyze(
-        self, source: Source, analysis: Analysis, caller: Caller, deadline: Deadline, observer: Observer
+        self,
+        source: Source,
+        analysis: Analysis,
+        caller: Caller,
+        deadline: Deadline,
+        observer: Observer,
+        tokens: RequestTokens | None = None,
+        start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks: the observer has had them.
 
-        Raises the ServiceErrors of every stage.
+        With `start` it goes on there, if object, model and bank are as they were; then scene changes and scenes are
+        those from there on. Raises the ServiceErrors of every stage.
         """
         try:
             async with asyncio.timeout(deadline.remaining()):
-                return await self._admitted(source, analysis, caller, deadline, observer)
+                return await self._admitted(source, analysis, caller, deadline, observer, tokens, start)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed before the video was analysed") from error
         except BaseExceptionGroup as group:
             raise _first_cause(group) from group
 
     async def _admitted(
-        self, source: Source, analysis: Analysis, caller: Caller, deadline: Deadline, observer: Observer
+        self,
+        source: Source,
+        analysis: Analysis,
+        caller: Caller,
+        deadline: Deadline,
+        observer: Observer,
+        tokens: RequestTokens | None,
+        start: Resumption | None,
     ) -> AnalyzeVideoResponse:
         timeline = Timeline()
         trace = timeline.trace(Part.DOWNLOAD_QUEUE)
@@ -140,32 +159,43 @@ class Pipeline:
         async def downloaded(done: int, of: int) -> None:
             await observer.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=of))
 
+        def check_version(version: str) -> None:
+            if start is not None and not start.is_of(version):
+                raise refused("OBJECT_CHANGED", "the object has been replaced since")
+
+        checkpoint = start.checkpoint if start is not None else None
         async with AsyncExitStack() as stack:
             stack.enter_context(self._demand.request())
             await stack.enter_async_context(self._admission.admit(share, deadline))
             demand = stack.enter_context(self._demand.video())
             trace.enter(Part.DOWNLOAD_COMPUTE)
             async with asyncio.TaskGroup() as tasks:
-                pinning = tasks.create_task(self._pin(analysis, deadline))
-                media_fd = await stack.enter_async_context(source.open(downloaded))
+                pinning = tasks.create_task(self._pin(analysis, deadline, checkpoint))
+                media = await stack.enter_async_context(source.open(downloaded, check_version))
                 trace.enter(Part.ENCODE_QUEUE)
             pinned = pinning.result()
-            usage = Usage(bytes_read=os.fstat(media_fd).st_size)
+            issue = partial(tokens.issue, object_version=media.version) if tokens is not None else None
+            usage = Usage(bytes_read=os.fstat(media.fd).st_size)
             try:
-                return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand).run(
-                    media_fd, trace
-                )
+                return await _Pass(
+                    self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue, checkpoint
+                ).run(media.fd, trace)
             except* ModelGone:
                 _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
             demand.begin()
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
-            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand).run(
-                media_fd, trace
+            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue).run(
+                media.fd, trace
             )
 
-    async def _pin(self, analysis: Analysis, deadline: Deadline) -> Pinned:
-        """Pinned to a model that has the bank, if there is one: while a model is replaced, the new one may lack it."""
+    async def _pin(self, analysis: Analysis, deadline: Deadline, start: Checkpoint | None = None) -> Pinned:
+        """Pinned to a model that has the bank, if there is one: while a model is replaced, the new one may lack it.
+
+        With `start`, to what it was pinned before.
+        """
+        if start is not None:
+            return await self._pin_again(analysis, deadline, start)
         without_bank: dict[str, ServiceError] = {}
         while True:
             try:
@@ -178,6 +208,21 @@ class Pipeline:
                 if error.reason not in _LACKS_BANK:
                     raise
                 without_bank[model.digest] = error
+
+    async def _pin_again(self, analysis: Analysis, deadline: Deadline, start: Checkpoint) -> Pinned:
+        try:
+            model = await self.encoders.model_again(start.model_digest, deadline)
+        except ModelGone as error:
+            raise refused("MODEL_CHANGED", "no encoder serves the model any more that it began with") from error
+        try:
+            pinned = await self._pin_to(model, analysis, deadline)
+        except FailedPrecondition as error:
+            if error.reason not in _LACKS_BANK:
+                raise
+            raise refused("TEXT_BANK_CHANGED", "the text bank of its model has gone since") from error
+        if pinned.text_bank.digest != start.text_bank_digest:
+            raise refused("TEXT_BANK_CHANGED", "the text bank has been replaced since")
+        return pinned
 
     async def _pin_to(self, model: ModelInfo, analysis: Analysis, deadline: Deadline) -> Pinned:
         ranking = RankingSpec(
@@ -216,6 +261,8 @@ class _Pass:
         timeline: Timeline,
         usage: Usage,
         demand: VideoDemand,
+        issue: Callable[[Checkpoint], bytes] | None,
+        start: Checkpoint | None = None,
     ) -> None:
         self._rooms = rooms
         self._analysis = analysis
@@ -226,11 +273,23 @@ class _Pass:
         self._timeline = timeline
         self._usage = usage
         self._demand = demand
-        self._spec = SamplingSpec(analysis.frames_per_chunk, analysis.chunk_duration, rooms.image_size)
+        self._issue = issue
+        self._first_chunk = start.next_chunk if start else 0
+        self._spec = SamplingSpec(
+            analysis.frames_per_chunk,
+            analysis.chunk_duration,
+            rooms.image_size,
+            # One chunk more, only for what lies between its last frame and our first.
+            first_chunk=max(0, self._first_chunk - 1),
+            frames_searched=start.frames_searched if start else 0,
+            decode_failures=start.decode_failures if start else 0,
+        )
         # Chunks in order, and last the trace of the end of the video.
         self._under_way: asyncio.Queue[_ChunkUnderWay | Trace] = asyncio.Queue(rooms.chunks_ahead)
-        self._summary = Summary()
-        self._state: SceneState | None = None
+        self._summary = Summary(rooms.decoders, pinned.ranking, start.summary if start else None)
+        self._state: SceneState | None = start.scene_state if start else None
+        if start:
+            usage.accelerator_seconds = start.accelerator_seconds
 
     async def run(self, media_fd: int, trace: Trace) -> AnalyzeVideoResponse:
         trace.enter(Part.SAMPLE_QUEUE)
@@ -260,6 +319,9 @@ class _Pass:
                 buffer.close()
                 await self._under_way.put(trace)
                 return
+            if sampled.index < self._first_chunk:
+                buffer.close()
+                continue
             encoding = tasks.create_task(self._encode(buffer, sampled, trace))
             # Not in the task itself: one that is cancelled before its first step never runs.
             encoding.add_done_callback(partial(_close, buffer))
@@ -277,7 +339,6 @@ class _Pass:
                 self._deadline,
                 self._share,
             )
-        self._usage.accelerator_seconds += encoded.compute_seconds
         trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
         trace.enter(Part.DECODE_QUEUE)
         return encoded
@@ -286,15 +347,33 @@ class _Pass:
         encoded = await chunk.encoding
         decoded = await self._decode(chunk, encoded)
         await self._locate_cuts(decoded.scene_changes, chunk, video)
-        pooled = tensors.from_proto(decoded.pooled_embedding).astype(np.float32, copy=False)
-        self._summary.add(chunk.sampled.duration, encoded.embeddings, pooled, decoded.scene_changes)
+        sampled = chunk.sampled
+        scenes = await self._summary.add(sampled.index, sampled.duration, encoded.embeddings, decoded, self._deadline)
+        self._usage.accelerator_seconds += encoded.compute_seconds
         self._timeline.delivered(chunk.trace)
-        await self._observer.chunk(_chunk_result(chunk.sampled, encoded, decoded, self._analysis))
+        result = _chunk_result(sampled, encoded, decoded, self._analysis)
+        await self._observer.chunk(result, scenes, self._token(sampled.index + 1, video))
         await self._observer.progress(
             Progress(
                 stage=STAGE_ANALYZING,
                 analyzed_seconds=float(chunk.sampled.start + chunk.sampled.duration),
                 claimed_duration_seconds=video.claimed_duration_seconds or 0.0,
+            )
+        )
+
+    def _token(self, next_chunk: int, video: SampledVideo) -> bytes:
+        if self._issue is None or self._state is None:
+            return b""
+        return self._issue(
+            Checkpoint(
+                next_chunk=next_chunk,
+                model_digest=self._pinned.model.digest,
+                text_bank_digest=self._pinned.text_bank.digest,
+                scene_state=self._state,
+                summary=self._summary.state(),
+                accelerator_seconds=self._usage.accelerator_seconds,
+                decode_failures=video.decode_failures,
+                frames_searched=video.frames_searched,
             )
         )
 
@@ -324,7 +403,7 @@ class _Pass:
 
     async def _answer(self, trace: Trace, end: VideoEnd) -> AnalyzeVideoResponse:
         trace.enter(Part.DECODE_COMPUTE)
-        answer = await self._summary.rank(self._rooms.decoders, self._pinned.ranking, self._deadline)
+        answer = await self._summary.answer(self._deadline)
         self._timeline.delivered(trace)
         answer.stream_id = self._analysis.stream_id
         answer.decode_failures = end.decode_failures

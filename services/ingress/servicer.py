@@ -11,7 +11,9 @@ from services.ingress.observers import OneAnswer, Stream
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
 from services.ingress.requests import Analysis, read_analysis
+from services.ingress.resume_token import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
+from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
@@ -32,12 +34,14 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         sources: Sources,
         outputs: Outputs,
         *,
+        tokens: ResumeTokens,
         max_request_seconds: float,
         caller_header: str,
     ) -> None:
         self._pipeline = pipeline
         self._sources = sources
         self._outputs = outputs
+        self._tokens = tokens
         self._max_request_seconds = max_request_seconds
         self._caller_header = caller_header
 
@@ -47,7 +51,8 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         analysis = _read(request)
         output = self._outputs.locate(request.output_uri)
         observer = OneAnswer(analysis)
-        summary = await self._analyze(request.video_uri, analysis, context, observer)
+        caller = Caller.of(context, self._caller_header)
+        summary = await self._analyze(request.video_uri, analysis, caller, context, observer)
         answer = _whole(summary, observer)
         check_unary(answer.ByteSize())
         if output is not None:
@@ -58,21 +63,39 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         analysis = _read(request.analysis)
         output = self._outputs.locate(request.analysis.output_uri)
         observer = Stream(context, keep=output is not None)
-        summary = await self._analyze(request.analysis.video_uri, analysis, context, observer)
+        video_uri, caller = request.analysis.video_uri, Caller.of(context, self._caller_header)
+        tokens, start = None, None
+        if output is None:
+            tokens = self._tokens.of(caller.identity, video_uri, analysis)
+            start = tokens.read(request.resume_token) if request.resume_token else None
+        elif request.resume_token:
+            raise InvalidInput(
+                "resume_token: an analysis with an output_uri cannot be resumed; start from the beginning",
+                reason="NOT_RESUMABLE",
+                field="resume_token",
+            )
+        summary = await self._analyze(video_uri, analysis, caller, context, observer, tokens, start)
         if output is not None:
             await self._outputs.write(output, _whole(summary, observer))
         await context.write(StreamAnalyzeVideoResponse(summary=summary))
 
     async def _analyze(
-        self, video_uri: str, analysis: Analysis, context: grpc.aio.ServicerContext, observer: OneAnswer | Stream
+        self,
+        video_uri: str,
+        analysis: Analysis,
+        caller: Caller,
+        context: grpc.aio.ServicerContext,
+        observer: OneAnswer | Stream,
+        tokens: RequestTokens | None = None,
+        start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
         deadline = Deadline.of(context, self._max_request_seconds)
-        caller = Caller.of(context, self._caller_header)
         source = self._sources.locate(video_uri)
-        summary = await self._pipeline.analyze(source, analysis, caller, deadline, observer)
+        summary = await self._pipeline.analyze(source, analysis, caller, deadline, observer, tokens, start)
         metrics.analysed(summary)
         _log.info(
             "analysed",
+            from_chunk=start.checkpoint.next_chunk if start else 0,
             seconds=round(summary.timing.total_seconds, 3),
             video_seconds=round(summary.video_duration_seconds, 3),
             scene_changes=len(summary.scene_changes),

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.ingress.location import Location
 from videoanalysis.settings import ServiceSettings
 
 MAX_FRAMES_PER_CHUNK = 64
+MIN_KEY_BYTES = 32
 
 
 class IngressSettings(ServiceSettings):
@@ -39,6 +40,11 @@ class IngressSettings(ServiceSettings):
         pattern=r"^[a-z0-9_.-]+$",
         description="Metadata in which the gateway in front names the caller; it must not pass on what callers send.",
     )
+    resume_keys: list[SecretStr] = Field(
+        [],
+        description="Sign the tokens by which a stream is resumed: the first signs, all verify. A JSON list, at least "
+        f"{MIN_KEY_BYTES} bytes each, the same for every ingress. Default: no tokens.",
+    )
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
     max_request_seconds: float = Field(3600, gt=0, description="Latest deadline of a request, also if none is set.")
@@ -64,6 +70,16 @@ class IngressSettings(ServiceSettings):
     sampler_memory_bytes: int = Field(4 << 30, description="Address space of each sampling process.")
     sampler_cpu_seconds: int = Field(3600, gt=0, description="CPU time that one video may take to sample.")
     sampler_chunk_seconds: float = Field(120, gt=0, description="Wall time that one chunk may take to sample.")
+
+    @field_validator("resume_keys")
+    @classmethod
+    def _long_enough(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        if any(len(key.get_secret_value().encode()) < MIN_KEY_BYTES for key in keys):
+            raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes; `openssl rand -base64 48` makes one")
+        return keys
+
+    def resume_key_bytes(self) -> list[bytes]:
+        return [key.get_secret_value().encode() for key in self.resume_keys]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

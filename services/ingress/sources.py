@@ -5,11 +5,13 @@ Downloads go into files without a name, so that nothing is left on disk however 
 
 import asyncio
 import errno
+import functools
+import hashlib
 import os
 import ssl
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +46,30 @@ _DISK_RETRY_SECONDS = 10.0
 Progress = Callable[[int, int], Awaitable[None]]
 
 
+# Hears the version of the object before anything is read of it; what it raises ends that.
+CheckVersion = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The descriptor of a file with a whole video; equal versions of one URI have equal bytes, empty where unknown."""
+
+    fd: int
+    version: str
+
+
+def any_version(version: str) -> None:
+    """Accepts every version."""
+
+
 class Source(Protocol):
-    def open(self, on_progress: Progress) -> AbstractAsyncContextManager[int]:
-        """The descriptor of a file with the whole video, open for reading until the context is left.
+    def open(
+        self, on_progress: Progress, check_version: CheckVersion = any_version
+    ) -> AbstractAsyncContextManager[Media]:
+        """The video, open for reading until the context is left.
 
         Raises NotFound, PermissionDenied, FailedPrecondition (over the byte limit, changed while it was read),
-        Overloaded (scratch disk full), Unavailable.
+        Overloaded (scratch disk full), Unavailable, and what `check_version` raises.
         """
 
 
@@ -87,7 +107,7 @@ class Sources:
     def locate(self, uri: str) -> Source:
         """The source that `uri` names; raises InvalidInput or PermissionDenied without touching it."""
         if uri == SAMPLE_CLIP_URI:
-            return LocalFile(_SAMPLE_CLIP, self._max_object_bytes)
+            return LocalFile(_SAMPLE_CLIP, self._max_object_bytes, _sample_version())
         match uri.partition("://")[0]:
             case "s3":
                 return self._s3(uri)
@@ -146,9 +166,11 @@ class Sources:
 class LocalFile:
     path: Path
     max_bytes: int
+    # By default told by size, time of change and inode.
+    version: str = ""
 
     @asynccontextmanager
-    async def open(self, on_progress: Progress) -> AsyncIterator[int]:
+    async def open(self, on_progress: Progress, check_version: CheckVersion = any_version) -> AsyncIterator[Media]:
         try:
             # Not blocked by a pipe that nobody writes to.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -164,8 +186,10 @@ class LocalFile:
                 raise InvalidInput(f"{_FIELD}: not a regular file", reason="NOT_A_VIDEO", field=_FIELD)
             if status.st_size > self.max_bytes:
                 raise _too_large(self.max_bytes)
+            version = self.version or f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"
+            check_version(version)
             await on_progress(status.st_size, status.st_size)
-            yield fd
+            yield Media(fd, version)
         finally:
             os.close(fd)
 
@@ -177,9 +201,10 @@ class S3Object:
     sources: Sources
 
     @asynccontextmanager
-    async def open(self, on_progress: Progress) -> AsyncIterator[int]:
+    async def open(self, on_progress: Progress, check_version: CheckVersion = any_version) -> AsyncIterator[Media]:
         with _blame_field():
             found = await self.storage.stat(self.uri)
+        check_version(found.etag)
         self.sources.check_size(found.size)
         await on_progress(0, found.size)
 
@@ -190,7 +215,7 @@ class S3Object:
             with _blame_field(), _disk_errors():
                 await self.storage.download(found, file, downloaded)
                 await asyncio.to_thread(file.flush)
-            yield file.fileno()
+            yield Media(file.fileno(), found.etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +225,7 @@ class HttpsObject:
     trusted: ssl.SSLContext
 
     @asynccontextmanager
-    async def open(self, on_progress: Progress) -> AsyncIterator[int]:
+    async def open(self, on_progress: Progress, check_version: CheckVersion = any_version) -> AsyncIterator[Media]:
         async with AsyncExitStack() as stack:
             with _https_errors(), _disk_errors():
                 # Redirects could lead anywhere: only what the operator has named is asked.
@@ -209,6 +234,8 @@ class HttpsObject:
                     session.get(self.uri, ssl=self.trusted, allow_redirects=False, headers=_AS_IT_IS) as response,
                 ):
                     _check_status(response.status)
+                    version = _https_version(response.headers)
+                    check_version(version)
                     size = response.content_length
                     self.sources.check_size(size or 0)
                     await on_progress(0, size or 0)
@@ -220,7 +247,22 @@ class HttpsObject:
                         await asyncio.to_thread(file.write, block)
                         await on_progress(done, size or 0)
                     await asyncio.to_thread(file.flush)
-            yield file.fileno()
+            yield Media(file.fileno(), version)
+
+
+@functools.cache
+def _sample_version() -> str:
+    # Not of the file: every image has its own.
+    return hashlib.sha256(_SAMPLE_CLIP.read_bytes()).hexdigest()
+
+
+def _https_version(headers: Mapping[str, str]) -> str:
+    """The ETag, or else the time of change; a weak ETag does not promise equal bytes."""
+    etag = headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    changed = headers.get("Last-Modified", "")
+    return f"{changed}/{headers.get('Content-Length', '')}" if changed else ""
 
 
 def _check_status(status: int) -> None:

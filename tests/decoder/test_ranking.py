@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.decoder.ranking import Calibration, Texts, rank, score
+from services.decoder.ranking import Calibration, Texts, rank
 from tests.decoder.samples import unit_rows
 
 CALIBRATION = Calibration(scale=110.0, bias=-12.0)
@@ -49,6 +50,7 @@ def test_scores_that_float32_cannot_tell_apart_are_ordered():
     query[0, :2] = 1, 1e-4
     (matches,) = rank(query, texts_of(base), 3, CALIBRATION)
     assert [match.text for match in matches] == ["text 49", "text 48", "text 47"]
+    assert [match.position for match in matches] == [49, 48, 47]
 
 
 def test_a_large_bank_gives_what_a_small_one_gives():
@@ -57,7 +59,7 @@ def test_a_large_bank_gives_what_a_small_one_gives():
     order = np.argsort(-(embeddings.astype(np.float64) @ query[0].astype(np.float64)), kind="stable")[:5]
     assert [match.text for match in matches] == [f"text {i}" for i in order]
     (few,) = rank(query, Texts(tuple(m.text for m in matches), embeddings[order]), 5, CALIBRATION)
-    assert few == matches
+    assert few == [replace(match, position=i) for i, match in enumerate(matches)]
 
 
 def test_a_row_scores_the_same_to_the_last_bit_alone_and_among_others():
@@ -82,16 +84,6 @@ def test_texts_under_the_least_probability_are_left_out():
 
 def test_no_texts_give_an_empty_ranking():
     assert rank(unit_rows(2), texts_of(np.empty((0, 8), np.float32)), 5, CALIBRATION) == [[], []]
-
-
-def test_chosen_texts_are_scored_as_in_a_ranking_and_sorted():
-    texts, query = texts_of(unit_rows(30)), unit_rows(2, seed=2)
-    chosen = [7, 3, 21]
-    for scored, ranked in zip(
-        score(query, texts, chosen, CALIBRATION), rank(query, texts, 30, CALIBRATION), strict=True
-    ):
-        assert scored == [match for match in ranked if match.text in {"text 7", "text 3", "text 21"}]
-    assert score(query, texts, [], CALIBRATION) == [[], []]
 
 
 @given(st.floats(-1, 1), st.floats(0.01, 1000), st.floats(-1000, 1000))

@@ -17,7 +17,7 @@ from videoanalysis.channels import connect
 from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable, from_rpc_error
 from videoanalysis.server import ErrorInterceptor
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
-from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSpec, RankTextsRequest, TextSelection
+from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSpec, RankTextsRequest
 
 FRAMES = unit_rows(16, seed=40)
 
@@ -154,28 +154,40 @@ async def test_rank_texts_scores_each_row_as_decode_chunk_scores_its_pooled_embe
     answer = await stub.RankTexts(rows(np.stack([FRAMES[0], pooled, 0.5 * pooled])))
     assert len(answer.rankings) == 3
     assert list(answer.rankings[1].tags) == list(decoded.tags)
-    assert list(answer.rankings[1].captions) == [decoded.caption]
+    assert answer.rankings[1].caption == decoded.caption
     assert answer.rankings[2].tags[0].score == pytest.approx(decoded.tags[0].score / 2)
     assert answer.text_bank == decoded.text_bank
 
 
-async def test_rank_texts_gives_all_selected_texts_and_only_those(stub):
-    only = TextSelection(tags=["beach", "kitchen"], captions=["A person at a desk", "A person cooking"])
-    answer = await stub.RankTexts(rows(only=only, ranking=ranking(min_probability=1.0, top_k_tags=1)))
-    everything = await stub.RankTexts(rows(only=TextSelection(tags=make_bank().tags)))
-    for selected, full in zip(answer.rankings, everything.rankings, strict=True):
-        assert list(selected.tags) == [tag for tag in full.tags if tag.text != "office"]
-        assert {caption.text for caption in selected.captions} == set(only.captions)
-        assert selected.captions[0].score >= selected.captions[1].score
-        assert not full.captions
+async def test_rank_texts_says_where_the_texts_stand_in_the_bank(stub):
+    bank = make_bank()
+    for ranked in (await stub.RankTexts(rows(unit_rows(20)))).rankings:
+        assert [bank.tags[position] for position in ranked.tag_positions] == [tag.text for tag in ranked.tags]
+        assert bank.descriptions[ranked.caption_position] == ranked.caption.text
 
 
-async def test_selected_tags_may_be_labels(stub):
-    spec = ranking(labels=labels("dog", "cat"))
-    answer = await stub.RankTexts(rows(ranking=spec, only=TextSelection(tags=["cat"])))
-    assert [tag.text for tag in answer.rankings[0].tags] == ["cat"]
-    error = await failure(stub.RankTexts(rows(ranking=spec, only=TextSelection(tags=["kitchen"]))))
-    assert (type(error), error.field) == (InvalidInput, "only.tags")
+async def test_a_chunk_tells_its_leading_texts_whatever_is_asked_for(stub):
+    bank = make_bank()
+    decoded = await stub.DecodeChunk(chunk(ranking=ranking(top_k_tags=1, min_probability=1.0)))
+    pooled = tensors.from_proto(decoded.pooled_embedding).astype(np.float64)
+    assert list(decoded.tags) == []
+    for leading, embeddings in [
+        (decoded.leading_tags, bank.tag_embeddings),
+        (decoded.leading_captions, bank.description_embeddings),
+    ]:
+        scores = embeddings.astype(np.float64) @ pooled
+        assert list(leading.positions) == list(np.argsort(-scores, kind="stable"))
+        assert list(leading.scores) == pytest.approx(np.sort(scores)[::-1], abs=1e-6)
+
+
+async def test_no_more_than_so_many_texts_lead(stub):
+    many = labels(*(f"label {number}" for number in range(256)))
+    decoded = await stub.DecodeChunk(chunk(ranking=ranking(labels=many, top_k_tags=100)))
+    assert len(decoded.tags) == 100
+    assert len(decoded.leading_tags.positions) == len(decoded.leading_tags.scores) == 112
+    assert [f"label {position}" for position in decoded.leading_tags.positions[:100]] == [
+        tag.text for tag in decoded.tags
+    ]
 
 
 async def test_the_banks_are_listed(stub):
@@ -318,10 +330,6 @@ async def test_a_chunk_that_breaks_the_contract_is_refused_naming_the_field(stub
         ({"embeddings": tensors.to_proto(FRAMES * np.float32(1.01))}, "embeddings"),
         ({"embeddings": tensors.to_proto(unit_rows(2, 4))}, "embeddings"),
         ({"ranking": ranking(model_digest="")}, "ranking.model_digest"),
-        ({"only": TextSelection(tags=["unheard of"])}, "only.tags"),
-        ({"only": TextSelection(captions=["kitchen"])}, "only.captions"),
-        ({"only": TextSelection(tags=["kitchen"] * 257)}, "only.tags"),
-        ({"only": TextSelection(captions=["A person cooking"] * 257)}, "only.captions"),
     ],
 )
 async def test_rows_that_break_the_contract_are_refused_naming_the_field(stub, changes, field):

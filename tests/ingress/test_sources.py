@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -47,8 +48,32 @@ async def content(source: Source) -> tuple[bytes, list[tuple[int, int]]]:
     async def on_progress(done: int, of: int) -> None:
         heard.append((done, of))
 
-    async with source.open(on_progress) as fd:
-        return os.pread(fd, 2 * LIMIT, 0), heard
+    async with source.open(on_progress) as media:
+        return os.pread(media.fd, 2 * LIMIT, 0), heard
+
+
+async def version(source: Source) -> str:
+    async def ignore(done: int, of: int) -> None: ...
+
+    async with source.open(ignore) as media:
+        return media.version
+
+
+async def refusal(source: Source, allowed: str) -> list[int]:
+    """The bytes that were read of a source whose version is not `allowed`; it must be refused."""
+    heard = []
+
+    async def on_progress(done: int, of: int) -> None:
+        heard.append(done)
+
+    def check(found: str) -> None:
+        if found != allowed:
+            raise FailedPrecondition("changed", reason="OBJECT_CHANGED")
+
+    with pytest.raises(FailedPrecondition):
+        async with source.open(on_progress, check):
+            pass
+    return heard
 
 
 async def failure(source: Source) -> ServiceError:
@@ -123,7 +148,27 @@ async def test_the_sample_is_a_video_inside_the_service():
     assert data[4:8] == b"ftyp"
 
 
+async def test_the_sample_has_the_version_of_its_bytes():
+    data, _ = await content(sources().locate("sample://clip"))
+    assert await version(sources().locate("sample://clip")) == hashlib.sha256(data).hexdigest()
+
+
 # ---- files
+
+
+async def test_a_file_that_was_written_again_has_another_version(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"video")
+    source = sources(file_roots=[tmp_path]).locate(f"file://{path}")
+    first = await version(source)
+    assert await version(source) == first
+    path.write_bytes(b"other")
+    second = await version(source)
+    (tmp_path / "b.mp4").write_bytes(b"other")
+    os.utime(tmp_path / "b.mp4", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    (tmp_path / "b.mp4").rename(path)
+    assert len({first, second, await version(source)}) == 3
+    assert await refusal(source, first) == []
 
 
 async def test_reads_a_file_under_an_allowed_directory(tmp_path):
@@ -170,6 +215,17 @@ async def test_downloads_an_object_and_leaves_nothing_behind(storage, bucket, tm
     assert heard[0] == (0, LIMIT)
     assert heard[-1] == (LIMIT, LIMIT)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_object_has_another_version_once_it_is_replaced_and_is_then_not_downloaded(storage, bucket):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, b"video", "video/mp4")
+    source = sources(storage, buckets=[bucket]).locate(str(uri))
+    first = await version(source)
+    assert first == await version(source) == (await storage.stat(uri)).etag
+    await storage.write(uri, b"other", "video/mp4")
+    assert await version(source) != first
+    assert await refusal(source, first) == []
 
 
 async def test_not_even_while_it_is_open_has_the_download_a_name(storage, bucket, tmp_path):
@@ -251,6 +307,12 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.StreamResponse:
         match request.path:
             case "/v/clip.mp4":
+                return web.Response(body=b"video", headers={"ETag": '"abc"', "Last-Modified": "Mon"})
+            case "/v/weak.mp4":
+                return web.Response(body=b"video", headers={"ETag": 'W/"abc"', "Last-Modified": "Mon"})
+            case "/v/dated.mp4":
+                return web.Response(body=b"video", headers={"Last-Modified": "Mon"})
+            case "/v/unknown.mp4":
                 return web.Response(body=b"video")
             case "/v/moved.mp4":
                 raise web.HTTPFound("https://127.0.0.1/elsewhere")
@@ -301,6 +363,12 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
             "secret": (PermissionDenied, "STORAGE_ACCESS_DENIED"),
             "broken": (Unavailable, "STORAGE_UNAVAILABLE"),
         }
+        versions = {
+            name: await version(allowed.locate(f"{address}/v/{name}.mp4"))
+            for name in ("clip", "weak", "dated", "unknown")
+        }
+        assert versions == {"clip": '"abc"', "weak": "Mon/5", "dated": "Mon/5", "unknown": ""}
+        assert await refusal(allowed.locate(f"{address}/v/clip.mp4"), '"abcd"') == []
         distrusting = sources(https_prefixes=[address])
         assert isinstance(await failure(distrusting.locate(f"{address}/v/clip.mp4")), Unavailable)
     gone = await failure(allowed.locate(f"{address}/v/clip.mp4"))
