@@ -40,7 +40,7 @@ class EncoderSettings(ServiceSettings):
     )
     max_frames: int = Field(64, ge=1, le=64, description="Frames per chunk; sizes the buffer of each permit.")
     max_parked: int = Field(
-        8, ge=0, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
+        32, ge=0, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
     )
     park_seconds: float = Field(
         1.0, ge=0, le=60, description="How long a header waits before it is refused and may look elsewhere."

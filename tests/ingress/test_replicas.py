@@ -321,7 +321,7 @@ def with_room(**behaviour: object) -> Place:
     return there
 
 
-async def test_the_first_of_two_that_has_room_gets_the_work_and_the_other_is_told():
+async def test_the_first_that_has_room_gets_the_work_and_the_other_is_told():
     places = Places(a=Place(), b=Place())
     admitted = []
     async with replicas(["a:1", "b:1"]) as pool:
@@ -334,13 +334,14 @@ async def test_the_first_of_two_that_has_room_gets_the_work_and_the_other_is_tol
     assert (places.places["a"].done, admitted) == (0, [1])
 
 
-async def test_work_waits_at_two_however_many_there_are():
-    places = Places(a=Place(), b=Place(), c=Place())
-    async with replicas() as pool:
+async def test_work_waits_at_three_however_many_there_are():
+    names = [f"{letter}:1" for letter in "abcdef"]
+    places = Places(**{name[0]: Place() for name in names})
+    async with replicas(names) as pool:
         work = asyncio.ensure_future(place(pool, places))
-        await until(lambda: places.offered() == 2)
+        await until(lambda: places.offered() == 3)
         await asyncio.sleep(0.1)
-        assert places.offered() == 2
+        assert places.offered() == 3
         work.cancel()
         await asyncio.wait([work])
         assert places.are_at_rest()
