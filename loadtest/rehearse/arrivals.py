@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from loadtest.bad_option import BadOption
+
 # Seconds, and chunks of the video.
 Arrival = tuple[float, int]
 # Videos a second, at a time in seconds.
@@ -17,27 +19,25 @@ DAY_SECONDS = 86_400.0
 _NOISE_SECONDS = 300.0
 
 
-class BadTrace(ValueError):
-    """A recorded trace, or a mix of videos, that cannot be used; the message says what is wrong with it."""
-
-
-class Mix:
+class ChunkMix:
     """Videos by their number of chunks, each number as often as its weight says."""
 
     def __init__(self, weights: Mapping[int, float]) -> None:
         if not weights or any(chunks < 1 or weight <= 0 for chunks, weight in weights.items()):
-            raise BadTrace(f"mix: {dict(weights)}, must be numbers of chunks from 1 on, with weights above 0")
+            raise BadOption(f"--mix: {dict(weights)}, must be numbers of chunks from 1 on, with weights above 0")
         self._chunks = list(weights)
         self._cumulative = list(accumulate(weights.values()))
 
     @classmethod
-    def parse(cls, text: str) -> "Mix":
+    def parse(cls, text: str) -> "ChunkMix":
         """From "1" or "1:70,6:25,60:5"."""
         try:
             pairs = [part.partition(":") for part in text.split(",")]
             return cls({int(chunks): float(weight or 1) for chunks, _, weight in pairs})
+        except BadOption:
+            raise
         except ValueError as error:
-            raise BadTrace(f'mix: "{text}", must be like 1:70,6:25,60:5 (chunks:weight)') from error
+            raise BadOption(f'--mix: "{text}", must be like 1:70,6:25,60:5 (chunks:weight)') from error
 
     @property
     def mean(self) -> float:
@@ -50,7 +50,7 @@ class Mix:
         return chance.choices(self._chunks, cum_weights=self._cumulative)[0]
 
 
-def poisson(rate: Rate, *, highest: float, seconds: float, mix: Mix, chance: random.Random) -> Iterator[Arrival]:
+def poisson(rate: Rate, *, highest: float, seconds: float, mix: ChunkMix, chance: random.Random) -> Iterator[Arrival]:
     """Independent callers at a rate that may change, but is never above `highest`."""
     now = 0.0
     while (now := now + chance.expovariate(highest)) < seconds:
@@ -58,7 +58,7 @@ def poisson(rate: Rate, *, highest: float, seconds: float, mix: Mix, chance: ran
             yield now, mix.draw(chance)
 
 
-def regular(rate: float, *, seconds: float, mix: Mix, chance: random.Random) -> Iterator[Arrival]:
+def regular(rate: float, *, seconds: float, mix: ChunkMix, chance: random.Random) -> Iterator[Arrival]:
     """One every 1/rate seconds."""
     for number in range(int(seconds * rate)):
         yield number / rate, mix.draw(chance)
@@ -87,7 +87,7 @@ def day(peak: float, *, quiet: float, noise: float, seed: int) -> Rate:
 def recorded(path: Path) -> list[Arrival]:
     """A CSV with the columns start_seconds (or start_time) and chunks (or num_chunks), as a sweep writes it.
 
-    Times count from the first one. Raises BadTrace.
+    Times count from the first one. Raises BadOption.
     """
     try:
         with path.open(newline="") as file:
@@ -96,11 +96,11 @@ def recorded(path: Path) -> list[Arrival]:
         chunks = _column(rows, path, "chunks", "num_chunks")
         arrivals = sorted((float(row[column]), int(row[chunks])) for row in rows if row[column] and row[chunks])
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise error if isinstance(error, BadTrace) else BadTrace(f"{path}: {error}") from error
+        raise error if isinstance(error, BadOption) else BadOption(f"{path}: {error}") from error
     if not arrivals:
-        raise BadTrace(f"{path}: no row has both a start time and chunks")
+        raise BadOption(f"{path}: no row has both a start time and chunks")
     if any(count < 1 or not math.isfinite(at) for at, count in arrivals):
-        raise BadTrace(f"{path}: every row needs a finite start time and at least one chunk")
+        raise BadOption(f"{path}: every row needs a finite start time and at least one chunk")
     first = arrivals[0][0]
     return [(at - first, count) for at, count in arrivals]
 
@@ -109,7 +109,7 @@ def _column(rows: Sequence[Mapping[str, str]], path: Path, *names: str) -> str:
     for name in names:
         if rows and name in rows[0]:
             return name
-    raise BadTrace(f"{path}: no column {' or '.join(names)}")
+    raise BadOption(f"{path}: no column {' or '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,13 @@ class Node:
 class Replica:
     """`in_flight` and `free_at` belong to whoever works with it."""
 
-    __slots__ = ("draining", "free_at", "gone", "in_flight", "node", "ready")
+    __slots__ = ("draining", "drains_since", "free_at", "gone", "in_flight", "node", "ready")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.ready = self.draining = self.gone = False
         self.in_flight = 0
-        self.free_at = 0.0
+        self.free_at = self.drains_since = 0.0
 
 
 class Workplace(Protocol):
@@ -53,12 +53,15 @@ class Workplace(Protocol):
 
 
 class Fleet:
-    """Begins with `count` replicas that are ready. `grace_seconds` is how long a draining one may take."""
+    """Begins with `count` replicas that are ready. A draining one stays from `linger_seconds` to `grace_seconds`."""
 
-    def __init__(self, clock: Clock, start: Start, *, count: int, grace_seconds: float) -> None:
+    def __init__(
+        self, clock: Clock, start: Start, *, count: int, grace_seconds: float, linger_seconds: float = 0.0
+    ) -> None:
         self._clock = clock
         self._start = start
         self._grace_seconds = grace_seconds
+        self._linger_seconds = linger_seconds
         self._replicas: list[Replica] = []  # without those that drain, the oldest first
         self._idle_nodes: list[Node] = []
         self._nodes: set[Node] = set()
@@ -99,10 +102,18 @@ class Fleet:
 
     def left(self, replica: Replica) -> None:
         """A draining replica has finished."""
-        if not replica.gone:
-            replica.gone = True
-            self.draining -= 1
-            self._release(replica.node)
+        if replica.gone:
+            return
+        replica.gone = True
+        lingers = replica.drains_since + self._linger_seconds - self._clock.now
+        if lingers > 0:
+            self._clock.after(lingers, self._leave, replica)
+        else:
+            self._leave(replica)
+
+    def _leave(self, replica: Replica) -> None:
+        self.draining -= 1
+        self._release(replica.node)
 
     def _add(self) -> None:
         start = self._start
@@ -137,6 +148,7 @@ class Fleet:
         self.ready -= 1
         self.draining += 1
         replica.draining = True
+        replica.drains_since = self._clock.now
         self._workplace.drain(replica)
         if not replica.gone:
             self._clock.after(self._grace_seconds, self._end_grace, replica)

@@ -22,6 +22,16 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A span of a rehearsal. `ready` are the means over it."""
+
+    seconds: float
+    latencies: Column
+    refused: int
+    ready: Mapping[Service, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Times in seconds since the beginning; what is per video, in the order of the answers."""
 
@@ -61,25 +71,45 @@ class Outcome:
 
     @property
     def refused_share(self) -> float:
-        return len(self.refusals) / max(1, len(self.refusals) + len(self.answers) + self.unanswered)
+        unserved = len(self.refusals) + self.unanswered
+        return unserved / max(1, unserved + len(self.answers))
+
+    def latency(self, statistic: str) -> float:
+        """ "mean", "max" or a percentile such as "p95", in seconds; not a number without an answer."""
+        if not len(self.answers):
+            return float("nan")
+        match statistic:
+            case "mean":
+                return float(self.latencies.mean())
+            case "max":
+                return float(self.latencies.max())
+            case _:
+                return percentile(self.latencies, float(statistic.removeprefix("p")))
 
     def most_ready(self, service: Service) -> int:
         return int(self.courses[service].ready.max())
 
-    def within(self, begins: float, ends: float) -> "Column":
-        """Latencies of the videos that arrived in this span."""
-        return self.latencies[(self.arrivals >= begins) & (self.arrivals < ends)]
+    def part(self, begins: float, ends: float) -> Part:
+        """Of the requests that came in this span, and the replicas meanwhile."""
+        came = (self.arrivals >= begins) & (self.arrivals < ends)
+        refused = (self.refusals >= begins) & (self.refusals < ends)
+        meanwhile = (self.times >= begins) & (self.times < ends)
+        return Part(
+            seconds=ends - begins,
+            latencies=self.latencies[came],
+            refused=int(refused.sum()),
+            ready={service: float(course.ready[meanwhile].mean()) for service, course in self.courses.items()},
+        )
 
     def figures(self) -> dict[str, float]:
-        """All in numbers, for a summary and for goals."""
+        """All in numbers."""
         return {
             "videos": len(self.answers),
             "refused": len(self.refusals),
             "refused_share": self.refused_share,
             "unanswered": self.unanswered,
             "interrupted": self.interrupted,
-            "mean_seconds": float(self.latencies.mean()) if len(self.answers) else float("nan"),
-            **{f"p{percent}_seconds": percentile(self.latencies, percent) for percent in (50, 95, 99)},
+            **{f"{name}_seconds": self.latency(name) for name in ("mean", "p50", "p95", "p99", "max")},
             "wait_p95_seconds": percentile(self.waits, 95),
             "encode_wait_seconds": self.encode_wait_seconds,
             "gpu_hours": self.gpu_hours,

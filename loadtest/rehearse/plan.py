@@ -1,10 +1,10 @@
 """What is rehearsed: the chart's settings, how long things take, and what comes in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loadtest.rehearse.arrivals import Arrival, Level, Mix
+from loadtest.rehearse.arrivals import Arrival, ChunkMix, Level
 from loadtest.rehearse.autoscaling import Autoscaling
 from loadtest.rehearse.fleet import Start
 from loadtest.rehearse.hpa import SYNC_SECONDS
@@ -14,6 +14,9 @@ from loadtest.rehearse.videos import IngressLimits
 Service = Literal["ingress", "encoder", "decoder"]
 SERVICES: tuple[Service, ...] = ("ingress", "encoder", "decoder")
 
+# As the encoder has it unless it is set otherwise.
+ENCODER_PERMITS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
@@ -21,7 +24,8 @@ class Deployed:
 
     autoscaling: Autoscaling | None
     replicas: int = 1
-    grace_seconds: float = 60.0
+    linger_seconds: float = 0.0  # a draining pod stays at least so long, for others to learn of it
+    grace_seconds: float = 60.0  # and at most so long
 
     @property
     def initial(self) -> int:
@@ -34,15 +38,25 @@ class Deployment:
 
     services: Mapping[Service, Deployed]
     ingress_limits: IngressLimits = field(default_factory=IngressLimits)
-    encoder_permits: int = 2
+    encoder_permits: int = ENCODER_PERMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a load that is looked at by itself; from and to, in seconds."""
+
+    name: str
+    begins: float
+    ends: float
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLoad:
-    """Callers who come whatever the system does."""
+    """Callers who come whatever the system does. `arrive` gives the same arrivals whenever it is called."""
 
-    arrivals: Iterable[Arrival]
+    arrive: Callable[[], Iterator[Arrival]]
     seconds: float
+    spans: Sequence[Span] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,8 @@ class ClosedLoad:
 
     levels: Sequence[Level]
     seconds: float
-    mix: Mix
+    mix: ChunkMix
+    spans: Sequence[Span] = ()
 
 
 # Assumed, not measured: an image of 8 GB at 130 MB/s, then imports, weights, CUDA context and warm-up.

@@ -118,7 +118,11 @@ class _Rehearsal:
     def _fleet(self, service: Service) -> Fleet:
         deployed = self._plan.deployment.services[service]
         return Fleet(
-            self._clock, self._plan.starts[service], count=deployed.initial, grace_seconds=deployed.grace_seconds
+            self._clock,
+            self._plan.starts[service],
+            count=deployed.initial,
+            linger_seconds=deployed.linger_seconds,
+            grace_seconds=deployed.grace_seconds,
         )
 
     def _start_autoscalers(self) -> None:
@@ -141,8 +145,8 @@ class _Rehearsal:
 
     def _start_load(self) -> None:
         match self._plan.load:
-            case OpenLoad(arrivals=arrivals):
-                self._expect(iter(arrivals))
+            case OpenLoad(arrive=arrive):
+                self._expect(arrive())
             case ClosedLoad(levels=levels, seconds=seconds):
                 for level in (*levels, Level(seconds, 0)):
                     self._clock.at(level.begins, self._begin_level, level)

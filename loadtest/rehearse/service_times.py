@@ -7,11 +7,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from loadtest.bad_option import BadOption
+
 Draw = Callable[[], float]
-
-
-class BadTimes(ValueError):
-    """Service times that cannot be used; the message names the field and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class ServiceTimes:
     def __post_init__(self) -> None:
         for name, value in self.by_name().items():
             if not 0 <= value < 1e6:
-                raise BadTimes(f"{name}: {value}, must be a number of seconds, 0 or more")
+                raise BadOption(f"{name}: {value}, must be a number of seconds, 0 or more")
 
     def by_name(self) -> dict[str, float]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -54,21 +52,21 @@ class ServiceTimes:
     def read(cls, path: Path) -> Self:
         """From {"sample_seconds": …, …}, or from a sweep's summary, which holds such a one as "service_times".
 
-        What is not there keeps its default. Raises BadTimes.
+        What is not there keeps its default. Raises BadOption.
         """
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise BadTimes(f"{path}: cannot be read as JSON ({error})") from error
+            raise BadOption(f"{path}: cannot be read as JSON ({error})") from error
         if isinstance(found, Mapping) and isinstance(found.get("service_times"), Mapping):
             found = found["service_times"]
         known = {field.name for field in fields(cls)}
         if not isinstance(found, Mapping) or not known & found.keys():
-            raise BadTimes(f"{path}: no service times; it must hold some of {', '.join(sorted(known))}")
+            raise BadOption(f"{path}: no service times; it must hold some of {', '.join(sorted(known))}")
         return cls(**{name: _number(path, name, found[name]) for name in known & found.keys()})
 
 
 def _number(path: Path, name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadTimes(f"{path}: {name}: {value!r} is not a number")
+        raise BadOption(f"{path}: {name}: {value!r} is not a number")
     return float(value)

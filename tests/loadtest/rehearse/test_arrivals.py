@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.rehearse.arrivals import DAY_SECONDS, BadTrace, Level, Mix, day, poisson, ramp, recorded, regular, spike
+from loadtest.bad_option import BadOption
+from loadtest.rehearse.arrivals import DAY_SECONDS, ChunkMix, Level, day, poisson, ramp, recorded, regular, spike
 
-ONE = Mix({1: 1})
+ONE = ChunkMix({1: 1})
 
 
 def test_poisson_arrivals_come_at_their_rate_and_irregularly():
@@ -54,20 +55,20 @@ def test_a_ramp_has_a_level_after_the_other():
 
 
 def test_a_mix_is_drawn_by_its_weights():
-    mix = Mix.parse("1:70,6:25,60:5")
+    mix = ChunkMix.parse("1:70,6:25,60:5")
     chance = random.Random(3)
     drawn = [mix.draw(chance) for _ in range(20_000)]
 
     assert mix.mean == pytest.approx(0.7 + 1.5 + 3)
     assert drawn.count(6) == pytest.approx(5000, rel=0.05)
     assert set(drawn) == {1, 6, 60}
-    assert Mix.parse("6").mean == 6
+    assert ChunkMix.parse("6").mean == 6
 
 
 @pytest.mark.parametrize("text", ["", "a", "0", "1:0", "1:-2", "1:x", "1.5"])
 def test_refuses_a_mix_that_is_none(text: str):
-    with pytest.raises(BadTrace, match="mix"):
-        Mix.parse(text)
+    with pytest.raises(BadOption, match="mix"):
+        ChunkMix.parse(text)
 
 
 @pytest.mark.parametrize(("time", "chunks"), [("start_seconds", "chunks"), ("start_time", "num_chunks")])
@@ -94,10 +95,10 @@ def test_refuses_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, c
     path = tmp_path / "trace.csv"
     path.write_text(content)
 
-    with pytest.raises(BadTrace, match=complaint):
+    with pytest.raises(BadOption, match=complaint):
         recorded(path)
 
 
 def test_says_which_trace_is_not_there(tmp_path: Path):
-    with pytest.raises(BadTrace, match=r"none\.csv"):
+    with pytest.raises(BadOption, match=r"none\.csv"):
         recorded(tmp_path / "none.csv")

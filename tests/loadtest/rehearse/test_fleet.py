@@ -139,3 +139,19 @@ def test_a_replica_that_is_not_wanted_any_more_before_it_is_ready_never_comes():
 
     assert (fleet.ready, hall.came) == (0, [])
     assert fleet.node_seconds == 5
+
+
+def test_a_draining_replica_stays_until_others_know_that_it_goes():
+    clock = Clock()
+    fleet, hall = Fleet(clock, Start(), count=1, grace_seconds=30, linger_seconds=10), Hall(clock)
+    fleet.open(hall)
+    fleet.scale_to(0)
+    clock.run(4)
+
+    fleet.left(hall.leaving[0])
+    clock.run(9)
+    assert fleet.draining == 1
+    clock.run(100)
+
+    assert fleet.draining == 0
+    assert fleet.node_seconds == 10

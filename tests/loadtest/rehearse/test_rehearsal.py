@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.rehearse.arrivals import Level, Mix
+from loadtest.rehearse.arrivals import ChunkMix, Level
 from loadtest.rehearse.autoscaling import Autoscaling
 from loadtest.rehearse.fleet import Start
 from loadtest.rehearse.outcome import Outcome
@@ -36,7 +36,7 @@ def fixed(ingress: int = 1, encoder: int = 1, decoder: int = 1, limits: IngressL
 def play(
     deployment: Deployment, *arrivals: tuple[float, int], times: ServiceTimes = TIMES, seconds: float = 1000
 ) -> Outcome:
-    return rehearse(Plan(deployment, OpenLoad(arrivals, seconds), times, AT_ONCE))
+    return rehearse(Plan(deployment, OpenLoad(lambda: iter(arrivals), seconds), times, AT_ONCE))
 
 
 def test_a_video_of_one_chunk_takes_the_sum_of_its_stages():
@@ -86,7 +86,7 @@ def test_ingresses_take_turns():
 @pytest.mark.parametrize(("callers", "encoders"), [(1, 4), (8, 4), (20, 4)])
 def test_callers_who_wait_get_no_more_than_the_encoders_can_do(callers: int, encoders: int):
     times = ServiceTimes(0, 0, 0, encode_seconds=1, decode_seconds=0, answer_seconds=0)
-    load = ClosedLoad([Level(0, callers)], 300, Mix({1: 1}))
+    load = ClosedLoad([Level(0, callers)], 300, ChunkMix({1: 1}))
 
     outcome = rehearse(Plan(fixed(5, encoders), load, times, AT_ONCE))
 
@@ -100,7 +100,7 @@ def test_the_first_call_to_encoders_at_zero_waits_for_a_poll_and_a_cold_start():
     )
     starts = {**AT_ONCE, "encoder": Start(pull=60, load=20, discovery=1)}
 
-    outcome = rehearse(Plan(deployment, OpenLoad([(100, 1)], 1000), TIMES, starts))
+    outcome = rehearse(Plan(deployment, OpenLoad(lambda: iter([(100, 1)]), 1000), TIMES, starts))
 
     beside = 0.25 + 0.125 + 1 + 0.0625 + 0.03125 + 0.5
     [latency] = outcome.latencies
@@ -143,7 +143,7 @@ def test_every_video_is_answered_or_refused_and_none_is_left():
 
 def test_the_same_seed_gives_the_same_outcome_and_another_one_another():
     times = replace(TIMES, variation=1)
-    load = ClosedLoad([Level(0, 3)], 100, Mix({1: 1, 5: 1}))
+    load = ClosedLoad([Level(0, 3)], 100, ChunkMix({1: 1, 5: 1}))
     plan = Plan(fixed(), load, times, AT_ONCE)
 
     assert rehearse(plan).answers.tolist() == rehearse(plan).answers.tolist()

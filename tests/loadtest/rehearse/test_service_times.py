@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.rehearse.service_times import BadTimes, ServiceTimes
+from loadtest.bad_option import BadOption
+from loadtest.rehearse.service_times import ServiceTimes
 
 
 def written(tmp_path: Path, content: object) -> Path:
@@ -37,7 +38,7 @@ def test_reads_them_out_of_a_summary(tmp_path: Path):
     ],
 )
 def test_refuses_times_that_are_none_and_names_the_field(tmp_path: Path, content: object, complaint: str):
-    with pytest.raises(BadTimes, match=complaint):
+    with pytest.raises(BadOption, match=complaint):
         ServiceTimes.read(written(tmp_path, content))
 
 
@@ -45,7 +46,7 @@ def test_refuses_what_is_not_json(tmp_path: Path):
     path = tmp_path / "summary.json"
     path.write_text("encode_seconds: 3")
 
-    with pytest.raises(BadTimes, match=r"summary\.json"):
+    with pytest.raises(BadOption, match=r"summary\.json"):
         ServiceTimes.read(path)
 
 

@@ -1,0 +1,111 @@
+"""A rehearsal in words and tables."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.rehearse.optimise import Prices, Tried, measured, settings
+from loadtest.rehearse.outcome import Outcome, percentile
+from loadtest.rehearse.plan import SERVICES, ClosedLoad, Deployment, OpenLoad
+from loadtest.slo import Objective
+
+
+def show(console: Console, outcome: Outcome, load: OpenLoad | ClosedLoad, price: float) -> None:
+    console.print(_figures(outcome, price))
+    if load.spans:
+        console.print(_spans(outcome, load))
+    simulated = outcome.seconds / outcome.wall_seconds
+    console.print(
+        f"{outcome.seconds / 3600:.2g} h rehearsed in {outcome.wall_seconds:.1f} s: {simulated:,.0f} times as fast, "
+        f"{outcome.events / outcome.wall_seconds:,.0f} events a second",
+        style="dim",
+    )
+
+
+def compare(console: Console, before: Deployment, outcome: Outcome, found: Tried, prices: Prices) -> None:
+    table = Table("setting", "chart", "found", title="The cheapest found")
+    for (name, old), new in zip(settings(before).items(), settings(found.deployment).values(), strict=True):
+        table.add_row(name, f"{old:g}", f"{new:g}", style="bold" if old != new else "")
+    table.add_row("cost", f"{prices.of(outcome):.2f}", f"{found.price:.2f}")
+    console.print(table)
+    if found.excess:
+        console.print("Nothing that was tried meets the objectives; this comes closest.", style="bold")
+
+
+def checked(console: Console, objectives: Sequence[Objective], checks: Sequence[Outcome]) -> None:
+    """How it does with callers for whom it was not chosen."""
+    for objective in objectives:
+        values = ", ".join(_value(objective, check) for check in checks)
+        console.print(f"{objective.text} with other callers: {values}")
+
+
+def verdicts(console: Console, objectives: Sequence[Objective], outcome: Outcome) -> bool:
+    """Whether all are met."""
+    all_met = True
+    for objective in objectives:
+        value = measured(objective, outcome)
+        is_met = value >= objective.limit if objective.metric == "rate" else value <= objective.limit
+        all_met = all_met and is_met
+        console.print(f"{objective.text}: {_value(objective, outcome)}, {'met' if is_met else 'NOT met'}")
+    return all_met
+
+
+def _figures(outcome: Outcome, price: float) -> Table:
+    table = Table(show_header=False, box=None)
+    answers, refused = len(outcome.answers), len(outcome.refusals)
+    seconds = ", ".join(f"{name} {outcome.latency(name):.2f}" for name in ("p50", "p95", "p99", "max"))
+    table.add_row("videos", f"{answers:,} answered, {refused:,} refused, {outcome.unanswered:,} never answered")
+    table.add_row("seconds to the answer", seconds)
+    table.add_row(
+        "waiting",
+        f"for a place p95 {percentile(outcome.waits, 95):.2f} s, "
+        f"a chunk for an encoder {outcome.encode_wait_seconds:.3f} s on average",
+    )
+    if outcome.interrupted:
+        table.add_row("interrupted", f"{outcome.interrupted:,} videos, which went on elsewhere")
+    for service in SERVICES:
+        course = outcome.courses[service]
+        table.add_row(
+            f"{service} replicas",
+            f"{course.ready.min():.0f} to {course.ready.max():.0f} ready, {course.ready.mean():.1f} on average, "
+            f"{outcome.node_seconds[service] / 3600:.1f} h",
+        )
+    table.add_row(
+        "GPU-hours", f"{outcome.gpu_hours:.2f}, of which {outcome.utilization:.0%} computing; cost {price:.2f}"
+    )
+    return table
+
+
+def _spans(outcome: Outcome, load: OpenLoad | ClosedLoad) -> Table:
+    """The original's columns, and replicas beside them."""
+    closed = isinstance(load, ClosedLoad)
+    table = Table("concurrency" if closed else "span", "answered", "refused", "mean ms", "P50", "P95", "P99", "req/s")
+    if closed:
+        table.add_column("req/s per conc.")
+    for service in SERVICES:
+        table.add_column(f"{service}s")
+    for span in load.spans:
+        part = outcome.part(span.begins, span.ends)
+        rate = len(part.latencies) / part.seconds
+        row = [span.name, f"{len(part.latencies):,}", f"{part.refused:,}"]
+        mean = part.latencies.mean() if len(part.latencies) else float("nan")
+        row += [f"{1000 * value:,.0f}" for value in (mean, *(percentile(part.latencies, p) for p in (50, 95, 99)))]
+        row.append(f"{rate:.2f}")
+        if closed:
+            row.append(f"{rate / int(span.name):.2f}")
+        table.add_row(*row, *(f"{part.ready[service]:.1f}" for service in SERVICES))
+    return table
+
+
+def _value(objective: Objective, outcome: Outcome) -> str:
+    value = measured(objective, outcome)
+    match objective.metric:
+        case "latency":
+            return f"{value:,.0f} ms"
+        case "errors":
+            return f"{value:g}"
+        case "error_share":
+            return f"{value:.2%}"
+        case "rate":
+            return f"{value:.2f}/s"
