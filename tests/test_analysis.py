@@ -7,7 +7,7 @@ from videoanalysis.analysis import Analysis, Caption, Progress, StageTiming, Tag
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1 import analysis_pb2
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult
-from videoanalysis.v1.decoder_pb2 import SceneChange
+from videoanalysis.v1.decoder_pb2 import SceneChange, TagScore
 from videoanalysis.v1.tensor_pb2 import Tensor
 
 
@@ -17,6 +17,12 @@ def test_texts_of_the_whole_video_know_where_they_fit_best_and_others_do_not():
     assert found.caption == Caption("Waves on the sand", 0.12, 0.5, best_chunk_index=1, max_probability=0.8)
     assert found.scenes[0].tags == found.chunks[0].tags == (Tag("beach", 0.1, 0.75),)
     assert found.scenes[0].caption == found.chunks[0].caption == Caption("Waves on the sand", 0.12, 0.5)
+
+
+def test_a_text_whose_best_chunk_is_not_known_has_none():
+    outdone = TagScore(text="beach", score=0.1, probability=0.75)
+    (tag,) = Analysis.from_message(AnalyzeVideoResponse(tags=[outdone])).tags
+    assert (tag.best_chunk_index, tag.max_probability) == (None, None)
 
 
 def test_chunks_and_scenes_are_as_they_were_answered():
@@ -80,8 +86,10 @@ def test_equal_answers_are_equal():
     [("STAGE_WAITING", "waiting"), ("STAGE_DOWNLOADING", "downloading"), ("STAGE_ANALYZING", "analyzing")],
 )
 def test_progress_names_its_stage(stage, name):
-    message = analysis_pb2.Progress(stage=stage, downloaded_bytes=1, total_bytes=2, analyzed_seconds=3)
-    assert Progress.from_message(message) == Progress(name, 1, 2, 3, 0)
+    message = analysis_pb2.Progress(
+        stage=stage, downloaded_bytes=1, total_bytes=2, analyzed_seconds=3, estimated_wait_seconds=4
+    )
+    assert Progress.from_message(message) == Progress(name, 1, 2, 3, 0, 4)
 
 
 def test_every_field_of_an_answer_has_its_place():
@@ -93,6 +101,7 @@ def test_every_field_of_an_answer_has_its_place():
         (analysis_pb2.Scene, analysis().scenes[0]),
         (analysis_pb2.Timing, analysis().timing),
         (analysis_pb2.Usage, analysis().usage),
+        (analysis_pb2.Progress, Progress("waiting", 0, 0, 0, 0)),
     ]:
         missing = {field.name for field in message.DESCRIPTOR.fields} - set(type(value).__slots__)
         assert not missing, message.DESCRIPTOR.name

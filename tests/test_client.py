@@ -21,6 +21,7 @@ from videoanalysis.channels import connect
 from videoanalysis.client import AnalysisOptions, AsyncClient, Client
 from videoanalysis.errors import (
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidInput,
     Overloaded,
     ServiceError,
@@ -31,11 +32,13 @@ from videoanalysis.errors import (
 from videoanalysis.v1 import analysis_pb2_grpc
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_ANALYZING,
+    STAGE_DOWNLOADING,
     STAGE_WAITING,
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     ChunkResult,
     Progress,
+    Scene,
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore
@@ -62,12 +65,14 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
 
     calls: Sequence[Call]
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
+    tokens: list[bytes] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def StreamAnalyzeVideo(self, request, context):
         call = self.calls[min(len(self.requests), len(self.calls) - 1)]
         self.requests.append(request.analysis)
+        self.tokens.append(request.resume_token)
         self.called.set()
         try:
             for event in call.events:
@@ -119,9 +124,18 @@ def progress(stage) -> Event:
     return Event(progress=Progress(stage=stage))
 
 
-def chunk(index: int, start: float) -> Event:
+def chunk(index: int, start: float, token: bytes = b"") -> Event:
+    """Of a chunk with one cut, a second after its start."""
     cut = SceneChange(timestamp_seconds=start + 1, chunk_index=index)
-    return Event(chunk=ChunkResult(chunk_index=index, start_seconds=start, duration_seconds=10, scene_changes=[cut]))
+    result = ChunkResult(chunk_index=index, start_seconds=start, duration_seconds=10, scene_changes=[cut])
+    return Event(chunk=result, resume_token=token, finished_scenes=[Scene(end_seconds=start + 1)])
+
+
+def rest(*starts: float) -> Event:
+    """The summary of a call that has told the chunks at `starts`."""
+    changes = [SceneChange(timestamp_seconds=start + 1) for start in starts]
+    scenes = [Scene(end_seconds=start + 1) for start in starts]
+    return summary(scene_changes=changes, scenes=[*scenes, Scene(end_seconds=99)])
 
 
 def summary(**fields: object) -> Event:
@@ -223,11 +237,121 @@ async def test_a_stream_that_breaks_starts_again_from_the_beginning(analyze):
     broken = Call([chunk(0, 99), chunk(1, 109)], code=grpc.StatusCode.UNAVAILABLE)
     service = Service([broken, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, on_retry=lambda error, seconds: told.append((type(error), seconds)))
+        analysis = await analyze(address, on_retry=lambda error, *_: told.append(type(error)))
     assert [found.start_seconds for found in analysis.chunks] == [0]
-    assert [error for error, _ in told] == [Unavailable]
+    assert told == [Unavailable]
     assert service.requests[0] == service.requests[1]
     assert service.requests[0].stream_id
+
+
+LOST = grpc.StatusCode.UNAVAILABLE
+TOKEN_REFUSALS = [
+    (InvalidInput, "TOKEN_FORGED"),
+    *(
+        (FailedPrecondition, reason)
+        for reason in (
+            "TOKEN_EXPIRED",
+            "TOKEN_OF_ANOTHER_CALLER",
+            "TOKEN_OF_ANOTHER_REQUEST",
+            "OBJECT_CHANGED",
+            "MODEL_CHANGED",
+            "TEXT_BANK_CHANGED",
+        )
+    ),
+]
+
+
+def check_whole(analysis: Analysis, chunks: int) -> None:
+    starts = [10.0 * index for index in range(chunks)]
+    assert [found.start_seconds for found in analysis.chunks] == starts
+    assert [found.timestamp_seconds for found in analysis.scene_changes] == [start + 1 for start in starts]
+    assert [found.end_seconds for found in analysis.scenes] == [*(start + 1 for start in starts), 99]
+
+
+async def test_a_stream_that_breaks_goes_on_behind_the_last_chunk_if_there_is_a_token(analyze):
+    told = []
+    service = Service(
+        [
+            Call([chunk(0, 0, b"one"), chunk(1, 10, b"two")], code=LOST),
+            Call([progress(STAGE_WAITING)], code=LOST),
+            Call([chunk(2, 20, b"three")], code=LOST),
+            Call([chunk(3, 30, b"four"), rest(30)]),
+        ]
+    )
+    async with serving(service) as address:
+        analysis = await analyze(address, on_retry=lambda error, seconds, resumes_at: told.append(resumes_at))
+    check_whole(analysis, 4)
+    assert service.tokens == [b"", b"two", b"two", b"three"]
+    assert told == [20, 20, 30]
+
+
+async def test_a_video_that_gets_ahead_may_be_cut_off_more_often_than_there_are_attempts(analyze):
+    calls = [Call([chunk(index, 10 * index, b"%d" % index)], code=LOST) for index in range(12)]
+    service = Service([*calls, Call([rest()])])
+    async with serving(service) as address:
+        check_whole(await analyze(address, attempts=2), 12)
+    assert service.tokens == [b"", *(b"%d" % index for index in range(12))]
+
+
+async def test_one_that_does_not_get_ahead_is_given_up(analyze):
+    service = Service([Call([chunk(0, 0, b"one")], code=LOST), Call([progress(STAGE_ANALYZING)], code=LOST)])
+    async with serving(service) as address:
+        with pytest.raises(Unavailable):
+            await analyze(address, attempts=3)
+    assert service.tokens == [b"", b"one", b"one"]
+
+
+@pytest.mark.parametrize(("kind", "reason"), TOKEN_REFUSALS, ids=[reason for _, reason in TOKEN_REFUSALS])
+async def test_whose_token_is_refused_starts_from_the_beginning(analyze, kind, reason):
+    refusal = Call([progress(STAGE_WAITING), progress(STAGE_DOWNLOADING)], kind("no", reason=reason))
+    service = Service(
+        [
+            Call([chunk(0, 5, b"one"), chunk(1, 15, b"two")], code=LOST),
+            refusal,
+            Call([chunk(0, 0, b"new one"), chunk(1, 10, b"new two"), rest(0, 10)]),
+        ]
+    )
+    async with serving(service) as address:
+        check_whole(await analyze(address), 2)
+    assert service.tokens == [b"", b"two", b""]
+
+
+async def test_a_video_whose_tokens_are_refused_again_and_again_is_given_up_although_it_gets_ahead(analyze):
+    ahead = Call([chunk(0, 0, b"one")], code=LOST)
+    refusal = Call(failure=InvalidInput("no", reason="TOKEN_FORGED"))
+    service = Service([ahead, refusal] * 20)
+    async with serving(service) as address:
+        with pytest.raises(InvalidInput):
+            await analyze(address, attempts=3)
+    assert service.tokens == [b"", b"one"] * 2
+
+
+async def test_an_object_that_changes_while_it_is_read_is_an_error_without_a_token(analyze):
+    service = Service([Call(failure=FailedPrecondition("changed", reason="OBJECT_CHANGED"))])
+    async with serving(service) as address:
+        with pytest.raises(FailedPrecondition):
+            await analyze(address)
+    assert len(service.requests) == 1
+
+
+async def test_a_new_start_on_another_model_within_a_resumed_call_forgets_what_was_before(analyze):
+    service = Service(
+        [
+            Call([chunk(0, 5, b"one"), chunk(1, 15, b"two")], code=LOST),
+            Call([chunk(2, 25, b"three"), chunk(0, 0, b"new one"), chunk(1, 10, b"new two"), rest(0, 10)]),
+        ]
+    )
+    async with serving(service) as address:
+        check_whole(await analyze(address), 2)
+
+
+async def test_after_a_chunk_without_a_token_there_is_none_to_go_on_with(analyze):
+    service = Service(
+        [Call([chunk(0, 0, b"one"), chunk(1, 10)], code=LOST), Call([chunk(0, 0), chunk(1, 10), rest(0, 10)])]
+    )
+    async with serving(service) as address:
+        check_whole(await analyze(address), 2)
+    assert service.tokens == [b"", b""]
 
 
 async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
@@ -235,7 +359,7 @@ async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
     refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
     service = Service([refused, refused, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, attempts=1, on_retry=lambda error, seconds: told.append(seconds))
+        analysis = await analyze(address, attempts=1, on_retry=lambda _, seconds, __: told.append(seconds))
     assert analysis.stream_id == "done"
     assert len(told) == 2
     assert all(seconds > 0.05 for seconds in told)

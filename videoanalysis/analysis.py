@@ -27,6 +27,8 @@ class Progress:
     analyzed_seconds: float
     # As the container claims.
     claimed_duration_seconds: float
+    # While waiting: until the service will have room, 0 where unknown.
+    estimated_wait_seconds: float = 0.0
 
     @classmethod
     def from_message(cls, message: analysis_pb2.Progress) -> Self:
@@ -36,6 +38,7 @@ class Progress:
             total_bytes=message.total_bytes,
             analyzed_seconds=message.analyzed_seconds,
             claimed_duration_seconds=message.claimed_duration_seconds,
+            estimated_wait_seconds=message.estimated_wait_seconds,
         )
 
 
@@ -50,7 +53,8 @@ _STAGES: dict[analysis_pb2.Stage, Stage] = {
 class Tag:
     """A text and how well it fits: `score` is the cosine, `probability` what the model makes of it.
 
-    Of the whole video only: `best_chunk_index`, the chunk in which it scored highest, and `max_probability` there.
+    Of the whole video only: `best_chunk_index`, the chunk in which it scored highest, and `max_probability` there; None
+    for the rare text of a large bank that too many others have outdone.
     """
 
     text: str
@@ -315,7 +319,7 @@ def _caption(message: decoder_pb2.CaptionScore, *, of_video: bool = False) -> Ca
 def _strongest(
     message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool
 ) -> tuple[int, float] | tuple[()]:
-    return (message.best_chunk_index, message.max_probability) if of_video else ()
+    return (message.best_chunk_index, message.max_probability) if of_video and message.max_probability else ()
 
 
 def _embeddings(message: analysis_pb2.ChunkResult) -> "NDArray[np.floating] | None":

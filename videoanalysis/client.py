@@ -1,8 +1,10 @@
 """Analyses videos by a service: `AsyncClient` within an event loop, `Client` everywhere else.
 
 What fails in passing is tried again within the time limit: overload when the service says so, unavailability a few
-times. An analysis changes nothing, so it may be repeated whenever it breaks, and starts from the beginning; one with
-an `output_uri`, to which it writes, is repeated only if the service refused it before it had begun.
+times. An analysis changes nothing, so it may be repeated whenever it breaks. It goes on behind the last chunk that was
+heard, at whichever replica, if the service gives tokens for that, and otherwise starts from the beginning; a video that
+gets ahead between its interruptions may have any number of them. One with an `output_uri`, to which it writes, is
+repeated only if the service refused it before it had begun.
 """
 
 import asyncio
@@ -21,7 +23,10 @@ from videoanalysis.errors import Overloaded, ServiceError, Unavailable, carries_
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_WAITING,
     AnalyzeVideoRequest,
+    AnalyzeVideoResponse,
     ChunkResult,
+    Priority,
+    Scene,
     StreamAnalyzeVideoRequest,
     StreamAnalyzeVideoResponse,
 )
@@ -33,6 +38,16 @@ TIMEOUT_SECONDS = 3600.0
 ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
+# Whoever is told this of a resume token can only start from the beginning.
+_TOKEN_REFUSALS = {
+    "TOKEN_FORGED",
+    "TOKEN_EXPIRED",
+    "TOKEN_OF_ANOTHER_CALLER",
+    "TOKEN_OF_ANOTHER_REQUEST",
+    "OBJECT_CHANGED",
+    "MODEL_CHANGED",
+    "TEXT_BANK_CHANGED",
+}
 _OPTIONS = [
     *channels.OPTIONS,
     # The summary of a day of short scenes is over gRPC's 4 MiB.
@@ -61,10 +76,12 @@ class AnalysisOptions(TypedDict, total=False):
     min_probability: float | None
     output_uri: str | None
     scene_detection: SceneDetection | None
+    priority: Priority | None
 
 
 OnProgress = Callable[[Progress], None]
-OnRetry = Callable[[ServiceError, float], None]
+# What has failed, for how many seconds we wait before the next call, and from which second of the video on that is.
+OnRetry = Callable[[ServiceError, float, float], None]
 
 
 def _ignore(*_: object) -> None:
@@ -75,7 +92,8 @@ class AsyncClient:
     """Calls the service at host:port, over one connection while it is entered; for many analyses at once.
 
     In place of an address it takes a channel, which stays open: for TLS, or options of one's own. An analysis fails
-    after `attempts` calls that failed in passing; refusals for overload do not count, they are waited out.
+    after `attempts` calls in a row that failed in passing and brought it no further; refusals for overload do not
+    count, they are waited out.
     """
 
     def __init__(self, service: str | grpc.aio.Channel, *, attempts: int = ATTEMPTS) -> None:
@@ -105,8 +123,8 @@ class AsyncClient:
     ) -> Analysis:
         """Analyse a video of any length, which the service must be able to read at `video_uri`.
 
-        `on_retry` hears what has failed and for how many seconds we wait before the next call. Raises ServiceError
-        within `timeout_seconds`. Leaving, by cancellation or by what a callback raises, ends the work there too.
+        `on_retry` hears what has failed and how it goes on. Raises ServiceError within `timeout_seconds`. Leaving, by
+        cancellation or by what a callback raises, ends the work there too.
         """
         attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
         while True:
@@ -187,17 +205,24 @@ class _Attempts:
         self._on_progress = on_progress
         self._on_retry = on_retry
         self._deadline = time.monotonic() + timeout_seconds
-        self._attempts_left = attempts
+        self._attempts = self._attempts_left = attempts
         self._pause_seconds = _FIRST_PAUSE_SECONDS
-        # Of the present call: the chunks so far, and whether the service may have begun to work.
+        # Heard so far, scenes only if they have ended, and the token to go on from there; empty: nothing can.
         self._chunks: list[ChunkResult] = []
+        self._scenes: list[Scene] = []
+        self._token = b""
+        # Of the present call: how much was heard before it, and whether the service may have begun to work.
+        self._earlier_chunks = self._earlier_scenes = 0
         self._has_begun = False
 
     def begin(self) -> tuple[StreamAnalyzeVideoRequest, float]:
-        """The request of the next call, and its time limit in seconds. It starts from the beginning of the video."""
-        self._chunks.clear()
+        """The request of the next call, and its time limit in seconds."""
+        if not self._token:
+            self._forget()
+        self._earlier_chunks, self._earlier_scenes = len(self._chunks), len(self._scenes)
         self._has_begun = False
-        return StreamAnalyzeVideoRequest(analysis=self._request), self._remaining_seconds()
+        request = StreamAnalyzeVideoRequest(analysis=self._request, resume_token=self._token)
+        return request, self._remaining_seconds()
 
     def hear(self, response: StreamAnalyzeVideoResponse) -> Analysis | None:
         """The analysis, once it is complete."""
@@ -209,13 +234,32 @@ class _Attempts:
             case "chunk":
                 if response.chunk.chunk_index == 0:
                     # The video was started anew on another model: what came before is of the old one.
-                    self._chunks.clear()
+                    self._forget()
                 self._chunks.append(response.chunk)
+                self._scenes += response.finished_scenes
+                self._token = response.resume_token
+                if self._token:
+                    # Got further: whatever fails next is another matter.
+                    self._attempts_left, self._pause_seconds = self._attempts, _FIRST_PAUSE_SECONDS
             case "summary":
-                answer = response.summary
-                answer.chunks.extend(self._chunks)
-                return Analysis.from_message(answer)
+                return Analysis.from_message(self._whole(response.summary))
         return None
+
+    def _forget(self) -> None:
+        self._chunks, self._scenes, self._token = [], [], b""
+        self._earlier_chunks = self._earlier_scenes = 0
+
+    def _whole(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
+        """With all chunks, and before what it tells itself of scenes and changes what earlier calls have told."""
+        earlier = self._chunks[: self._earlier_chunks]
+        changes = [change for chunk in earlier for change in chunk.scene_changes] + list(summary.scene_changes)
+        scenes = self._scenes[: self._earlier_scenes] + list(summary.scenes)
+        for field in ("chunks", "scene_changes", "scenes"):
+            summary.ClearField(field)
+        summary.chunks.extend(self._chunks)
+        summary.scene_changes.extend(changes)
+        summary.scenes.extend(scenes)
+        return summary
 
     def pause_after(self, error: grpc.RpcError) -> float:
         """Seconds to wait before the next call; raises ServiceError if there is to be none."""
@@ -223,6 +267,8 @@ class _Attempts:
         is_from_service = carries_details(error)
         is_refusal = is_from_service and not self._has_begun
         is_overload = isinstance(failure, Overloaded)
+        if self._earlier_chunks and is_from_service and failure.reason in _TOKEN_REFUSALS:
+            return self._start_anew(failure, error)
         # Of a message over the limit gRPC itself says RESOURCE_EXHAUSTED, and would say so again.
         is_passing = is_from_service if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
         if not is_passing or (self._request.output_uri and not is_refusal):
@@ -236,8 +282,21 @@ class _Attempts:
             pause += failure.retry_after_seconds
         if self._attempts_left <= 0 or pause >= self._remaining_seconds():
             raise failure from error
-        self._on_retry(failure, pause)
+        self._on_retry(failure, pause, self._heard_seconds() if self._token else 0.0)
         return pause
+
+    def _start_anew(self, refusal: ServiceError, error: grpc.RpcError) -> float:
+        # Not given back by getting further: two replicas that refuse each other's tokens must not go on for ever.
+        self._attempts -= 1
+        self._attempts_left = min(self._attempts_left - 1, self._attempts)
+        if self._attempts_left <= 0:
+            raise refusal from error
+        self._forget()
+        self._on_retry(refusal, 0.0, 0.0)
+        return 0.0
+
+    def _heard_seconds(self) -> float:
+        return self._chunks[-1].start_seconds + self._chunks[-1].duration_seconds
 
     def _remaining_seconds(self) -> float:
         return max(0.0, self._deadline - time.monotonic())

@@ -56,7 +56,8 @@ class Activity:
         """Show how far the service is with the video."""
         match progress.stage:
             case "waiting":
-                self._show("waiting for a place", 0, 0, "")
+                wait = progress.estimated_wait_seconds
+                self._show("waiting for a place", 0, 0, f"about {wait:.0f} s" if wait else "")
             case "downloading":
                 done, total = progress.downloaded_bytes / 1e6, progress.total_bytes / 1e6
                 self._show("downloading", done, total, f"{done:.1f} of {total:.1f} MB" if total else "")
@@ -64,9 +65,10 @@ class Activity:
                 done, total = progress.analyzed_seconds, progress.claimed_duration_seconds
                 self._show("analysing", done, total, f"{done:.0f} of {total:.0f} s" if total else f"{done:.0f} s")
 
-    def wait(self, error: ServiceError, seconds: float) -> None:
-        """Say that the service is called again in a while."""
-        self.say(f"{error}; trying again in {seconds:.1f} s")
+    def wait(self, error: ServiceError, seconds: float, resumes_at_seconds: float) -> None:
+        """Say that the service is called again in a while, and where in the video that goes on."""
+        how = f"going on at {clock(resumes_at_seconds)}" if resumes_at_seconds else "trying again"
+        self.say(f"{error}; {how} in {seconds:.1f} s")
 
     def _show(self, text: str, done: float, total: float, amount: str) -> None:
         self._bar.update(self._task, description=text, completed=done, total=total or None, amount=amount)
@@ -115,12 +117,14 @@ def _caption(analysis: Analysis) -> RenderableType:
     if caption is None:
         return Text("no caption", "dim")
     best = _at_its_best(analysis, caption)
-    details = f"   {percent(caption.probability)} of the whole video, at its best {best}"
+    details = f"   {percent(caption.probability)} of the whole video" + (f", at its best {best}" if best else "")
     return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
 
 
 def _at_its_best(analysis: Analysis, text: Tag | Caption) -> str:
-    return f"{percent(text.max_probability or 0.0)} from {_chunk_start(analysis, text.best_chunk_index)}"
+    if text.max_probability is None:
+        return ""
+    return f"{percent(text.max_probability)} from {_chunk_start(analysis, text.best_chunk_index)}"
 
 
 def _scene_changes(analysis: Analysis) -> RenderableType:

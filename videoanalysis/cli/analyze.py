@@ -15,6 +15,7 @@ from videoanalysis.cli import ending, objects, options
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import Unavailable
 from videoanalysis.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
+from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH
 
 if TYPE_CHECKING:
     from videoanalysis.stack import Stack
@@ -64,6 +65,9 @@ def analyze(
     min_probability: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="none is left out")
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Nobody waits for it: take only places that no interactive request wants.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
     model: options.Model = None,
     engine: options.Engine = "siglip",
@@ -84,6 +88,7 @@ def analyze(
         scene_threshold=scene_threshold,
         min_probability=min_probability,
         include_scene_scores=report is not None,
+        priority=PRIORITY_BATCH if batch else None,
     )
     stderr = Console(stderr=True)
     # Programs want errors there, people also what is going on.
