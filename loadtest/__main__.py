@@ -1,0 +1,22 @@
+"""`python -m loadtest`: put the service under load, report what was measured, rehearse its autoscaling."""
+
+import typer
+
+from loadtest.sweep_command import sweep
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Load tests of the video analysis service.",
+)
+app.command()(sweep)
+
+
+@app.callback()
+def _commands() -> None:
+    """Also with a single command, it is named."""
+
+
+if __name__ == "__main__":
+    app()
