@@ -1,0 +1,72 @@
+{{/* What values.schema.json cannot say, or cannot say well: all that is wrong at once, each line with its key. */}}
+{{- define "video-analysis.checks" -}}
+{{- $values := .Values }}
+{{- $wrong := list }}
+
+{{- if not $values.image.registry }}
+{{- $wrong = append $wrong "image.registry is required: where the three images are, such as registry.example.com/media." }}
+{{- end }}
+
+{{- $model := $values.model }}
+{{- if not $model.source }}
+{{- $wrong = append $wrong "model.source is required: baked, claim, download or synthetic, where the encoder's weights come from." }}
+{{- end }}
+{{- if and (eq $model.source "baked") (not $model.directory) }}
+{{- $wrong = append $wrong "model.directory is required where model.source is baked: the checkpoint's directory in the encoder's image." }}
+{{- end }}
+{{- if and (eq $model.source "claim") (not $model.claim.name) }}
+{{- $wrong = append $wrong "model.claim.name is required where model.source is claim: the PersistentVolumeClaim with the checkpoint." }}
+{{- end }}
+{{- if eq $model.source "download" }}
+{{- if not $model.revision }}
+{{- $wrong = append $wrong "model.revision is required where model.source is download: the commit of model.id, so that every replica serves the same weights." }}
+{{- end }}
+{{- if not $model.digest }}
+{{- $wrong = append $wrong "model.digest is required where model.source is download: run `python -m services.encoder.fetch` with the id and the revision in the encoder's image, once, and take what it prints." }}
+{{- end }}
+{{- end }}
+
+{{- if kindIs "invalid" $values.allowedBuckets }}
+{{- $wrong = append $wrong "allowedBuckets is required: the buckets that callers may name, [] for none but the bundled sample." }}
+{{- end }}
+{{- if not $values.textBanks.location }}
+{{- $wrong = append $wrong "textBanks.location is required: s3://bucket/prefix/, volume or none, where the text banks lie." }}
+{{- end }}
+{{- range $bank, $texts := $values.textBanks.build }}
+{{- $given := list }}
+{{- range $key := list "baked" "configMap" "tags" }}{{ if index (default (dict) $texts) $key }}{{ $given = append $given $key }}{{ end }}{{ end }}
+{{- if and $texts (ne (len $given) 1) }}
+{{- $wrong = append $wrong (printf "textBanks.build.%s needs one of baked, configMap, or tags with descriptions." $bank) }}
+{{- else if and $texts $texts.tags (not $texts.descriptions) }}
+{{- $wrong = append $wrong (printf "textBanks.build.%s.descriptions is required beside tags." $bank) }}
+{{- end }}
+{{- end }}
+
+{{- $scaling := $values.autoscaling }}
+{{- if and (eq $scaling.mode "prometheus") (not $scaling.prometheus.serverAddress) }}
+{{- $wrong = append $wrong "autoscaling.prometheus.serverAddress is required where autoscaling.mode is prometheus." }}
+{{- end }}
+{{- if and (eq $scaling.mode "hpa") (not $scaling.hpa.metricName) }}
+{{- $wrong = append $wrong "autoscaling.hpa.metricName is required where autoscaling.mode is hpa: the external metric with the queue depths, such as videoanalysis_queue_depth; files/prometheus-adapter.yaml serves it. Nothing is scaled by CPU instead." }}
+{{- end }}
+{{- range $name := list "ingress" "encoder" "decoder" }}
+{{- $limits := (index $values $name).autoscaling }}
+{{- if lt (int $limits.maxReplicas) (int (max 1 $limits.minReplicas)) }}
+{{- $wrong = append $wrong (printf "%s.autoscaling.maxReplicas is less than minReplicas." $name) }}
+{{- end }}
+{{- if and (eq $scaling.mode "hpa") (eq (int $limits.minReplicas) 0) }}
+{{- $wrong = append $wrong (printf "%s.autoscaling.minReplicas must be 1 or more where autoscaling.mode is hpa; zero takes KEDA." $name) }}
+{{- end }}
+{{- end }}
+
+{{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled }}
+{{- $wrong = append $wrong "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled: one of the two, else everything is counted twice." }}
+{{- end }}
+{{- if and $values.grpcRoute.enabled (not $values.grpcRoute.parentRefs) }}
+{{- $wrong = append $wrong "grpcRoute.parentRefs is required where grpcRoute.enabled is true: the gateways to attach to." }}
+{{- end }}
+
+{{- if $wrong }}
+{{- fail (printf "\n\n  %s\n" (join "\n  " $wrong)) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,114 @@
+{{/* Settings of the services: what the chart decides, as the fields of services/<name>/settings.py. */}}
+
+{{- define "video-analysis.settings.common" -}}
+{{- $component := index .root.Values .name }}
+port: {{ $component.port }}
+health_port: {{ .root.Values.ports.health }}
+metrics_port: {{ .root.Values.ports.metrics }}
+drain_delay_seconds: {{ $component.shutdown.drainDelaySeconds }}
+grace_seconds: {{ $component.shutdown.graceSeconds }}
+{{- end }}
+
+{{- define "video-analysis.settings.ingress" -}}
+{{- $values := .root.Values }}
+scaling_port: {{ $values.ports.scaling }}
+encoders: {{ include "video-analysis.location" (dict "root" .root "name" "encoder") }}
+decoders: {{ include "video-analysis.location" (dict "root" .root "name" "decoder") }}
+image_size: {{ $values.model.imageSize }}
+allowed_buckets: {{ $values.allowedBuckets | toJson }}
+s3_endpoint_url: {{ $values.s3.endpointUrl | quote }}
+s3_region: {{ $values.s3.region | quote }}
+{{- end }}
+
+{{- define "video-analysis.settings.encoder" -}}
+{{- $model := .root.Values.model }}
+{{- if eq $model.source "synthetic" }}
+engine: synthetic
+synthetic_image_size: {{ $model.imageSize }}
+{{- else }}
+engine: siglip
+model: {{ include "video-analysis.model" .root | quote }}
+{{- if eq $model.source "download" }}
+revision: {{ $model.revision | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "video-analysis.settings.decoder" -}}
+{{- $values := .root.Values }}
+{{- if ne $values.textBanks.location "none" }}
+banks: {{ eq $values.textBanks.location "volume" | ternary "/banks" $values.textBanks.location | quote }}
+{{- end }}
+s3_endpoint_url: {{ $values.s3.endpointUrl | quote }}
+s3_region: {{ $values.s3.region | quote }}
+{{- end }}
+
+{{/* Where the ingress finds the replicas of `name`. */}}
+{{- define "video-analysis.location" -}}
+{{- $service := include "video-analysis.name" . }}
+{{- if eq .root.Values.discovery "dns" -}}
+dns://{{ $service }}.{{ .root.Release.Namespace }}.svc:{{ (index .root.Values .name).port }}
+{{- else -}}
+kubernetes:///{{ $service }}:grpc
+{{- end }}
+{{- end }}
+
+{{/* What the encoder calls its model. */}}
+{{- define "video-analysis.model" -}}
+{{- $model := .Values.model }}
+{{- if eq $model.source "download" }}{{ $model.id }}
+{{- else if eq $model.source "claim" }}{{ printf "/model/%s" $model.directory | trimSuffix "/" }}
+{{- else }}{{ $model.directory }}
+{{- end }}
+{{- end }}
+
+{{/* Environment of a service: its settings, and what the libraries under it read. */}}
+{{- define "video-analysis.env" -}}
+{{- $values := .root.Values }}
+{{- $component := index $values .name }}
+{{- $chosen := fromYaml (include "video-analysis.settings.common" .) }}
+{{- $chosen = merge $chosen (fromYaml (include (printf "video-analysis.settings.%s" .name) .)) $component.settings }}
+{{- range $field, $value := $chosen }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
+- name: {{ printf "%s_%s" $.name $field | upper }}
+  value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
+{{- end }}
+{{- end }}
+{{- if eq .name "ingress" }}
+- name: INGRESS_RESUME_KEYS
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "video-analysis.resumeSecret" .root }}
+      key: {{ $values.resumeTokens.secretKey }}
+{{- end }}
+{{- if eq .name "encoder" }}
+{{- include "video-analysis.modelEnv" .root }}
+# Unlike other caches, this one is named after a user that the image need not have.
+- {name: TORCHINDUCTOR_CACHE_DIR, value: /tmp/torchinductor}
+{{- else }}
+{{- include "video-analysis.s3Env" .root }}
+{{- end }}
+# The root file system is read-only.
+- {name: HOME, value: /tmp}
+{{- with $component.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "video-analysis.s3Env" -}}
+{{- with .Values.s3.existingSecret }}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $key }}
+  valueFrom:
+    secretKeyRef: {name: {{ $.Values.s3.existingSecret }}, key: {{ $key }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The hub's library never goes to the network but in the init container. */}}
+{{- define "video-analysis.modelEnv" -}}
+{{- if ne .Values.model.source "synthetic" }}
+- {name: HF_HUB_OFFLINE, value: "1"}
+- {name: HF_HOME, value: {{ eq .Values.model.source "download" | ternary "/model" "/tmp/huggingface" }}}
+{{- end }}
+{{- end }}
