@@ -70,9 +70,10 @@ class Checkpoint:
         dimensions, tags = header["dimensions"], header["peaks"][0]
         vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, start + header_bytes)
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
+        peaks_at = start + header_bytes + vectors.nbytes
         peaks = tuple(
-            (int(peak["position"]), Peak(int(peak["chunk_index"]), float(peak["score"])))
-            for peak in np.frombuffer(data, _PEAK, sum(header["peaks"]), start + header_bytes + vectors.nbytes)
+            (position, Peak(chunk_index, score))
+            for position, chunk_index, score in np.frombuffer(data, _PEAK, sum(header["peaks"]), peaks_at).tolist()
         )
         return cls(
             next_chunk=header["next_chunk"],

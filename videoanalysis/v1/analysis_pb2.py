@@ -4,15 +4,18 @@
 # source: videoanalysis/v1/analysis.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "videoanalysis/v1/analysis.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'videoanalysis/v1/analysis.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -24,39 +27,37 @@ from videoanalysis.v1 import encoder_pb2 as videoanalysis_dot_v1_dot_encoder__pb
 from videoanalysis.v1 import tensor_pb2 as videoanalysis_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1fvideoanalysis/v1/analysis.proto\x12\x10videoanalysis.v1\x1a\x1evideoanalysis/v1/decoder.proto\x1a\x1evideoanalysis/v1/encoder.proto\x1a\x1dvideoanalysis/v1/tensor.proto"\xa8\x03\n\x13\x41nalyzeVideoRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x11\n\tvideo_uri\x18\x02 \x01(\t\x12\x18\n\x10\x66rames_per_chunk\x18\x03 \x01(\r\x12\x1e\n\x16\x63hunk_duration_seconds\x18\x04 \x01(\x01\x12\x12\n\ntop_k_tags\x18\x05 \x01(\r\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x11\n\ttext_bank\x18\x07 \x01(\t\x12\x1a\n\x12include_embeddings\x18\x08 \x01(\x08\x12\x1c\n\x14include_scene_scores\x18\t \x01(\x08\x12\x17\n\x0fscene_threshold\x18\n \x01(\x01\x12\x11\n\tema_alpha\x18\x0b \x01(\x01\x12\x17\n\x0fmin_probability\x18\x0c \x01(\x01\x12\x12\n\noutput_uri\x18\r \x01(\t\x12\x39\n\x0fscene_detection\x18\x0e \x01(\x0e\x32 .videoanalysis.v1.SceneDetection\x12,\n\x08priority\x18\x0f \x01(\x0e\x32\x1a.videoanalysis.v1.Priority"\xfc\x03\n\x14\x41nalyzeVideoResponse\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12(\n\x04tags\x18\x02 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x04 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\'\n\x06scenes\x18\x05 \x03(\x0b\x32\x17.videoanalysis.v1.Scene\x12-\n\x06\x63hunks\x18\x06 \x03(\x0b\x32\x1d.videoanalysis.v1.ChunkResult\x12\x1e\n\x16video_duration_seconds\x18\x07 \x01(\x01\x12\x17\n\x0f\x64\x65\x63ode_failures\x18\x08 \x01(\r\x12(\n\x06timing\x18\t \x01(\x0b\x32\x18.videoanalysis.v1.Timing\x12*\n\x05model\x18\n \x01(\x0b\x32\x1b.videoanalysis.v1.ModelInfo\x12\x31\n\ttext_bank\x18\x0b \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12&\n\x05usage\x18\x0c \x01(\x0b\x32\x17.videoanalysis.v1.Usage"P\n\x05Usage\x12\x12\n\nbytes_read\x18\x01 \x01(\x04\x12\x16\n\x0e\x66rames_decoded\x18\x02 \x01(\x04\x12\x1b\n\x13\x61\x63\x63\x65lerator_seconds\x18\x03 \x01(\x01"\x8e\x01\n\x05Scene\x12\x15\n\rstart_seconds\x18\x01 \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x02 \x01(\x01\x12(\n\x04tags\x18\x03 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x04 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore"\xc5\x02\n\x0b\x43hunkResult\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\x12\x15\n\rstart_seconds\x18\x02 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x03 \x01(\x01\x12\x1b\n\x13\x66rame_times_seconds\x18\x04 \x03(\x01\x12(\n\x04tags\x18\x05 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x06 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x07 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\x14\n\x0cscene_scores\x18\x08 \x03(\x01\x12,\n\nembeddings\x18\t \x01(\x0b\x32\x18.videoanalysis.v1.Tensor"=\n\x0bStageTiming\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x02 \x01(\x01"\xfb\x01\n\x06Timing\x12/\n\x08\x64ownload\x18\x01 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06sample\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06\x65ncode\x18\x03 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06\x64\x65\x63ode\x18\x04 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12\x1c\n\x14unattributed_seconds\x18\x05 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x06 \x01(\x01"j\n\x19StreamAnalyzeVideoRequest\x12\x37\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32%.videoanalysis.v1.AnalyzeVideoRequest\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c"\x88\x02\n\x1aStreamAnalyzeVideoResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.videoanalysis.v1.ProgressH\x00\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.ChunkResultH\x00\x12\x39\n\x07summary\x18\x03 \x01(\x0b\x32&.videoanalysis.v1.AnalyzeVideoResponseH\x00\x12\x14\n\x0cresume_token\x18\x04 \x01(\x0c\x12\x30\n\x0f\x66inished_scenes\x18\x05 \x03(\x0b\x32\x17.videoanalysis.v1.SceneB\x07\n\x05\x65vent"\xbd\x01\n\x08Progress\x12&\n\x05stage\x18\x01 \x01(\x0e\x32\x17.videoanalysis.v1.Stage\x12\x18\n\x10\x64ownloaded_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x61nalyzed_seconds\x18\x04 \x01(\x01\x12 \n\x18\x63laimed_duration_seconds\x18\x05 \x01(\x01\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x06 \x01(\x01*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02*]\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_WAITING\x10\x01\x12\x15\n\x11STAGE_DOWNLOADING\x10\x02\x12\x13\n\x0fSTAGE_ANALYZING\x10\x03\x32\xe8\x01\n\x14VideoAnalysisService\x12]\n\x0c\x41nalyzeVideo\x12%.videoanalysis.v1.AnalyzeVideoRequest\x1a&.videoanalysis.v1.AnalyzeVideoResponse\x12q\n\x12StreamAnalyzeVideo\x12+.videoanalysis.v1.StreamAnalyzeVideoRequest\x1a,.videoanalysis.v1.StreamAnalyzeVideoResponse0\x01\x62\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvideoanalysis/v1/analysis.proto\x12\x10videoanalysis.v1\x1a\x1evideoanalysis/v1/decoder.proto\x1a\x1evideoanalysis/v1/encoder.proto\x1a\x1dvideoanalysis/v1/tensor.proto\"\xa8\x03\n\x13\x41nalyzeVideoRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x11\n\tvideo_uri\x18\x02 \x01(\t\x12\x18\n\x10\x66rames_per_chunk\x18\x03 \x01(\r\x12\x1e\n\x16\x63hunk_duration_seconds\x18\x04 \x01(\x01\x12\x12\n\ntop_k_tags\x18\x05 \x01(\r\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x11\n\ttext_bank\x18\x07 \x01(\t\x12\x1a\n\x12include_embeddings\x18\x08 \x01(\x08\x12\x1c\n\x14include_scene_scores\x18\t \x01(\x08\x12\x17\n\x0fscene_threshold\x18\n \x01(\x01\x12\x11\n\tema_alpha\x18\x0b \x01(\x01\x12\x17\n\x0fmin_probability\x18\x0c \x01(\x01\x12\x12\n\noutput_uri\x18\r \x01(\t\x12\x39\n\x0fscene_detection\x18\x0e \x01(\x0e\x32 .videoanalysis.v1.SceneDetection\x12,\n\x08priority\x18\x0f \x01(\x0e\x32\x1a.videoanalysis.v1.Priority\"\xfc\x03\n\x14\x41nalyzeVideoResponse\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12(\n\x04tags\x18\x02 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x04 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\'\n\x06scenes\x18\x05 \x03(\x0b\x32\x17.videoanalysis.v1.Scene\x12-\n\x06\x63hunks\x18\x06 \x03(\x0b\x32\x1d.videoanalysis.v1.ChunkResult\x12\x1e\n\x16video_duration_seconds\x18\x07 \x01(\x01\x12\x17\n\x0f\x64\x65\x63ode_failures\x18\x08 \x01(\r\x12(\n\x06timing\x18\t \x01(\x0b\x32\x18.videoanalysis.v1.Timing\x12*\n\x05model\x18\n \x01(\x0b\x32\x1b.videoanalysis.v1.ModelInfo\x12\x31\n\ttext_bank\x18\x0b \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12&\n\x05usage\x18\x0c \x01(\x0b\x32\x17.videoanalysis.v1.Usage\"P\n\x05Usage\x12\x12\n\nbytes_read\x18\x01 \x01(\x04\x12\x16\n\x0e\x66rames_decoded\x18\x02 \x01(\x04\x12\x1b\n\x13\x61\x63\x63\x65lerator_seconds\x18\x03 \x01(\x01\"\x8e\x01\n\x05Scene\x12\x15\n\rstart_seconds\x18\x01 \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x02 \x01(\x01\x12(\n\x04tags\x18\x03 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x04 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\"\xc5\x02\n\x0b\x43hunkResult\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\x12\x15\n\rstart_seconds\x18\x02 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x03 \x01(\x01\x12\x1b\n\x13\x66rame_times_seconds\x18\x04 \x03(\x01\x12(\n\x04tags\x18\x05 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x06 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x07 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\x14\n\x0cscene_scores\x18\x08 \x03(\x01\x12,\n\nembeddings\x18\t \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\"=\n\x0bStageTiming\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x02 \x01(\x01\"\xfb\x01\n\x06Timing\x12/\n\x08\x64ownload\x18\x01 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06sample\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06\x65ncode\x18\x03 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12-\n\x06\x64\x65\x63ode\x18\x04 \x01(\x0b\x32\x1d.videoanalysis.v1.StageTiming\x12\x1c\n\x14unattributed_seconds\x18\x05 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x06 \x01(\x01\"j\n\x19StreamAnalyzeVideoRequest\x12\x37\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32%.videoanalysis.v1.AnalyzeVideoRequest\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\"\x88\x02\n\x1aStreamAnalyzeVideoResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.videoanalysis.v1.ProgressH\x00\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.ChunkResultH\x00\x12\x39\n\x07summary\x18\x03 \x01(\x0b\x32&.videoanalysis.v1.AnalyzeVideoResponseH\x00\x12\x14\n\x0cresume_token\x18\x04 \x01(\x0c\x12\x30\n\x0f\x66inished_scenes\x18\x05 \x03(\x0b\x32\x17.videoanalysis.v1.SceneB\x07\n\x05\x65vent\"\xbd\x01\n\x08Progress\x12&\n\x05stage\x18\x01 \x01(\x0e\x32\x17.videoanalysis.v1.Stage\x12\x18\n\x10\x64ownloaded_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x61nalyzed_seconds\x18\x04 \x01(\x01\x12 \n\x18\x63laimed_duration_seconds\x18\x05 \x01(\x01\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x06 \x01(\x01*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02*]\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_WAITING\x10\x01\x12\x15\n\x11STAGE_DOWNLOADING\x10\x02\x12\x13\n\x0fSTAGE_ANALYZING\x10\x03\x32\xe8\x01\n\x14VideoAnalysisService\x12]\n\x0c\x41nalyzeVideo\x12%.videoanalysis.v1.AnalyzeVideoRequest\x1a&.videoanalysis.v1.AnalyzeVideoResponse\x12q\n\x12StreamAnalyzeVideo\x12+.videoanalysis.v1.StreamAnalyzeVideoRequest\x1a,.videoanalysis.v1.StreamAnalyzeVideoResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "videoanalysis.v1.analysis_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoanalysis.v1.analysis_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_PRIORITY"]._serialized_start = 2525
-    _globals["_PRIORITY"]._serialized_end = 2607
-    _globals["_STAGE"]._serialized_start = 2609
-    _globals["_STAGE"]._serialized_end = 2702
-    _globals["_ANALYZEVIDEOREQUEST"]._serialized_start = 149
-    _globals["_ANALYZEVIDEOREQUEST"]._serialized_end = 573
-    _globals["_ANALYZEVIDEORESPONSE"]._serialized_start = 576
-    _globals["_ANALYZEVIDEORESPONSE"]._serialized_end = 1084
-    _globals["_USAGE"]._serialized_start = 1086
-    _globals["_USAGE"]._serialized_end = 1166
-    _globals["_SCENE"]._serialized_start = 1169
-    _globals["_SCENE"]._serialized_end = 1311
-    _globals["_CHUNKRESULT"]._serialized_start = 1314
-    _globals["_CHUNKRESULT"]._serialized_end = 1639
-    _globals["_STAGETIMING"]._serialized_start = 1641
-    _globals["_STAGETIMING"]._serialized_end = 1702
-    _globals["_TIMING"]._serialized_start = 1705
-    _globals["_TIMING"]._serialized_end = 1956
-    _globals["_STREAMANALYZEVIDEOREQUEST"]._serialized_start = 1958
-    _globals["_STREAMANALYZEVIDEOREQUEST"]._serialized_end = 2064
-    _globals["_STREAMANALYZEVIDEORESPONSE"]._serialized_start = 2067
-    _globals["_STREAMANALYZEVIDEORESPONSE"]._serialized_end = 2331
-    _globals["_PROGRESS"]._serialized_start = 2334
-    _globals["_PROGRESS"]._serialized_end = 2523
-    _globals["_VIDEOANALYSISSERVICE"]._serialized_start = 2705
-    _globals["_VIDEOANALYSISSERVICE"]._serialized_end = 2937
+  DESCRIPTOR._loaded_options = None
+  _globals['_PRIORITY']._serialized_start=2525
+  _globals['_PRIORITY']._serialized_end=2607
+  _globals['_STAGE']._serialized_start=2609
+  _globals['_STAGE']._serialized_end=2702
+  _globals['_ANALYZEVIDEOREQUEST']._serialized_start=149
+  _globals['_ANALYZEVIDEOREQUEST']._serialized_end=573
+  _globals['_ANALYZEVIDEORESPONSE']._serialized_start=576
+  _globals['_ANALYZEVIDEORESPONSE']._serialized_end=1084
+  _globals['_USAGE']._serialized_start=1086
+  _globals['_USAGE']._serialized_end=1166
+  _globals['_SCENE']._serialized_start=1169
+  _globals['_SCENE']._serialized_end=1311
+  _globals['_CHUNKRESULT']._serialized_start=1314
+  _globals['_CHUNKRESULT']._serialized_end=1639
+  _globals['_STAGETIMING']._serialized_start=1641
+  _globals['_STAGETIMING']._serialized_end=1702
+  _globals['_TIMING']._serialized_start=1705
+  _globals['_TIMING']._serialized_end=1956
+  _globals['_STREAMANALYZEVIDEOREQUEST']._serialized_start=1958
+  _globals['_STREAMANALYZEVIDEOREQUEST']._serialized_end=2064
+  _globals['_STREAMANALYZEVIDEORESPONSE']._serialized_start=2067
+  _globals['_STREAMANALYZEVIDEORESPONSE']._serialized_end=2331
+  _globals['_PROGRESS']._serialized_start=2334
+  _globals['_PROGRESS']._serialized_end=2523
+  _globals['_VIDEOANALYSISSERVICE']._serialized_start=2705
+  _globals['_VIDEOANALYSISSERVICE']._serialized_end=2937
 # @@protoc_insertion_point(module_scope)

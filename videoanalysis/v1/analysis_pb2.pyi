@@ -22,7 +22,6 @@ class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAGE_WAITING: _ClassVar[Stage]
     STAGE_DOWNLOADING: _ClassVar[Stage]
     STAGE_ANALYZING: _ClassVar[Stage]
-
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BATCH: Priority
@@ -32,23 +31,7 @@ STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
 class AnalyzeVideoRequest(_message.Message):
-    __slots__ = (
-        "stream_id",
-        "video_uri",
-        "frames_per_chunk",
-        "chunk_duration_seconds",
-        "top_k_tags",
-        "labels",
-        "text_bank",
-        "include_embeddings",
-        "include_scene_scores",
-        "scene_threshold",
-        "ema_alpha",
-        "min_probability",
-        "output_uri",
-        "scene_detection",
-        "priority",
-    )
+    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_URI_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -79,40 +62,10 @@ class AnalyzeVideoRequest(_message.Message):
     output_uri: str
     scene_detection: _decoder_pb2.SceneDetection
     priority: Priority
-    def __init__(
-        self,
-        stream_id: _Optional[str] = ...,
-        video_uri: _Optional[str] = ...,
-        frames_per_chunk: _Optional[int] = ...,
-        chunk_duration_seconds: _Optional[float] = ...,
-        top_k_tags: _Optional[int] = ...,
-        labels: _Optional[_Iterable[str]] = ...,
-        text_bank: _Optional[str] = ...,
-        include_embeddings: _Optional[bool] = ...,
-        include_scene_scores: _Optional[bool] = ...,
-        scene_threshold: _Optional[float] = ...,
-        ema_alpha: _Optional[float] = ...,
-        min_probability: _Optional[float] = ...,
-        output_uri: _Optional[str] = ...,
-        scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ...,
-        priority: _Optional[_Union[Priority, str]] = ...,
-    ) -> None: ...
+    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
-    __slots__ = (
-        "stream_id",
-        "tags",
-        "caption",
-        "scene_changes",
-        "scenes",
-        "chunks",
-        "video_duration_seconds",
-        "decode_failures",
-        "timing",
-        "model",
-        "text_bank",
-        "usage",
-    )
+    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
@@ -137,21 +90,7 @@ class AnalyzeVideoResponse(_message.Message):
     model: _encoder_pb2.ModelInfo
     text_bank: _decoder_pb2.TextBankInfo
     usage: Usage
-    def __init__(
-        self,
-        stream_id: _Optional[str] = ...,
-        tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ...,
-        caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ...,
-        scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ...,
-        scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...,
-        chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ...,
-        video_duration_seconds: _Optional[float] = ...,
-        decode_failures: _Optional[int] = ...,
-        timing: _Optional[_Union[Timing, _Mapping]] = ...,
-        model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ...,
-        text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ...,
-        usage: _Optional[_Union[Usage, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("bytes_read", "frames_decoded", "accelerator_seconds")
@@ -161,12 +100,7 @@ class Usage(_message.Message):
     bytes_read: int
     frames_decoded: int
     accelerator_seconds: float
-    def __init__(
-        self,
-        bytes_read: _Optional[int] = ...,
-        frames_decoded: _Optional[int] = ...,
-        accelerator_seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, bytes_read: _Optional[int] = ..., frames_decoded: _Optional[int] = ..., accelerator_seconds: _Optional[float] = ...) -> None: ...
 
 class Scene(_message.Message):
     __slots__ = ("start_seconds", "end_seconds", "tags", "caption")
@@ -178,26 +112,10 @@ class Scene(_message.Message):
     end_seconds: float
     tags: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.TagScore]
     caption: _decoder_pb2.CaptionScore
-    def __init__(
-        self,
-        start_seconds: _Optional[float] = ...,
-        end_seconds: _Optional[float] = ...,
-        tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ...,
-        caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ...) -> None: ...
 
 class ChunkResult(_message.Message):
-    __slots__ = (
-        "chunk_index",
-        "start_seconds",
-        "duration_seconds",
-        "frame_times_seconds",
-        "tags",
-        "caption",
-        "scene_changes",
-        "scene_scores",
-        "embeddings",
-    )
+    __slots__ = ("chunk_index", "start_seconds", "duration_seconds", "frame_times_seconds", "tags", "caption", "scene_changes", "scene_scores", "embeddings")
     CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
     START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -216,18 +134,7 @@ class ChunkResult(_message.Message):
     scene_changes: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.SceneChange]
     scene_scores: _containers.RepeatedScalarFieldContainer[float]
     embeddings: _tensor_pb2.Tensor
-    def __init__(
-        self,
-        chunk_index: _Optional[int] = ...,
-        start_seconds: _Optional[float] = ...,
-        duration_seconds: _Optional[float] = ...,
-        frame_times_seconds: _Optional[_Iterable[float]] = ...,
-        tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ...,
-        caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ...,
-        scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ...,
-        scene_scores: _Optional[_Iterable[float]] = ...,
-        embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, chunk_index: _Optional[int] = ..., start_seconds: _Optional[float] = ..., duration_seconds: _Optional[float] = ..., frame_times_seconds: _Optional[_Iterable[float]] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class StageTiming(_message.Message):
     __slots__ = ("queue_seconds", "compute_seconds")
@@ -251,15 +158,7 @@ class Timing(_message.Message):
     decode: StageTiming
     unattributed_seconds: float
     total_seconds: float
-    def __init__(
-        self,
-        download: _Optional[_Union[StageTiming, _Mapping]] = ...,
-        sample: _Optional[_Union[StageTiming, _Mapping]] = ...,
-        encode: _Optional[_Union[StageTiming, _Mapping]] = ...,
-        decode: _Optional[_Union[StageTiming, _Mapping]] = ...,
-        unattributed_seconds: _Optional[float] = ...,
-        total_seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, download: _Optional[_Union[StageTiming, _Mapping]] = ..., sample: _Optional[_Union[StageTiming, _Mapping]] = ..., encode: _Optional[_Union[StageTiming, _Mapping]] = ..., decode: _Optional[_Union[StageTiming, _Mapping]] = ..., unattributed_seconds: _Optional[float] = ..., total_seconds: _Optional[float] = ...) -> None: ...
 
 class StreamAnalyzeVideoRequest(_message.Message):
     __slots__ = ("analysis", "resume_token")
@@ -267,9 +166,7 @@ class StreamAnalyzeVideoRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     analysis: AnalyzeVideoRequest
     resume_token: bytes
-    def __init__(
-        self, analysis: _Optional[_Union[AnalyzeVideoRequest, _Mapping]] = ..., resume_token: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, analysis: _Optional[_Union[AnalyzeVideoRequest, _Mapping]] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
 
 class StreamAnalyzeVideoResponse(_message.Message):
     __slots__ = ("progress", "chunk", "summary", "resume_token", "finished_scenes")
@@ -283,24 +180,10 @@ class StreamAnalyzeVideoResponse(_message.Message):
     summary: AnalyzeVideoResponse
     resume_token: bytes
     finished_scenes: _containers.RepeatedCompositeFieldContainer[Scene]
-    def __init__(
-        self,
-        progress: _Optional[_Union[Progress, _Mapping]] = ...,
-        chunk: _Optional[_Union[ChunkResult, _Mapping]] = ...,
-        summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ...,
-        resume_token: _Optional[bytes] = ...,
-        finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., resume_token: _Optional[bytes] = ..., finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = (
-        "stage",
-        "downloaded_bytes",
-        "total_bytes",
-        "analyzed_seconds",
-        "claimed_duration_seconds",
-        "estimated_wait_seconds",
-    )
+    __slots__ = ("stage", "downloaded_bytes", "total_bytes", "analyzed_seconds", "claimed_duration_seconds", "estimated_wait_seconds")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     DOWNLOADED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -313,12 +196,4 @@ class Progress(_message.Message):
     analyzed_seconds: float
     claimed_duration_seconds: float
     estimated_wait_seconds: float
-    def __init__(
-        self,
-        stage: _Optional[_Union[Stage, str]] = ...,
-        downloaded_bytes: _Optional[int] = ...,
-        total_bytes: _Optional[int] = ...,
-        analyzed_seconds: _Optional[float] = ...,
-        claimed_duration_seconds: _Optional[float] = ...,
-        estimated_wait_seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, stage: _Optional[_Union[Stage, str]] = ..., downloaded_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., analyzed_seconds: _Optional[float] = ..., claimed_duration_seconds: _Optional[float] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...

@@ -16,7 +16,6 @@ class SceneDetection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCENE_DETECTION_UNSPECIFIED: _ClassVar[SceneDetection]
     SCENE_DETECTION_ONE_PER_CUT: _ClassVar[SceneDetection]
     SCENE_DETECTION_EVERY_FRAME: _ClassVar[SceneDetection]
-
 SCENE_DETECTION_UNSPECIFIED: SceneDetection
 SCENE_DETECTION_ONE_PER_CUT: SceneDetection
 SCENE_DETECTION_EVERY_FRAME: SceneDetection
@@ -27,9 +26,7 @@ class LabelSet(_message.Message):
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
     embeddings: _tensor_pb2.Tensor
-    def __init__(
-        self, texts: _Optional[_Iterable[str]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class RankingSpec(_message.Message):
     __slots__ = ("text_bank", "model_digest", "labels", "top_k_tags", "min_probability", "logit_scale", "logit_bias")
@@ -47,16 +44,7 @@ class RankingSpec(_message.Message):
     min_probability: float
     logit_scale: float
     logit_bias: float
-    def __init__(
-        self,
-        text_bank: _Optional[str] = ...,
-        model_digest: _Optional[str] = ...,
-        labels: _Optional[_Union[LabelSet, _Mapping]] = ...,
-        top_k_tags: _Optional[int] = ...,
-        min_probability: _Optional[float] = ...,
-        logit_scale: _Optional[float] = ...,
-        logit_bias: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, text_bank: _Optional[str] = ..., model_digest: _Optional[str] = ..., labels: _Optional[_Union[LabelSet, _Mapping]] = ..., top_k_tags: _Optional[int] = ..., min_probability: _Optional[float] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ...) -> None: ...
 
 class TagScore(_message.Message):
     __slots__ = ("text", "score", "probability", "best_chunk_index", "max_probability")
@@ -70,14 +58,7 @@ class TagScore(_message.Message):
     probability: float
     best_chunk_index: int
     max_probability: float
-    def __init__(
-        self,
-        text: _Optional[str] = ...,
-        score: _Optional[float] = ...,
-        probability: _Optional[float] = ...,
-        best_chunk_index: _Optional[int] = ...,
-        max_probability: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., best_chunk_index: _Optional[int] = ..., max_probability: _Optional[float] = ...) -> None: ...
 
 class CaptionScore(_message.Message):
     __slots__ = ("text", "score", "probability", "best_chunk_index", "max_probability")
@@ -91,14 +72,7 @@ class CaptionScore(_message.Message):
     probability: float
     best_chunk_index: int
     max_probability: float
-    def __init__(
-        self,
-        text: _Optional[str] = ...,
-        score: _Optional[float] = ...,
-        probability: _Optional[float] = ...,
-        best_chunk_index: _Optional[int] = ...,
-        max_probability: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., best_chunk_index: _Optional[int] = ..., max_probability: _Optional[float] = ...) -> None: ...
 
 class SceneSpec(_message.Message):
     __slots__ = ("detection", "threshold", "ema_alpha")
@@ -108,12 +82,7 @@ class SceneSpec(_message.Message):
     detection: SceneDetection
     threshold: float
     ema_alpha: float
-    def __init__(
-        self,
-        detection: _Optional[_Union[SceneDetection, str]] = ...,
-        threshold: _Optional[float] = ...,
-        ema_alpha: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, detection: _Optional[_Union[SceneDetection, str]] = ..., threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ...) -> None: ...
 
 class SceneState(_message.Message):
     __slots__ = ("ema", "last_event_seconds", "last_frame_seconds")
@@ -123,23 +92,10 @@ class SceneState(_message.Message):
     ema: _tensor_pb2.Tensor
     last_event_seconds: float
     last_frame_seconds: float
-    def __init__(
-        self,
-        ema: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...,
-        last_event_seconds: _Optional[float] = ...,
-        last_frame_seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, ema: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., last_event_seconds: _Optional[float] = ..., last_frame_seconds: _Optional[float] = ...) -> None: ...
 
 class SceneChange(_message.Message):
-    __slots__ = (
-        "timestamp_seconds",
-        "previous_timestamp_seconds",
-        "score",
-        "chunk_index",
-        "frame_index",
-        "cut_seconds",
-        "cut_confidence",
-    )
+    __slots__ = ("timestamp_seconds", "previous_timestamp_seconds", "score", "chunk_index", "frame_index", "cut_seconds", "cut_confidence")
     TIMESTAMP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_TIMESTAMP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -154,16 +110,7 @@ class SceneChange(_message.Message):
     frame_index: int
     cut_seconds: float
     cut_confidence: float
-    def __init__(
-        self,
-        timestamp_seconds: _Optional[float] = ...,
-        previous_timestamp_seconds: _Optional[float] = ...,
-        score: _Optional[float] = ...,
-        chunk_index: _Optional[int] = ...,
-        frame_index: _Optional[int] = ...,
-        cut_seconds: _Optional[float] = ...,
-        cut_confidence: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, timestamp_seconds: _Optional[float] = ..., previous_timestamp_seconds: _Optional[float] = ..., score: _Optional[float] = ..., chunk_index: _Optional[int] = ..., frame_index: _Optional[int] = ..., cut_seconds: _Optional[float] = ..., cut_confidence: _Optional[float] = ...) -> None: ...
 
 class DecodeChunkRequest(_message.Message):
     __slots__ = ("embeddings", "frame_times_seconds", "chunk_index", "ranking", "scene", "ema_state")
@@ -179,29 +126,10 @@ class DecodeChunkRequest(_message.Message):
     ranking: RankingSpec
     scene: SceneSpec
     ema_state: SceneState
-    def __init__(
-        self,
-        embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...,
-        frame_times_seconds: _Optional[_Iterable[float]] = ...,
-        chunk_index: _Optional[int] = ...,
-        ranking: _Optional[_Union[RankingSpec, _Mapping]] = ...,
-        scene: _Optional[_Union[SceneSpec, _Mapping]] = ...,
-        ema_state: _Optional[_Union[SceneState, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., frame_times_seconds: _Optional[_Iterable[float]] = ..., chunk_index: _Optional[int] = ..., ranking: _Optional[_Union[RankingSpec, _Mapping]] = ..., scene: _Optional[_Union[SceneSpec, _Mapping]] = ..., ema_state: _Optional[_Union[SceneState, _Mapping]] = ...) -> None: ...
 
 class DecodeChunkResponse(_message.Message):
-    __slots__ = (
-        "tags",
-        "caption",
-        "scene_changes",
-        "scene_scores",
-        "ema_state",
-        "pooled_embedding",
-        "text_bank",
-        "compute",
-        "leading_tags",
-        "leading_captions",
-    )
+    __slots__ = ("tags", "caption", "scene_changes", "scene_scores", "ema_state", "pooled_embedding", "text_bank", "compute", "leading_tags", "leading_captions")
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
     SCENE_CHANGES_FIELD_NUMBER: _ClassVar[int]
@@ -222,19 +150,7 @@ class DecodeChunkResponse(_message.Message):
     compute: _duration_pb2.Duration
     leading_tags: LeadingTexts
     leading_captions: LeadingTexts
-    def __init__(
-        self,
-        tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ...,
-        caption: _Optional[_Union[CaptionScore, _Mapping]] = ...,
-        scene_changes: _Optional[_Iterable[_Union[SceneChange, _Mapping]]] = ...,
-        scene_scores: _Optional[_Iterable[float]] = ...,
-        ema_state: _Optional[_Union[SceneState, _Mapping]] = ...,
-        pooled_embedding: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...,
-        text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ...,
-        compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        leading_tags: _Optional[_Union[LeadingTexts, _Mapping]] = ...,
-        leading_captions: _Optional[_Union[LeadingTexts, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., ema_state: _Optional[_Union[SceneState, _Mapping]] = ..., pooled_embedding: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., leading_tags: _Optional[_Union[LeadingTexts, _Mapping]] = ..., leading_captions: _Optional[_Union[LeadingTexts, _Mapping]] = ...) -> None: ...
 
 class LeadingTexts(_message.Message):
     __slots__ = ("positions", "scores")
@@ -242,9 +158,7 @@ class LeadingTexts(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     positions: _containers.RepeatedScalarFieldContainer[int]
     scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(
-        self, positions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ...
-    ) -> None: ...
+    def __init__(self, positions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RankTextsRequest(_message.Message):
     __slots__ = ("embeddings", "ranking")
@@ -252,11 +166,7 @@ class RankTextsRequest(_message.Message):
     RANKING_FIELD_NUMBER: _ClassVar[int]
     embeddings: _tensor_pb2.Tensor
     ranking: RankingSpec
-    def __init__(
-        self,
-        embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...,
-        ranking: _Optional[_Union[RankingSpec, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ranking: _Optional[_Union[RankingSpec, _Mapping]] = ...) -> None: ...
 
 class TextRanking(_message.Message):
     __slots__ = ("tags", "caption", "tag_positions", "caption_position")
@@ -268,13 +178,7 @@ class TextRanking(_message.Message):
     caption: CaptionScore
     tag_positions: _containers.RepeatedScalarFieldContainer[int]
     caption_position: int
-    def __init__(
-        self,
-        tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ...,
-        caption: _Optional[_Union[CaptionScore, _Mapping]] = ...,
-        tag_positions: _Optional[_Iterable[int]] = ...,
-        caption_position: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., tag_positions: _Optional[_Iterable[int]] = ..., caption_position: _Optional[int] = ...) -> None: ...
 
 class RankTextsResponse(_message.Message):
     __slots__ = ("rankings", "text_bank")
@@ -282,11 +186,7 @@ class RankTextsResponse(_message.Message):
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
     rankings: _containers.RepeatedCompositeFieldContainer[TextRanking]
     text_bank: TextBankInfo
-    def __init__(
-        self,
-        rankings: _Optional[_Iterable[_Union[TextRanking, _Mapping]]] = ...,
-        text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, rankings: _Optional[_Iterable[_Union[TextRanking, _Mapping]]] = ..., text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ...) -> None: ...
 
 class ListTextBanksRequest(_message.Message):
     __slots__ = ()
@@ -299,16 +199,7 @@ class ListTextBanksResponse(_message.Message):
     def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ...) -> None: ...
 
 class TextBankInfo(_message.Message):
-    __slots__ = (
-        "name",
-        "digest",
-        "model_digest",
-        "template",
-        "created_at",
-        "tags",
-        "descriptions",
-        "longest_text_bytes",
-    )
+    __slots__ = ("name", "digest", "model_digest", "template", "created_at", "tags", "descriptions", "longest_text_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -325,14 +216,4 @@ class TextBankInfo(_message.Message):
     tags: int
     descriptions: int
     longest_text_bytes: int
-    def __init__(
-        self,
-        name: _Optional[str] = ...,
-        digest: _Optional[str] = ...,
-        model_digest: _Optional[str] = ...,
-        template: _Optional[str] = ...,
-        created_at: _Optional[str] = ...,
-        tags: _Optional[int] = ...,
-        descriptions: _Optional[int] = ...,
-        longest_text_bytes: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., template: _Optional[str] = ..., created_at: _Optional[str] = ..., tags: _Optional[int] = ..., descriptions: _Optional[int] = ..., longest_text_bytes: _Optional[int] = ...) -> None: ...
