@@ -428,6 +428,22 @@ def test_a_file_that_is_no_bank_is_named(tmp_path):
     assert ended.stderr.startswith(f"error: {tmp_path}/bank.safetensors: not a safetensors file")
 
 
+async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_for(tmp_path):
+    (tmp_path / "tags.txt").write_text("kitchen\n")
+    (tmp_path / "descriptions.txt").write_text("A person cooking\n")
+    out = tmp_path / "rooms.safetensors"
+    async with encoder_address(FakeEncoder()) as address:
+        build = ["textbank", "build", tmp_path, "--name", "rooms", "--encoder", address, "--out", out]
+        ended = await asyncio.to_thread(run, *build, "--model-digest", "sha256:0000")
+        assert ended.returncode == 1
+        assert ended.stderr.endswith(f"has the model {MODEL}, not sha256:0000; try again later\n")
+        assert not out.exists()
+
+        ended = await asyncio.to_thread(run, *build, "--model-digest", MODEL)
+        assert ended.returncode == 0, ended.stderr
+        assert out.exists()
+
+
 def test_texts_that_make_no_bank_are_told(running, tmp_path):
     (tmp_path / "tags.txt").write_text("")
     (encoder,) = running.state["encoder"]

@@ -31,6 +31,9 @@ def build(
         str | None, typer.Option(help="What requests call the bank.", show_default="the directory's name")
     ] = None,
     template: _Template = "{}",
+    model_digest: Annotated[
+        str | None, typer.Option(help="Write nothing if the encoder has another model, as in the middle of a rollout.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot tell apart.")] = False,
 ) -> None:
     """Embed the texts of a directory and write them as a bank."""
@@ -43,6 +46,8 @@ def build(
         ending.misuse(f"--out: there is no directory {Path(out).parent}")
 
     bank = ending.run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
+    if model_digest not in (None, bank.model_digest):
+        ending.fail(f"the encoder at {encoder} has the model {bank.model_digest}, not {model_digest}; try again later")
     if not force and (pairs := textbank_lint.same_embeddings(bank)):
         ending.fail(
             f"the model cannot tell apart some texts of {directory}; reword them, or build the bank all the same with "
