@@ -5,19 +5,22 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 
 from tests import sleeper
+from tests.scraping import free_port
 from tests.sleeper import SleeperSettings
 from videoanalysis.channels import connect
 from videoanalysis.errors import NotFound, Overloaded, from_rpc_error
-from videoanalysis.server import ErrorInterceptor, Server
+from videoanalysis.metrics import code_label
+from videoanalysis.server import ErrorInterceptor, MetricsInterceptor, Server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -89,6 +92,23 @@ async def test_the_address_file_holds_the_port_that_the_system_chose(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["address"]
 
 
+async def test_health_answers_the_same_on_a_port_of_its_own():
+    async with listening(health_port=0) as (server, channel), connect(f"127.0.0.1:{server.health_port}") as probe:
+        assert server.health_port != server.port
+        for ready in (False, True):
+            await server.set_ready(ready)
+            for name in ("", "liveness", "readiness", sleeper.SERVICE):
+                assert await health(probe, name) == await health(channel, name)
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await answers(probe.unary_stream(sleeper.METHOD)(b"0", timeout=5))
+        assert refusal.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_without_a_health_port_there_is_none():
+    async with listening() as (server, _):
+        assert server.health_port is None
+
+
 async def test_a_port_in_use_is_refused():
     async with listening() as (server, _):
         with pytest.raises(RuntimeError, match="bind"):
@@ -133,7 +153,7 @@ FORMS = ["unary", "upload", "generator", "coroutine", "generator_chat", "corouti
 
 @asynccontextmanager
 async def serving(work: Work, package: str = "videoanalysis.test") -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[MetricsInterceptor(), ErrorInterceptor()])
     server.add_generic_rpc_handlers([Handlers(work, package)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -142,16 +162,18 @@ async def serving(work: Work, package: str = "videoanalysis.test") -> AsyncItera
     await server.stop(None)
 
 
-def start(channel: grpc.aio.Channel, form: str, package: str = "videoanalysis.test") -> grpc.aio.Call:
+def start(
+    channel: grpc.aio.Channel, form: str, package: str = "videoanalysis.test", timeout: float = 10
+) -> grpc.aio.Call:
     method, kind = f"/{package}/{form}", form.partition("_")[::2]
     match kind:
         case "unary", _:
-            return channel.unary_unary(method)(b"", timeout=10)
+            return channel.unary_unary(method)(b"", timeout=timeout)
         case "upload", _:
-            return channel.stream_unary(method)(iter([b""]), timeout=10)
+            return channel.stream_unary(method)(iter([b""]), timeout=timeout)
         case _, "chat":
-            return channel.stream_stream(method)(iter([b""]), timeout=10)
-    return channel.unary_stream(method)(b"", timeout=10)
+            return channel.stream_stream(method)(iter([b""]), timeout=timeout)
+    return channel.unary_stream(method)(b"", timeout=timeout)
 
 
 async def answers(call: grpc.aio.Call) -> list[bytes]:
@@ -288,6 +310,125 @@ async def test_services_of_others_are_left_alone():
     assert caught.code() == grpc.StatusCode.UNKNOWN
 
 
+# Metrics, of handlers of every form
+
+
+class Counted:
+    """What has been counted since `counted` was made, of a method of the tests' package."""
+
+    def __init__(self, form: str) -> None:
+        kind = {"unary": "unary", "upload": "client_stream", "generator": "server_stream", "coroutine": "server_stream"}
+        self._labels = {
+            "grpc_type": kind.get(form, "bidi_stream"),
+            "grpc_service": "videoanalysis.test",
+            "grpc_method": form,
+        }
+        self._before = self._all()
+
+    def _all(self) -> dict[str, float]:
+        codes = {code: {**self._labels, "grpc_code": code} for code in map(code_label, grpc.StatusCode)}
+        read = {code: REGISTRY.get_sample_value("grpc_server_handled_total", labels) for code, labels in codes.items()}
+        read["started"] = REGISTRY.get_sample_value("grpc_server_started_total", self._labels)
+        read["timed"] = REGISTRY.get_sample_value("grpc_server_handling_seconds_count", self._labels)
+        return {name: number or 0 for name, number in read.items()}
+
+    def __call__(self) -> dict[str, float]:
+        return {
+            name: number - self._before[name] for name, number in self._all().items() if number != self._before[name]
+        }
+
+
+async def set_not_found(context) -> None:
+    context.set_code(grpc.StatusCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [(nothing, "OK"), (raising(Overloaded("full")), "ResourceExhausted"), (set_not_found, "NotFound")],
+)
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_call_is_counted_under_the_status_that_its_caller_sees(form, work, code):
+    counted = Counted(form)
+    async with serving(work) as channel:
+        with suppress(grpc.aio.AioRpcError):
+            await answers(start(channel, form))
+    assert counted() == {"started": 1, "timed": 1, code: 1}
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), asyncio.CancelledError()])
+async def test_a_bug_is_counted_as_such(error):
+    counted = Counted("generator")
+    async with serving(raising(error)) as channel:
+        await failure(channel, "generator")
+    assert counted() == {"started": 1, "timed": 1, "Internal": 1}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_call_is_handled_with_its_last_message_and_not_with_its_first(form):
+    counted, go_on = Counted(form), asyncio.Event()
+
+    async def work(context):
+        await go_on.wait()
+
+    async with serving(work) as channel:
+        call = start(channel, form)
+        messages = aiter(call) if hasattr(call, "__aiter__") else None
+        if messages is not None:
+            assert await anext(messages) == b"answer"
+        await until_counted(counted, "started")
+        assert counted() == {"started": 1}
+        go_on.set()
+        if messages is not None:
+            assert [message async for message in messages] == []
+        else:
+            assert await call == b"answer"
+    assert counted() == {"started": 1, "timed": 1, "OK": 1}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("leaves", "code"), [(True, "Canceled"), (False, "DeadlineExceeded")])
+async def test_a_caller_that_leaves_is_told_from_one_whose_time_is_up(form, leaves, code):
+    counted = Counted(form)
+
+    async def work(context):
+        await asyncio.sleep(30)
+
+    async with serving(work) as channel:
+        call = start(channel, form, timeout=10 if leaves else 0.2)
+        await until_counted(counted, "started")
+        if leaves:
+            call.cancel()
+        await until_counted(counted, "timed")
+    assert counted() == {"started": 1, "timed": 1, code: 1}
+
+
+async def test_calls_of_other_services_are_not_counted():
+    labels = {"grpc_type": "unary", "grpc_service": "grpc.health.v1.Health", "grpc_method": "unary"}
+    async with serving(nothing, package="grpc.health.v1.Health") as channel:
+        await answers(start(channel, "unary", package="grpc.health.v1.Health"))
+    assert REGISTRY.get_sample_value("grpc_server_started_total", labels) is None
+
+
+async def test_refusals_are_counted_by_reason():
+    def refused() -> float:
+        labels = {"grpc_service": "videoanalysis.test", "reason": "INGRESS_FULL"}
+        return REGISTRY.get_sample_value("videoanalysis_refused_total", labels) or 0
+
+    before = refused()
+    for error in (Overloaded("full", reason="INGRESS_FULL"), NotFound("none", reason="INGRESS_FULL")):
+        async with serving(raising(error)) as channel:
+            await failure(channel, "unary")
+    assert refused() == before + 1
+
+
+async def until_counted(counted: Counted, name: str) -> None:
+    for _ in range(1000):
+        if name in counted():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
 # Signals, to a process
 
 
@@ -340,6 +481,29 @@ async def test_sigterm_ends_readiness_then_new_calls_and_lets_calls_in_progress_
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await answers(sleep(b"0", timeout=5))
         assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert await call.read() == b"awake"
+        assert await asyncio.wait_for(started.wait(), 5) == 0
+
+
+async def test_the_health_port_answers_to_the_end_of_the_drain(tmp_path):
+    port = free_port()
+    async with (
+        process(tmp_path, health_port=port) as started,
+        connected(tmp_path) as channel,
+        connect(f"127.0.0.1:{port}") as probe,
+    ):
+        call = channel.unary_stream(sleeper.METHOD)(b"1", timeout=10)
+        assert await call.read() == b"asleep"
+        started.send_signal(signal.SIGTERM)
+        await until_health(probe, "readiness", NOT_SERVING)
+        for _ in range(500):  # Until the service itself takes no more calls.
+            try:
+                await health(channel, "liveness")
+            except grpc.aio.AioRpcError:
+                break
+            await asyncio.sleep(0.01)
+        assert await health(probe, "liveness") == SERVING
+        assert await health(probe, "readiness") == NOT_SERVING
         assert await call.read() == b"awake"
         assert await asyncio.wait_for(started.wait(), 5) == 0
 

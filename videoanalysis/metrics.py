@@ -53,8 +53,13 @@ def method_labels(method: str, *, client_streaming: bool, server_streaming: bool
 
 
 def code_label(code: grpc.StatusCode) -> str:
-    """RESOURCE_EXHAUSTED as ResourceExhausted, and only OK as it is."""
-    return "OK" if code is grpc.StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))
+    """RESOURCE_EXHAUSTED as ResourceExhausted."""
+    match code:
+        case grpc.StatusCode.OK:
+            return "OK"
+        case grpc.StatusCode.CANCELLED:
+            return "Canceled"
+    return "".join(word.capitalize() for word in code.name.split("_"))
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from services.ingress.demand import Demand
+from services.ingress.scaling_endpoint import ScalingEndpoint
+from tests.scraping import SCALING_SELECTORS, as_keda_reads, depths, fetch, samples
+
+
+def test_has_the_three_numbers_from_the_start_and_nothing_else():
+    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
+        read = samples(fetch(endpoint.port, "/scaling"))
+    assert read == {
+        ("videoanalysis_queue_depth", frozenset({("service", service)})): 0 for service in SCALING_SELECTORS
+    }
+
+
+def test_keda_reads_each_number_by_its_own_selector():
+    demand = Demand()
+    with (
+        ScalingEndpoint(demand, "127.0.0.1", 0) as endpoint,
+        demand.request(),
+        demand.request(),
+        demand.request(),
+        demand.video(),
+        demand.texts(),
+        demand.decoder_call(),
+    ):
+        text = fetch(endpoint.port, "/scaling")
+        assert [as_keda_reads(text, selector) for selector in SCALING_SELECTORS.values()] == [3, 2, 1]
+    with pytest.raises(KeyError):
+        as_keda_reads(text, 'videoanalysis_queue_depth{service="encoders"}')
+
+
+def test_what_it_tells_is_a_gauge_in_the_text_format():
+    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
+        request = urllib.request.Request(f"http://127.0.0.1:{endpoint.port}/scaling?a=b")
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert b"\n# TYPE videoanalysis_queue_depth gauge\n" in response.read()
+
+
+async def test_it_answers_while_the_event_loop_is_blocked():
+    demand = Demand()
+    read: list[tuple[float, ...]] = []
+    with ScalingEndpoint(demand, "127.0.0.1", 0) as endpoint, demand.request():
+        reader = threading.Thread(target=lambda: read.append(depths(endpoint.port)))
+        reader.start()
+        # Nothing else runs on this loop until it is there.
+        reader.join(10)
+        assert read == [(1, 0, 0)]
+
+
+def test_one_that_connects_and_says_nothing_keeps_no_other_waiting():
+    with (
+        ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint,
+        socket.create_connection(("127.0.0.1", endpoint.port)),
+        socket.create_connection(("127.0.0.1", endpoint.port)),
+    ):
+        assert depths(endpoint.port) == (0, 0, 0)
+
+
+def test_another_path_is_not_found():
+    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
+        for path in ("/", "/metrics", "/scaling/"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                fetch(endpoint.port, path)
+
+
+def test_a_port_in_use_is_an_error():
+    with (
+        ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint,
+        pytest.raises(OSError, match="in use"),
+    ):
+        ScalingEndpoint(Demand(), "127.0.0.1", endpoint.port)
+
+
+def test_once_it_is_left_the_port_is_free():
+    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
+        pass
+    with ScalingEndpoint(Demand(), "127.0.0.1", endpoint.port):
+        assert depths(endpoint.port) == (0, 0, 0)
