@@ -2,6 +2,7 @@
 
 import typer
 
+from loadtest import report
 from loadtest.sweep_command import sweep
 
 app = typer.Typer(
@@ -11,6 +12,7 @@ app = typer.Typer(
     help="Load tests of the video analysis service.",
 )
 app.command()(sweep)
+app.command(name="report")(report.command)
 
 
 @app.callback()

@@ -1,7 +1,8 @@
 """Clips to ask for: moving pictures of a given number of chunks, encoded as the original's load test has its own.
 
-384 x 384 at 30 frames a second, H.264 main, a keyframe every second, no B-frames, no cut. A clip of one chunk lasts 8.27 s, as
-the original's; longer ones are whole chunks of 10 s, a rendered stretch repeated, so that they cost no time to make.
+384 x 384 at 30 frames a second, H.264 main, a keyframe every second, no B-frames; one scene without a cut. A clip of
+one chunk lasts 8.27 s, as the original's; longer ones are whole chunks of 10 s, a rendered stretch repeated, so that
+they cost no time to make.
 """
 
 from fractions import Fraction

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadtest.samples import DESIRED, READY, SERVICES
 
@@ -39,7 +39,7 @@ class Cluster:
 
         try:
             # As the API's own JSON: models refuse what a newer server may add or leave out.
-            answer = self._api.list_namespaced_deployment(
+            answer: Any = self._api.list_namespaced_deployment(
                 self._namespace, label_selector=self._selector, _request_timeout=_SECONDS, _preload_content=False
             )
             found = json.loads(answer.data)["items"]

@@ -90,7 +90,7 @@ def write_samples(directory: Path, samples: Iterable[Sample]) -> None:
 
 def read_requests(directory: Path) -> list[Request]:
     """Raises BadRun."""
-    kinds = {field.name: str(field.type) for field in fields(Request)}
+    kinds = {field.name: field.type for field in fields(Request)}
     try:
         return [
             Request(**{name: _read(kind, row[name]) for name, kind in kinds.items()})
@@ -125,9 +125,9 @@ def _written(value: object) -> object:
     return "" if value is None else value
 
 
-def _read(kind: str, text: str) -> Any:
-    if kind.endswith("None") and text == "":
+def _read(kind: object, text: str) -> Any:
+    if kind is str:
+        return text
+    if text == "" and kind in (int | None, float | None):
         return None
-    if kind.startswith("int"):
-        return int(text)
-    return float(text) if kind.startswith("float") else text
+    return int(text) if kind in (int, int | None) else float(text)

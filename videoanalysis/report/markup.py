@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-_VOID = {"meta", "br"}
+_VOID = {"meta", "br", "img"}
 
 
 class Markup(str):
