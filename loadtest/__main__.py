@@ -2,7 +2,7 @@
 
 import typer
 
-from loadtest import report
+from loadtest import original_command, report
 from loadtest.sweep_command import sweep
 
 app = typer.Typer(
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command()(sweep)
 app.command(name="report")(report.command)
+app.command(name="original")(original_command.command)
 
 
 @app.callback()

@@ -487,8 +487,9 @@ def _replicas(ax: Axes | None, run: Run) -> bool:
         for service, look in _by_service().items()
         for what in ("ready", "desired")
     }
-    for look in looks.values():
-        look["drawstyle"] = "steps-post"
+    for number, look in enumerate(looks.values()):
+        # The first are wide enough to be seen under the others.
+        look |= {"drawstyle": "steps-post", "linewidth": 4 - 1.2 * (number // 2)}
     return _lines(ax, run, "Replicas", {**ready, **desired}, looks)
 
 
@@ -510,6 +511,6 @@ def _lines(ax: Axes | None, run: Run, title: str, series: dict[str, str], looks:
     found = {label: name for label, name in series.items() if name in present}
     if ax is not None:
         for label, name in found.items():
-            ax.plot(*samples.column(run.samples, name), label=label, linewidth=1.4, **looks[label])
+            ax.plot(*samples.column(run.samples, name), label=label, **{"linewidth": 1.4, **looks[label]})
         ax.set_title(title)
     return bool(found)

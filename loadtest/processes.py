@@ -1,6 +1,5 @@
 """A stack on this machine, seen from outside: its CPU, its replicas, where its ingresses tell their queues."""
 
-import os
 from collections.abc import Mapping
 
 import psutil  # type: ignore[import-untyped]
@@ -43,10 +42,14 @@ class Machine:
     name = "the CPU of this machine"
 
     def __init__(self) -> None:
-        psutil.cpu_percent()
+        self._last = _busy_and_all()
 
     def read(self) -> Mapping[str, float]:
-        return {MACHINE_CPU: psutil.cpu_percent() / 100}
+        # psutil.cpu_percent would remember for each thread by itself, and we are asked from any.
+        now = _busy_and_all()
+        busy, elapsed = now[0] - self._last[0], now[1] - self._last[1]
+        self._last = now
+        return {MACHINE_CPU: busy / elapsed} if elapsed > 0 else {}
 
 
 def scaling_pages(stack: Stack) -> MetricsPages:
@@ -59,10 +62,6 @@ def scaling_pages(stack: Stack) -> MetricsPages:
             raise OSError(f"{ingress.name} listens on ports {other} beside gRPC's; expected its scaling port alone")
         urls.append(f"http://127.0.0.1:{other[0]}{_SCALING_PATH}")
     return MetricsPages(urls)
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listening_ports(pid: int) -> set[int]:
@@ -85,3 +84,11 @@ def _times(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _busy_and_all() -> tuple[float, float]:
+    """CPU seconds of all cores, since the machine started."""
+    times = psutil.cpu_times()
+    # Guests are part of user and nice.
+    everything = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return everything - times.idle - getattr(times, "iowait", 0.0), everything

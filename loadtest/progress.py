@@ -79,10 +79,14 @@ class Progress:
             self._recent.popleft()
         return len(self._recent) / max(0.5, min(_RECENT_SECONDS, now - self._begun))
 
+    def _elapsed(self) -> float:
+        """Of the time in which requests are sent."""
+        return min(clock() - self._begun, self._length.seconds)
+
     def _line(self) -> str:
         assert self._level is not None
         return (
-            f"{self._level.name}, {clock() - self._begun:.0f} of {self._length.seconds:.0f} s: "
+            f"{self._level.name}, {self._elapsed():.0f} of {self._length.seconds:.0f} s: "
             f"{self._outcomes()}, {self._rate():.1f} a second, {self._latency()}"
         )
 
@@ -97,12 +101,12 @@ class Progress:
     def _table(self) -> RenderableType:
         if self._level is None:
             return Text("starting", "dim")
-        elapsed = clock() - self._begun
+        elapsed = self._elapsed()
         rows = Table.grid(padding=(0, 3, 0, 0))
         rows.add_row(
             Text(f"{self._number} of {self._levels}", "dim"),
             Text(self._level.name, "bold"),
-            ProgressBar(total=self._length.seconds, completed=min(elapsed, self._length.seconds), width=30),
+            ProgressBar(total=self._length.seconds, completed=elapsed, width=30),
             Text(f"{elapsed:.0f} of {self._length.seconds:.0f} s", "dim"),
         )
         figures = f"{self._outcomes()} · {self._in_flight} in flight · {self._rate():.1f} a second · {self._latency()}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loadtest import charts, original
+from loadtest import charts, comparison
 from loadtest.record import STAGES, BadRun
 from loadtest.run import Run
 from videoanalysis.cli import ending
@@ -73,8 +73,10 @@ def render(run: Run, earlier: Run | None, pictures: dict[str, bytes]) -> str:
         _section("In short", _in_short(run), _objectives(run)),
         _section("Levels", _levels(run), *_remarks(run)),
     ]
-    if _closed(run):
-        body.append(_section("Beside the original's load test", _beside_original(run), _caveat(run)))
+    if any(level["kind"] == "closed" for level in run.levels):
+        body.append(
+            _section("Beside the original's load test", _beside_original(run), *_notes(comparison.caveats(run)))
+        )
     if earlier is not None:
         body.append(_section("Against the earlier run", _against(run, earlier)))
     for heading, names in _HEADINGS.items():
@@ -168,7 +170,10 @@ def _levels(run: Run) -> Markup:
                 f"{level['rate']:.2f}",
                 _ms(latency.get("mean")),
                 _ms(level["mean_confidence_ms"]),
-                *(_ms(latency.get(name)) for name in ("p50", "p90", "p95", "p99", "p99.9", "max")),
+                *(_ms(latency.get(name)) for name in ("p50", "p90", "p95", "p99")),
+                # Of fewer answers it is one of them.
+                _ms(latency.get("p99.9")) if level["kept"] >= 1000 else "",
+                _ms(latency.get("max")),
                 "yes" if level["steady_state"]["is_steady"] else "no",
             ]
         )
@@ -182,66 +187,13 @@ def _remarks(run: Run) -> Iterable[Markup]:
 
 
 def _beside_original(run: Run) -> Markup:
-    """Its columns, its rows under ours."""
-    columns = ["conc.", "", "requests kept (of)", "mean ms", "P50", "P95", "P99", "req/s", "req/s per conc."]
-    columns += ["of ideal", "P95 / service", "failed", "CPU"]
-    service_ms = _service_ms(run)
-    rows: list[list[str]] = []
-    emphasised = []
-    for level in _closed(run):
-        latency, callers = level["latency_ms"], level["value"]
-        cpu = level["beside"].get("machine_cpu", {}).get("mean")
-        emphasised.append(len(rows))
-        rows.append(
-            [
-                f"{callers:g}",
-                "ours",
-                f"{level['kept']:,} ({level['requests']:,})",
-                *(_ms(latency.get(name)) for name in ("mean", "p50", "p95", "p99")),
-                f"{level['rate']:.2f}",
-                f"{level['rate'] / callers:.3g}",
-                f"{original.efficiency(level['rate'], callers, service_ms / 1000):.1%}" if service_ms else "",
-                f"{latency['p95'] / service_ms:.2f}" if service_ms and latency else "",
-                f"{level['failed']:,}",
-                "" if cpu is None else f"{cpu:.0%}",
-            ]
-        )
-        if (row := original.BY_CONCURRENCY.get(int(callers))) is not None:
-            rows.append(
-                [
-                    "",
-                    "original",
-                    f"{row.kept:,} ({row.requests:,})",
-                    *(_ms(value) for value in (row.mean_ms, row.p50_ms, row.p95_ms, row.p99_ms)),
-                    f"{row.rate:.2f}",
-                    f"{row.rate_per_concurrency:.2f}",
-                    f"{original.efficiency(row.rate, row.concurrency, original.CHUNK_MS / 1000):.1%}",
-                    f"{row.p95_ms / original.CHUNK_MS:.2f}",
-                    f"{original.FAILURES}",
-                    "",
-                ]
-            )
-    return _table(columns, rows, emphasised)
+    lines = comparison.lines(run)
+    ours = [number for number, line in enumerate(lines) if line.is_ours]
+    return _table([*comparison.COLUMNS, *comparison.OWN_COLUMNS], [line.cells for line in lines], ours)
 
 
-def _caveat(run: Run) -> Markup:
-    service_ms = _service_ms(run)
-    ours = f"{service_ms:,.0f} ms here" if service_ms else "not known here"
-    return element(
-        "p",
-        "The original: a closed loop on NVIDIA L4s with autoscaling on, an 8.27 s clip of one chunk, the second half of "
-        "each run kept; replica counts are not published. Requests a second depend on the GPU and are not comparable. "
-        "What is: the share of the ideal rate, which is callers over the encoder's time for a chunk "
-        f"(about {original.CHUNK_MS:.0f} ms there, {ours}), and P95 over that time. A slower encoder flatters both, "
-        "since what the rest costs stays the same.",
-        class_="note",
-    )
-
-
-def _service_ms(run: Run) -> float | None:
-    """An encoder's time for a chunk, as encoders told it."""
-    seconds = run.summary["service_times"].get("encode_seconds")
-    return seconds * 1000 if seconds else None
+def _notes(texts: Iterable[str]) -> Iterable[Markup]:
+    return (element("p", text, class_="note") for text in texts)
 
 
 def _against(run: Run, earlier: Run) -> Markup:
@@ -360,10 +312,6 @@ def _method(run: Run) -> Markup:
     }
     entries = (element("div", element("dt", name), element("dd", value)) for name, value in facts.items() if value)
     return element("dl", *entries, class_="method")
-
-
-def _closed(run: Run) -> list[Level]:
-    return [level for level in run.levels if level["kind"] == "closed"]
 
 
 def _picture(name: str, data: bytes) -> Markup:

@@ -1,0 +1,157 @@
+"""Load by locust: callers that each send their next request once they have their answer.
+
+    locust -f loadtest/locustfile.py --headless -H ingress:50051 -u 16 -r 4 -t 2m --csv build/locust \
+        --html build/locust.html --video s3://bucket/clip.mp4=3 --slo p95=1200ms --slo errors=0 Unary
+
+`Unary` and `Stream` at the end choose who calls; without either it is both. Ends with 3 if an objective was missed, and
+with 1 if requests failed and no objective was named.
+"""
+
+import secrets
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from itertools import cycle
+from typing import Any
+
+# Locust first: it lets gevent patch what others import.
+from locust import User, constant, events, task
+
+import grpc  # isort: skip
+import grpc.experimental.gevent  # isort: skip
+
+from loadtest.mix import Mix, Video, parse_videos
+from loadtest.slo import judge, parse_objective
+from videoanalysis import channels
+from videoanalysis.errors import from_rpc_error
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
+from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
+
+# Before the first channel: otherwise one call blocks every caller of the process.
+grpc.experimental.gevent.init_gevent()
+
+_TIMEOUT_SECONDS = 300
+_MISSED = 3
+_SHOWN = ("unary", "stream")
+_OPTIONS = [
+    *channels.OPTIONS,
+    ("grpc.max_receive_message_length", 64 << 20),
+    # Otherwise channels to the same address share one connection, and with it one replica.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+]
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _options(parser: Any) -> None:
+    parser.add_argument("--video", action="append", metavar="URI[=WEIGHT]", help="Default: sample://clip.")
+    parser.add_argument("--connections", type=int, default=4, help="So that no one replica gets all.")
+    parser.add_argument(
+        "--slo", action="append", default=[], help="p95=1200ms, mean=1s, errors=0, errors=0.1%%, rate=60/s"
+    )
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _prepare(environment: Any, **_: object) -> None:
+    options = environment.parsed_options
+    environment.objectives = [parse_objective(text) for text in options.slo]
+    environment.stubs = _stubs(environment.host or options.host, options.connections)
+    environment.mix = _mix(options)
+
+
+def _stubs(host: str, connections: int) -> Iterator[VideoAnalysisServiceStub]:
+    ring = [grpc.insecure_channel(host, options=_OPTIONS) for _ in range(connections)]
+    return cycle([VideoAnalysisServiceStub(channel) for channel in ring])  # type: ignore[no-untyped-call]
+
+
+def _mix(options: Namespace) -> Mix:
+    wanted = parse_videos(options.video or ["sample://clip"])
+    if any(not one.uri for one in wanted):
+        raise SystemExit("--video: must be a URI that the service can read; `python -m loadtest sweep` uploads files")
+    return Mix([Video(one.uri, one.uri, one.weight, 0, 0) for one in wanted], seed=1)
+
+
+class _Caller(User):
+    abstract = True
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        self._stub = next(self.environment.stubs)
+
+    def request(self) -> AnalyzeVideoRequest:
+        video = self.environment.mix.draw()
+        return AnalyzeVideoRequest(video_uri=video.uri, stream_id=f"locust-{secrets.token_hex(4)}")
+
+    def tell(self, kind: str, name: str, begun: float, nbytes: int, error: Exception | None) -> None:
+        self.environment.events.request.fire(
+            request_type=kind,
+            name=name,
+            response_time=(time.perf_counter() - begun) * 1000,
+            response_length=nbytes,
+            exception=error,
+            context={},
+        )
+
+
+class Unary(_Caller):
+    """One answer to each call."""
+
+    @task
+    def analyze(self) -> None:
+        begun, nbytes, failure = time.perf_counter(), 0, None
+        try:
+            nbytes = self._stub.AnalyzeVideo(self.request(), timeout=_TIMEOUT_SECONDS).ByteSize()
+        except grpc.RpcError as error:
+            failure = _failure(error)
+        self.tell("unary", "AnalyzeVideo", begun, nbytes, failure)
+
+
+class Stream(_Caller):
+    """The time is until the last message; that until the first chunk is told apart."""
+
+    @task
+    def analyze(self) -> None:
+        begun, nbytes, failure, has_chunk = time.perf_counter(), 0, None, False
+        request = StreamAnalyzeVideoRequest(analysis=self.request())
+        try:
+            for event in self._stub.StreamAnalyzeVideo(request, timeout=_TIMEOUT_SECONDS):
+                nbytes += event.ByteSize()
+                if event.HasField("chunk") and not has_chunk:
+                    has_chunk = True
+                    self.tell("first chunk", "StreamAnalyzeVideo", begun, event.ByteSize(), None)
+        except grpc.RpcError as error:
+            failure = _failure(error)
+        self.tell("stream", "StreamAnalyzeVideo", begun, nbytes, failure)
+
+
+def _failure(error: grpc.RpcError) -> Exception:
+    """As locust groups failures: by status and reason, not by a message that names the video."""
+    return RuntimeError(f"{error.code().name} {from_rpc_error(error).reason}")
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _judge(environment: Any, **_: object) -> None:
+    if not environment.objectives:
+        return
+    verdicts = []
+    for entry in environment.stats.entries.values():
+        if entry.method not in _SHOWN:
+            continue
+        percentiles = {one.statistic for one in environment.objectives if one.statistic.startswith("p")}
+        latency = {name: entry.get_response_time_percentile(float(name[1:]) / 100) for name in percentiles}
+        latency |= {"mean": entry.avg_response_time, "max": entry.max_response_time}
+        verdicts += [
+            judge(
+                objective,
+                entry.name,
+                latency=latency if entry.num_requests else {},
+                errors=entry.num_failures,
+                sent=entry.num_requests,
+                rate=entry.total_rps,
+            )
+            for objective in environment.objectives
+        ]
+    for verdict in verdicts:
+        print(f"{verdict.objective} of {verdict.level}: {verdict.value}, {'met' if verdict.is_met else 'MISSED'}")
+    is_met = bool(verdicts) and all(verdict.is_met for verdict in verdicts)
+    environment.process_exit_code = 0 if is_met else _MISSED
