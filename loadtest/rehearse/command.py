@@ -62,6 +62,10 @@ def rehearse(
         list[str] | None, typer.Option(help="What must hold, as in p95=2s or errors=0; if not, the exit code is 1.")
     ] = None,
     optimise: Annotated[bool, typer.Option("--optimise", help="Search the cheapest settings that meet --slo.")] = False,
+    encoders_see_line: Annotated[
+        bool,
+        typer.Option("--encoders-see-line", help="What if videos waiting for an ingress counted for the encoders?"),
+    ] = False,
     gpu_price: Annotated[float, typer.Option(min=0, help="Of a GPU's hour, for the cost.")] = Prices().gpu,
     core_price: Annotated[float, typer.Option(min=0, help="Of a CPU core's hour.")] = Prices().core,
     plot: Annotated[Path | None, typer.Option(help="Write the course as a picture: .png, .svg or .pdf.")] = None,
@@ -97,7 +101,15 @@ def rehearse(
         _misuse(error)
 
     def run(deployment: Deployment, seed: int = seed) -> Outcome:
-        return play(Plan(deployment, scenario.load(seed), service_times, starts, seed=seed))
+        plan = Plan(
+            deployment,
+            scenario.load(seed),
+            service_times,
+            starts,
+            encoders_see_line=encoders_see_line,
+            seed=seed,
+        )
+        return play(plan)
 
     prices = Prices(gpu_price, core_price)
     outcome = run(deployment)

@@ -49,7 +49,7 @@ class Outcome:
     node_seconds: Mapping[Service, float]
     worked_seconds: float  # of all accelerators
     events: int
-    wall_seconds: float
+    cpu_seconds: float  # that the rehearsal itself took
 
     @property
     def latencies(self) -> Column:

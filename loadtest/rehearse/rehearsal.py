@@ -12,6 +12,8 @@ from loadtest.rehearse.arrivals import Arrival, Level
 from loadtest.rehearse.autoscaler import Autoscaler
 from loadtest.rehearse.clock import Clock
 from loadtest.rehearse.fleet import Fleet
+from loadtest.rehearse.offers import Offers
+from loadtest.rehearse.one_line import OneLine
 from loadtest.rehearse.outcome import Course, Outcome
 from loadtest.rehearse.plan import SERVICES, ClosedLoad, OpenLoad, Plan, Service
 from loadtest.rehearse.station import Station
@@ -50,15 +52,17 @@ class _Rehearsal:
             on_done=self._answered,
             on_refused=self._refused,
         )
-        self._encoders = Station[Chunk](
+        self._encoders: Station[Chunk] = Offers(
             clock,
             self._fleets["encoder"],
+            owner_of=lambda chunk: chunk[0].ingress,
+            chance=random.Random(f"places {plan.seed}"),
             permits=plan.deployment.encoder_permits,
             upload_seconds=plan.times.upload_seconds,
             work=draw("encode_seconds"),
             on_done=self._ingresses.encoded,
         )
-        self._decoders = Station[Video](
+        self._decoders: Station[Video] = OneLine(
             clock,
             self._fleets["decoder"],
             permits=_DECODER_PERMITS,
@@ -72,7 +76,7 @@ class _Rehearsal:
         self._fleets["decoder"].open(self._decoders)
         self._gauges: dict[Service, Callable[[], int]] = {
             "ingress": lambda: self._ingresses.queue,
-            "encoder": lambda: self._ingresses.encoder_queue,
+            "encoder": self._encoder_gauge,
             "decoder": lambda: self._decoders.queue,
         }
         self._under_way = 0
@@ -84,7 +88,7 @@ class _Rehearsal:
         self._points: list[list[float]] = []
 
     def run(self) -> Outcome:
-        started = time.perf_counter()
+        started = time.process_time()
         clock, load = self._clock, self._plan.load
         clock.every(load.seconds / _POINTS, self._note)
         self._start_autoscalers()
@@ -112,7 +116,7 @@ class _Rehearsal:
             node_seconds=node_seconds,
             worked_seconds=worked_seconds,
             events=clock.events,
-            wall_seconds=time.perf_counter() - started,
+            cpu_seconds=time.process_time() - started,
         )
 
     def _fleet(self, service: Service) -> Fleet:
@@ -124,6 +128,10 @@ class _Rehearsal:
             linger_seconds=deployed.linger_seconds,
             grace_seconds=deployed.grace_seconds,
         )
+
+    def _encoder_gauge(self) -> int:
+        in_line = self._ingresses.waiting if self._plan.encoders_see_line else 0
+        return self._ingresses.encoder_queue + in_line
 
     def _start_autoscalers(self) -> None:
         # Each is on rounds of its own, which began whenever it was.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,10 +16,9 @@ def show(console: Console, outcome: Outcome, load: OpenLoad | ClosedLoad, price:
     console.print(_figures(outcome, price))
     if load.spans:
         console.print(_spans(outcome, load))
-    simulated = outcome.seconds / outcome.wall_seconds
     console.print(
-        f"{outcome.seconds / 3600:.2g} h rehearsed in {outcome.wall_seconds:.1f} s: {simulated:,.0f} times as fast, "
-        f"{outcome.events / outcome.wall_seconds:,.0f} events a second",
+        f"{outcome.seconds / 3600:.2g} h rehearsed in {outcome.cpu_seconds:.1f} s of CPU time, "
+        f"{outcome.events / outcome.cpu_seconds:,.0f} events a second",
         style="dim",
     )
 
@@ -78,23 +78,26 @@ def _figures(outcome: Outcome, price: float) -> Table:
 
 
 def _spans(outcome: Outcome, load: OpenLoad | ClosedLoad) -> Table:
-    """The original's columns, and replicas beside them."""
+    """The original's columns, and replicas beside them; seconds in ms, replicas on average."""
     closed = isinstance(load, ClosedLoad)
-    table = Table("concurrency" if closed else "span", "answered", "refused", "mean ms", "P50", "P95", "P99", "req/s")
-    if closed:
-        table.add_column("req/s per conc.")
-    for service in SERVICES:
-        table.add_column(f"{service}s")
+    columns = ["conc." if closed else "span", "answered", "refused", "mean", "P50", "P95", "P99", "req/s"]
+    table = Table(*columns, *(["/conc."] if closed else []), "ingr.", "enc.", "dec.", box=box.SIMPLE, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for span in load.spans:
         part = outcome.part(span.begins, span.ends)
         rate = len(part.latencies) / part.seconds
-        row = [span.name, f"{len(part.latencies):,}", f"{part.refused:,}"]
-        mean = part.latencies.mean() if len(part.latencies) else float("nan")
-        row += [f"{1000 * value:,.0f}" for value in (mean, *(percentile(part.latencies, p) for p in (50, 95, 99)))]
-        row.append(f"{rate:.2f}")
-        if closed:
-            row.append(f"{rate / int(span.name):.2f}")
-        table.add_row(*row, *(f"{part.ready[service]:.1f}" for service in SERVICES))
+        latencies = [part.latencies.mean() if len(part.latencies) else float("nan")]
+        latencies += [percentile(part.latencies, percent) for percent in (50, 95, 99)]
+        table.add_row(
+            span.name,
+            f"{len(part.latencies):,}",
+            f"{part.refused:,}",
+            *(f"{1000 * latency:,.0f}" for latency in latencies),
+            f"{rate:.2f}",
+            *([f"{rate / int(span.name):.2f}"] if closed else []),
+            *(f"{part.ready[service]:.1f}" for service in SERVICES),
+        )
     return table
 
 

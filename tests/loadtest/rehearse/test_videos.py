@@ -4,7 +4,7 @@ import pytest
 
 from loadtest.rehearse.clock import Clock
 from loadtest.rehearse.fleet import Fleet, Start
-from loadtest.rehearse.station import Station
+from loadtest.rehearse.one_line import OneLine
 from loadtest.rehearse.videos import Chunk, Ingresses, IngressLimits, Video
 
 
@@ -30,10 +30,10 @@ class System:
             Fleet(clock, Start(), count=encoders, grace_seconds=60),
             Fleet(clock, Start(), count=1, grace_seconds=60),
         )
-        self.encoders = Station[Chunk](
+        self.encoders = OneLine[Chunk](
             clock, several, permits=2, upload_seconds=0, work=_always(10.0), on_done=self.ingresses.encoded
         )
-        decoders = Station[Video](
+        decoders = OneLine[Video](
             clock, one, permits=2, upload_seconds=0, work=_always(0.0), on_done=self.ingresses.decoded
         )
         self.ingresses.connect(self.encoders, decoders)

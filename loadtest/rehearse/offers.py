@@ -1,0 +1,151 @@
+"""How ingresses place chunks at encoders: each by what it knows itself, and the first one with room gets the chunk."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from loadtest.rehearse.fleet import Replica
+from loadtest.rehearse.station import Piece, Station
+
+# As services/ingress/replicas.py has it.
+OFFERS = 3
+# After so long an encoder sends away what waits for it, and it is offered elsewhere.
+_PARK_SECONDS = 1.0
+# Where a piece waits that waits no more.
+_TAKEN: list[Replica] = []
+
+
+class _Offer:
+    """A piece that waits at a few replicas at once."""
+
+    __slots__ = ("at", "owner", "piece", "since")
+
+    def __init__(self, piece: object, owner: object, since: float) -> None:
+        self.piece: Any = piece
+        self.owner = owner
+        self.since = since
+        self.at: list[Replica] = []
+
+
+class Offers(Station[Piece]):
+    """Each owner of pieces knows how many of its own are at each replica, and of others' nothing.
+
+    It asks the replica with fewest, at random among equals; if that has no room, two more, and the first of the three
+    that has some gets the piece. Left out is the bound on how many an ingress has on offer at a time, which is seldom
+    reached.
+    """
+
+    def __init__(
+        self, *arguments: Any, owner_of: Callable[[Piece], object], chance: random.Random, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._owner_of = owner_of
+        self._random = chance.random
+        self._ready: list[Replica] = []
+        self._parked: dict[Replica, deque[_Offer]] = {}
+        self._own: dict[object, dict[Replica, int]] = {}
+        # All that wait, the first that came first, and some that do not wait any more.
+        self._waiting: deque[_Offer] = deque()
+
+    def submit(self, piece: Piece) -> None:
+        owner = self._owner_of(piece)
+        own = self._own.get(owner)
+        if own is None:
+            own = self._own[owner] = {}
+        if self._ready:
+            replica = self._least(own)
+            if replica.in_flight < self._permits:
+                own[replica] = own.get(replica, 0) + 1
+                self._begin(piece, replica)
+                return
+        self._offer(_Offer(piece, owner, self._clock.now), own)
+
+    def add(self, replica: Replica) -> None:
+        self._ready.append(replica)
+        self._parked[replica] = deque()
+        self._fill(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        if replica not in self._parked:  # nobody knew of it yet
+            return
+        self._ready.remove(replica)
+        for offer in self._parked.pop(replica):
+            if replica in offer.at:
+                offer.at.remove(replica)
+                own = self._own[offer.owner]
+                _subtract(own, replica)
+                if not offer.at:
+                    self._place(offer, own)
+
+    def _ended(self, piece: Piece, replica: Replica) -> None:
+        _subtract(self._own[self._owner_of(piece)], replica)
+        if not replica.draining:
+            self._fill(replica)
+
+    def _least(self, own: dict[Replica, int], besides: list[Replica] | None = None) -> Replica:
+        """Of which the owner has fewest; at random among equals."""
+        replicas, besides = self._ready, besides or []
+        count = len(replicas)
+        if 2 * (len(own) + len(besides)) <= count:
+            while True:
+                replica = replicas[int(self._random() * count)]
+                if replica not in own and replica not in besides:
+                    return replica
+        return min(
+            (replica for replica in replicas if replica not in besides),
+            key=lambda replica: own.get(replica, 0) + self._random(),
+        )
+
+    def _offer(self, offer: _Offer, own: dict[Replica, int]) -> None:
+        self.waiting += 1
+        self._waiting.append(offer)
+        self._place(offer, own)
+
+    def _place(self, offer: _Offer, own: dict[Replica, int]) -> None:
+        """At as many as it is offered to; with none ready it waits for the first that comes."""
+        while len(offer.at) < min(OFFERS, len(self._ready)):
+            replica = self._least(own, offer.at)
+            own[replica] = own.get(replica, 0) + 1
+            offer.at.append(replica)
+            if replica.in_flight < self._permits:
+                self._take(offer, replica)
+                return
+            self._parked[replica].append(offer)
+
+    def _take(self, offer: _Offer, replica: Replica) -> None:
+        own = self._own[offer.owner]
+        if replica not in offer.at:
+            own[replica] = own.get(replica, 0) + 1
+        for other in offer.at:
+            if other is not replica:
+                _subtract(own, other)
+        offer.at = _TAKEN
+        self.waiting -= 1
+        self.waited_seconds += self._clock.now - offer.since
+        self._begin(offer.piece, replica)
+
+    def _fill(self, replica: Replica) -> None:
+        """What waits for this one, and then what was sent away elsewhere or has not been offered to anybody."""
+        parked = self._parked[replica]
+        while replica.in_flight < self._permits and parked:
+            offer = parked.popleft()
+            if replica in offer.at:
+                self._take(offer, replica)
+        waiting = self._waiting
+        while waiting and replica.in_flight < self._permits:
+            offer = waiting[0]
+            if offer.at is _TAKEN:
+                waiting.popleft()
+            elif not offer.at or self._clock.now - offer.since >= _PARK_SECONDS:
+                waiting.popleft()
+                self._take(offer, replica)
+            else:
+                break
+
+
+def _subtract(own: dict[Replica, int], replica: Replica) -> None:
+    if own[replica] == 1:
+        del own[replica]
+    else:
+        own[replica] -= 1

@@ -1,0 +1,119 @@
+import random
+from collections.abc import Callable
+
+import pytest
+
+from loadtest.rehearse.clock import Clock
+from loadtest.rehearse.fleet import Fleet, Start
+from loadtest.rehearse.offers import Offers
+from tests.loadtest.rehearse.queueing import crommelin, mean_wait
+
+
+class Encoders:
+    def __init__(
+        self, count: int, *, permits: int = 2, owner_of: Callable[[int], object] = lambda _: "only", load: float = 0.0
+    ) -> None:
+        self.clock = Clock()
+        self.done: list[tuple[float, int]] = []
+        self.fleet = Fleet(self.clock, Start(load=load), count=count, grace_seconds=60)
+        self.offers = Offers[int](
+            self.clock,
+            self.fleet,
+            permits=permits,
+            upload_seconds=0,
+            work=lambda: 1.0,
+            on_done=lambda piece: self.done.append((self.clock.now, piece)),
+            owner_of=owner_of,
+            chance=random.Random(1),
+        )
+        self.fleet.open(self.offers)
+
+    def submit(self, pieces: int) -> None:
+        for piece in range(pieces):
+            self.offers.submit(piece)
+
+    def finished_at(self) -> list[float]:
+        return [at for at, _ in self.done]
+
+
+def test_one_owner_with_as_many_encoders_as_offers_has_one_line_for_all():
+    encoders = Encoders(3, permits=1)
+
+    assert mean_wait(encoders.clock, encoders.offers, 3 * 0.8) == pytest.approx(crommelin(3, 0.8), rel=0.05)
+
+
+def test_owners_who_know_nothing_of_each_other_wait_longer_but_far_less_than_in_lines_of_their_own():
+    encoders = Encoders(10, permits=1, owner_of=lambda piece: piece % 20)
+
+    wait = mean_wait(encoders.clock, encoders.offers, 10 * 0.85)
+
+    assert crommelin(10, 0.85) < wait < 0.25 * crommelin(1, 0.85)
+
+
+def test_a_second_permit_is_taken_blindly_by_owners_who_know_nothing_of_each_other():
+    blind = Encoders(10, owner_of=lambda piece: piece % 20)
+    knowing = Encoders(10)
+
+    assert mean_wait(blind.clock, blind.offers, 10 * 0.5) > 3 * mean_wait(knowing.clock, knowing.offers, 10 * 0.5)
+
+
+def test_an_owner_spreads_its_own_over_encoders_before_it_doubles_up():
+    encoders = Encoders(4)
+
+    encoders.submit(6)
+    encoders.clock.run(10)
+
+    assert encoders.finished_at() == [1.0] * 4 + [2.0] * 2
+
+
+def test_what_waits_with_none_ready_goes_to_the_first_that_is():
+    encoders = Encoders(0, load=20)
+    encoders.submit(3)
+    encoders.clock.run(5)
+    assert encoders.offers.queue == 3
+
+    encoders.fleet.scale_to(1)
+    encoders.clock.run(100)
+
+    assert encoders.finished_at() == [26.0, 27.0, 28.0]
+
+
+def test_an_encoder_that_comes_helps_with_what_has_waited_elsewhere_for_a_second():
+    encoders = Encoders(1, load=2.5)
+    encoders.fleet.scale_to(2)
+    encoders.submit(8)
+
+    encoders.clock.run(100)
+
+    # One at 1, 2, 3 s; from 2.5 s on there are two.
+    assert len(encoders.done) == 8
+    assert max(encoders.finished_at()) == 5.5
+    assert encoders.offers.queue == 0
+
+
+def test_what_waits_at_an_encoder_that_goes_is_done_elsewhere():
+    encoders = Encoders(2)
+    encoders.submit(10)
+    encoders.fleet.scale_to(1)
+
+    encoders.clock.run(100)
+
+    assert sorted(piece for _, piece in encoders.done) == list(range(10))
+    # Two were in flight there and are finished.
+    assert max(encoders.finished_at()) == 8.0
+    assert encoders.fleet.draining == 0
+
+
+def test_all_that_is_submitted_is_done_once_whatever_comes_and_goes():
+    encoders = Encoders(3, owner_of=lambda piece: piece % 5, load=3)
+    chance = random.Random(4)
+    for piece in range(2000):
+        encoders.clock.at(chance.uniform(0, 400), encoders.offers.submit, piece)
+    for at in range(10, 400, 10):
+        encoders.clock.at(at, encoders.fleet.scale_to, chance.randint(0, 12))
+    encoders.clock.at(401, encoders.fleet.scale_to, 5)
+
+    encoders.clock.run(2000)
+
+    assert sorted(piece for _, piece in encoders.done) == list(range(2000))
+    assert (encoders.offers.waiting, encoders.offers.in_flight, encoders.fleet.draining) == (0, 0, 0)

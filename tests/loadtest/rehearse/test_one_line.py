@@ -1,0 +1,74 @@
+"""Beside closed forms of queueing theory."""
+
+import random
+
+import pytest
+
+from loadtest.rehearse.clock import Clock
+from loadtest.rehearse.fleet import Fleet, Start
+from loadtest.rehearse.one_line import OneLine
+from loadtest.rehearse.service_times import ServiceTimes
+from tests.loadtest.rehearse.queueing import ClosedForm, crommelin, erlang_c, mean_wait
+
+
+def measured_wait(servers: int, load: float, *, variation: float, permits: int = 1) -> float:
+    """In units of the mean service time."""
+    clock = Clock()
+    fleet = Fleet(clock, Start(), count=servers, grace_seconds=60)
+    work = ServiceTimes(encode_seconds=1, variation=variation).draw("encode_seconds", random.Random(2))
+    line = OneLine[int](clock, fleet, permits=permits, upload_seconds=0, work=work, on_done=lambda _: None)
+    fleet.open(line)
+    return mean_wait(clock, line, servers * load)
+
+
+def test_the_closed_forms_agree_with_what_is_known_of_one_server():
+    for load in (0.3, 0.5, 0.8):
+        assert crommelin(1, load) == pytest.approx(load / (2 * (1 - load)), rel=1e-3)
+        assert erlang_c(1, load) == pytest.approx(load / (1 - load))
+
+
+@pytest.mark.parametrize(
+    ("form", "variation", "servers", "load"),
+    [
+        (crommelin, 0.0, 1, 0.7),
+        (crommelin, 0.0, 4, 0.8),
+        (crommelin, 0.0, 10, 0.8),
+        (erlang_c, 1.0, 1, 0.7),
+        (erlang_c, 1.0, 4, 0.7),
+        (erlang_c, 1.0, 10, 0.75),
+    ],
+)
+def test_waits_as_long_as_the_closed_form_says(form: ClosedForm, variation: float, servers: int, load: float):
+    assert measured_wait(servers, load, variation=variation) == pytest.approx(form(servers, load), rel=0.05)
+
+
+def test_one_server_with_two_permits_is_still_one_server():
+    assert measured_wait(1, 0.7, variation=0.0, permits=2) == pytest.approx(crommelin(1, 0.7), rel=0.05)
+
+
+def test_a_second_permit_binds_early_and_costs_a_little():
+    assert crommelin(4, 0.8) < measured_wait(4, 0.8, variation=0.0, permits=2) < 2 * crommelin(4, 0.8)
+
+
+def finished_at(pieces: int, *, servers: int, permits: int, upload: float) -> list[float]:
+    clock = Clock()
+    fleet = Fleet(clock, Start(), count=servers, grace_seconds=60)
+    done: list[float] = []
+    line = OneLine[int](
+        clock, fleet, permits=permits, upload_seconds=upload, work=lambda: 1.0, on_done=lambda _: done.append(clock.now)
+    )
+    fleet.open(line)
+    for piece in range(pieces):
+        line.submit(piece)
+    clock.run(100)
+    return done
+
+
+def test_with_two_permits_only_the_first_upload_is_seen():
+    assert finished_at(3, servers=1, permits=2, upload=0.25) == [1.25, 2.25, 3.25]
+    assert finished_at(3, servers=1, permits=1, upload=0.25) == [1.25, 2.5, 3.75]
+
+
+def test_an_idle_replica_is_taken_before_one_that_has_room():
+    assert finished_at(4, servers=4, permits=2, upload=0) == [1.0] * 4
+    assert finished_at(6, servers=4, permits=2, upload=0) == [1.0] * 4 + [2.0] * 2
