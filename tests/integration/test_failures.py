@@ -26,6 +26,7 @@ from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SERVICE_MS = 20
+FOUND_SECONDS = 2.5
 CHUNKS = 4
 SYNTHETIC = {"synthetic_image_size": 32, "synthetic_embedding_dim": 64, "synthetic_service_ms": SERVICE_MS}
 SETTINGS: dict[Kind, dict[str, object]] = {
@@ -194,6 +195,8 @@ async def test_every_replica_of_every_service_is_replaced_under_load_and_no_call
                 child.terminate()
                 assert await asyncio.wait_for(child.ended(), 30) == 0
                 await running.stack.restart(child)
+                # As a Deployment's minReadySeconds: callers need a moment to find the new one before the next goes.
+                await asyncio.sleep(FOUND_SECONDS)
                 await calls.more(4)
 
 
