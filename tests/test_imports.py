@@ -80,6 +80,8 @@ def test_a_service_declares_what_it_imports(service):
         ("services.decoder.__main__", {"torch", "transformers", "av"}),
         # The stand-in engine must start fast, and without what only the real one needs.
         ("services.encoder.__main__", {"torch", "transformers", "av"}),
+        ("videoanalysis.cli", {"torch", "transformers", "av", "kubernetes"}),
+        ("videoanalysis.scaling.explanation", {"kubernetes"}),
         ("videoanalysis.client", {"torch", "transformers", "av", "aioboto3", "pydantic", "structlog"}),
     ],
 )

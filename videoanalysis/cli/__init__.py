@@ -1,8 +1,8 @@
-"""The command line `videoanalysis`: run the services, analyse a video, make and check text banks, check a model."""
+"""The command line `videoanalysis`: for those who call the services, and for those who run them."""
 
 import typer
 
-from videoanalysis.cli import analyze, model, textbank, up
+from videoanalysis.cli import analyze, model, scale, textbank, up
 
 app = typer.Typer(
     add_completion=False,
@@ -14,6 +14,7 @@ app.command()(up.up)
 app.command()(analyze.analyze)
 app.add_typer(textbank.app, name="textbank")
 app.add_typer(model.app, name="model")
+app.add_typer(scale.app, name="scale")
 
 
 def main() -> None:

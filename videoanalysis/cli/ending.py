@@ -50,12 +50,12 @@ def run(
 
 
 @contextmanager
-def extra(name: str) -> Iterator[None]:
+def extra(name: str, exit_code: int = 1) -> Iterator[None]:
     """For imports of what comes with an optional part of the installation."""
     try:
         yield
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'")
+        fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'", exit_code)
 
 
 def misuse(message: str) -> NoReturn:

@@ -1,0 +1,58 @@
+"""`videoanalysis scale`: why a cluster runs as many replicas as it does."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from videoanalysis.cli import ending
+
+app = typer.Typer(no_args_is_help=True, help="Why a cluster runs as many replicas as it does.")
+
+
+class Service(StrEnum):
+    INGRESS = "ingress"
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+@app.callback()
+def scale() -> None:
+    """So that `explain` is named although it is the only one."""
+
+
+@app.command("explain")
+def explain(
+    services: Annotated[
+        list[Service] | None,
+        typer.Argument(metavar="SERVICE", help="ingress, encoder, decoder.", show_default="all three"),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", show_default="the context's")] = None,
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.", show_default="the current one")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Helm's name of it.", show_default="the only one in the namespace")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say why each service has the replicas it has, and what will happen next.
+
+    Reads KEDA's ScaledObjects, the HPAs, pods and the gauges of the ingress pods through the API server, and changes
+    nothing. Exits with 1 if something is wrong, with 2 if the cluster cannot be asked.
+    """
+    with ending.extra("operator", exit_code=2):
+        from videoanalysis.scaling.cluster import Cluster, ClusterError
+    from videoanalysis.scaling import explanation, presentation
+
+    try:
+        with Cluster(context, namespace) as cluster:
+            snapshot = cluster.snapshot(services or tuple(Service), release)
+    except ClusterError as error:
+        ending.misuse(str(error))
+    explanations = explanation.explain(snapshot)
+    if as_json:
+        typer.echo(presentation.as_json(snapshot, explanations))
+    else:
+        presentation.show(Console(), snapshot, explanations)
+    if not all(each.is_healthy for each in explanations):
+        raise typer.Exit(1)
