@@ -1,0 +1,81 @@
+"""What is rendered is what API servers of several versions take."""
+
+import pytest
+
+from tests.chart import helm, kinds
+from tests.chart.helm import CUSTOM_KINDS, KUBERNETES, VALUES, render
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_helm_finds_nothing_to_complain_about(values):
+    ended = helm.run("lint", values, arguments=["--strict"])
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize("values", VALUES)
+def test_every_object_is_valid(values, kubernetes):
+    rendered = render(values, kubernetes=kubernetes)
+    assert len(rendered) > 25
+    assert [problem for item in rendered for problem in kinds.problems(item, kubernetes)] == []
+
+
+@pytest.mark.parametrize("mode", ["prometheus", "hpa", "none"])
+def test_every_object_is_valid_whatever_scales(mode):
+    served = {"prometheus": {"serverAddress": "http://prometheus:9090", "authenticationRef": "prometheus"}}
+    changes = {"autoscaling": {"mode": mode, "hpa": {"metricName": "videoanalysis_queue_depth"}, **served}}
+    rendered = render("local", changes)
+    assert [problem for item in rendered for problem in kinds.problems(item, KUBERNETES[-1])] == []
+
+
+def test_validation_finds_a_misspelt_field_and_a_wrong_type():
+    deployment = render().one("Deployment", "ingress")
+    broken = {**deployment, "spec": {**deployment["spec"], "replica": 1, "revisionHistoryLimit": "five"}}
+    found = kinds.problems(broken, KUBERNETES[-1])
+    assert len(found) == 2
+    assert "replica" in found[0] + found[1]
+
+
+def test_validation_knows_keda_s_rule_that_metadata_are_strings():
+    scaled = render().one("ScaledObject", "encoder")
+    (trigger,) = scaled["spec"]["triggers"]
+    unquoted = {**trigger, "metadata": {**trigger["metadata"], "targetValue": 2}}
+    (found,) = kinds.problems({**scaled, "spec": {**scaled["spec"], "triggers": [unquoted]}}, KUBERNETES[-1])
+    assert found.endswith("2 is not of type 'string'")
+
+
+@pytest.mark.parametrize("absent", CUSTOM_KINDS)
+def test_a_kind_that_the_cluster_does_not_know_is_left_out_and_nothing_else(absent):
+    present = [kind for kind in CUSTOM_KINDS if kind != absent]
+    changes = {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}}
+    if absent.endswith("ServiceMonitor"):
+        changes["metrics"] = {"podMonitor": {"enabled": False}, "serviceMonitor": {"enabled": True}}
+
+    def rendered(known: list[str]) -> set[str]:
+        objects = render("local", changes, kinds=known)
+        return {f"{item['apiVersion']}/{item['kind']} {item['metadata']['name']}" for item in objects}
+
+    missing = rendered(list(CUSTOM_KINDS)) - rendered(present)
+    assert missing
+    assert {name.split()[0] for name in missing} == {absent}
+
+
+def test_two_releases_in_a_namespace_share_no_object():
+    def names(release: str) -> set[tuple[str, str]]:
+        objects = render("local", {"fullnameOverride": release})
+        return {(item["kind"], item["metadata"]["name"]) for item in objects}
+
+    assert not names("one") & names("two")
+
+
+def test_the_longest_names_are_short_enough():
+    rendered = render("everything", {"fullnameOverride": "a" * 60, "textBanks": {"build": {"b" * 20: {"baked": "x"}}}})
+    for item in rendered:
+        limit = 54 if item["kind"] == "ScaledObject" else 63
+        assert len(item["metadata"]["name"]) <= limit, item["metadata"]["name"]
+
+
+def test_every_object_carries_the_labels_and_annotations_of_all():
+    for item in render("everything", {"extraObjects": []}):
+        assert item["metadata"]["labels"]["team"] == "media"
+        assert item["metadata"]["annotations"]["contact"] == "media@example.com"
