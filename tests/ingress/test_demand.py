@@ -243,7 +243,8 @@ class Bench:
 
     async def start(self, video: Video) -> None:
         video = replace(video)
-        call = self._call(video, seconds=60)
+        # So late that no wait is too long for it, however long others are held up.
+        call = self._call(video, seconds=3000)
         if not self._model.admits():
             assert await call == grpc.StatusCode.RESOURCE_EXHAUSTED
             return
@@ -413,7 +414,7 @@ EVERYTHING = [
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(schedule=st.lists(STEPS, min_size=4, max_size=10))
+@given(schedule=st.lists(STEPS, min_size=4, max_size=8))
 @example(schedule=EVERYTHING)
 def test_the_gauges_are_what_the_model_says_after_every_step_and_zero_at_rest(bench, schedule):
     runner, running = bench
