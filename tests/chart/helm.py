@@ -126,7 +126,9 @@ class Rendered(list[Object]):
         made = {item["kind"]: item for item in self if item["kind"] in ("Deployment", "Job")}
         assert made
         return {
-            f"{item['kind']}/{item['metadata']['name']}": item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
+            f"{item['kind']}/{item['metadata']['name']}": item["spec"]
+            if item["kind"] == "Pod"
+            else item["spec"]["template"]["spec"]
             for item in self
             if item["kind"] in ("Deployment", "Job", "Pod")
         }
