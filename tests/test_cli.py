@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 from google.protobuf import json_format
 
@@ -22,9 +23,10 @@ from tests import processes
 from tests.decoder.samples import MODEL, make_bank
 from tests.rendering import render, steady
 from tests.test_bank_builder import FakeEncoder, encoder_address
+from tests.test_client import Call, Service, chunk, rest, serving
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.textbank import TextBank
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoResponse
 from videoanalysis.v1.encoder_pb2 import EncodeTextsRequest
 
 ROOT = Path(__file__).parents[1]
@@ -247,6 +249,17 @@ def test_the_time_limit_is_kept(silent_service):
     ended = run("analyze", "sample://clip", "--address", address(silent_service), "--json", "--timeout", 0.5)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
+
+
+async def test_an_interrupted_analysis_goes_on_and_says_where():
+    first = Call([chunk(0, 0, b"one"), chunk(1, 10, b"two")], code=grpc.StatusCode.UNAVAILABLE)
+    service = Service([first, Call([chunk(2, 20, b"three"), rest(20)])])
+    async with serving(service) as address:
+        ended = await asyncio.to_thread(run, "analyze", "s3://bucket/clip.mp4", "--address", address, "--batch")
+    assert ended.returncode == 0
+    assert "; going on at 0:20.0 in " in ended.stderr
+    assert service.tokens == [b"", b"two"]
+    assert [request.priority for request in service.requests] == [PRIORITY_BATCH] * 2
 
 
 def test_ctrl_c_ends_it_without_a_word_and_with_130(silent_service):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -23,6 +25,15 @@ def test_encoders_and_decoders_may_be_found_by_name(monkeypatch):
     assert settings.decoders == DnsName("decoder.videos.svc", 50053)
 
 
+def test_keys_are_read_in_order_and_never_shown(monkeypatch):
+    first, second = "first" * 8, "second" * 8
+    monkeypatch.setenv("INGRESS_RESUME_KEYS", json.dumps([first, second]))
+    settings = IngressSettings(**REPLICAS)
+    assert settings.resume_key_bytes() == [first.encode(), second.encode()]
+    assert first not in repr(settings)
+    assert IngressSettings(**REPLICAS, resume_keys=[]).resume_key_bytes() == []
+
+
 def test_lets_callers_name_nothing_by_default():
     settings = IngressSettings(**REPLICAS)
     assert settings.allowed_buckets == []
@@ -41,6 +52,7 @@ def test_lets_callers_name_nothing_by_default():
         ({"scratch_bytes": 1000}, "scratch_bytes"),
         ({"max_videos": 0}, "max_videos"),
         ({"caller_header": "X-Caller"}, "caller_header"),
+        ({"resume_keys": ["k" * 32, "k" * 31]}, "resume_keys"),
     ],
 )
 def test_names_the_setting_that_cannot_be(wrong, name):
