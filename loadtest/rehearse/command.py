@@ -96,6 +96,9 @@ def rehearse(
             raise BadOption("--optimise: say with --slo what must be met, such as --slo p95=2s")
         if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
             raise BadOption(f"--plot: {plot}, must end in .png, .svg or .pdf")
+        for option, path in (("--plot", plot), ("--summary", summary)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise BadOption(f"{option}: there is no directory {path.parent}")
         scenario.load(seed)
     except BadOption as error:
         _misuse(error)

@@ -80,7 +80,7 @@ class Outcome:
             return float("nan")
         match statistic:
             case "mean":
-                return float(self.latencies.mean())
+                return _mean(self.latencies)
             case "max":
                 return float(self.latencies.max())
             case _:
@@ -98,7 +98,7 @@ class Outcome:
             seconds=ends - begins,
             latencies=self.latencies[came],
             refused=int(refused.sum()),
-            ready={service: float(course.ready[meanwhile].mean()) for service, course in self.courses.items()},
+            ready={service: _mean(course.ready[meanwhile]) for service, course in self.courses.items()},
         )
 
     def figures(self) -> dict[str, float]:
@@ -117,6 +117,10 @@ class Outcome:
             **{f"{service}_replica_hours": self.node_seconds[service] / 3600 for service in SERVICES},
             **{f"{service}_most_ready": self.most_ready(service) for service in SERVICES},
         }
+
+
+def _mean(values: Column) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def percentile(values: Column, percent: float) -> float:

@@ -80,8 +80,11 @@ def _figures(outcome: Outcome, price: float) -> Table:
 def _spans(outcome: Outcome, load: OpenLoad | ClosedLoad) -> Table:
     """The original's columns, and replicas beside them; seconds in ms, replicas on average."""
     closed = isinstance(load, ClosedLoad)
-    columns = ["conc." if closed else "span", "answered", "refused", "mean", "P50", "P95", "P99", "req/s"]
-    table = Table(*columns, *(["/conc."] if closed else []), "ingr.", "enc.", "dec.", box=box.SIMPLE, pad_edge=False)
+    # The columns leave no room for what never happens.
+    refused = len(outcome.refusals) > 0
+    columns = ["conc." if closed else "span", "answers", *(["refused"] if refused else []), "mean", "P50", "P95", "P99"]
+    columns += ["req/s", *(["/conc."] if closed else []), "ingr.", "enc.", "dec."]
+    table = Table(*columns, box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for column in table.columns:
         column.no_wrap = True
     for span in load.spans:
@@ -92,9 +95,9 @@ def _spans(outcome: Outcome, load: OpenLoad | ClosedLoad) -> Table:
         table.add_row(
             span.name,
             f"{len(part.latencies):,}",
-            f"{part.refused:,}",
+            *([f"{part.refused:,}"] if refused else []),
             *(f"{1000 * latency:,.0f}" for latency in latencies),
-            f"{rate:.2f}",
+            f"{rate:.1f}",
             *([f"{rate / int(span.name):.2f}"] if closed else []),
             *(f"{part.ready[service]:.1f}" for service in SERVICES),
         )

@@ -85,7 +85,7 @@ class Scenario:
             [
                 Span("before", 0, begins),
                 Span("first 2 min", begins, begins + 120),
-                Span("rest of spike", begins + 120, ends),
+                Span("rest of it", begins + 120, ends),
                 Span("after", ends, self.seconds),
             ],
         )

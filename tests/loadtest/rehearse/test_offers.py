@@ -6,7 +6,7 @@ import pytest
 from loadtest.rehearse.clock import Clock
 from loadtest.rehearse.fleet import Fleet, Start
 from loadtest.rehearse.offers import Offers
-from tests.loadtest.rehearse.queueing import crommelin, mean_wait
+from tests.loadtest.rehearse.queueing import crommelin, measure
 
 
 class Encoders:
@@ -39,22 +39,26 @@ class Encoders:
 def test_one_owner_with_as_many_encoders_as_offers_has_one_line_for_all():
     encoders = Encoders(3, permits=1)
 
-    assert mean_wait(encoders.clock, encoders.offers, 3 * 0.8) == pytest.approx(crommelin(3, 0.8), rel=0.05)
+    run = measure(encoders.clock, encoders.offers, 3 * 0.8)
+
+    assert run.wait == pytest.approx(crommelin(3, run.offered), rel=0.05)
 
 
 def test_owners_who_know_nothing_of_each_other_wait_longer_but_far_less_than_in_lines_of_their_own():
     encoders = Encoders(10, permits=1, owner_of=lambda piece: piece % 20)
 
-    wait = mean_wait(encoders.clock, encoders.offers, 10 * 0.85)
+    run = measure(encoders.clock, encoders.offers, 10 * 0.85)
 
-    assert crommelin(10, 0.85) < wait < 0.25 * crommelin(1, 0.85)
+    assert crommelin(10, run.offered) < run.wait < 0.25 * crommelin(1, run.offered / 10)
 
 
 def test_a_second_permit_is_taken_blindly_by_owners_who_know_nothing_of_each_other():
     blind = Encoders(10, owner_of=lambda piece: piece % 20)
     knowing = Encoders(10)
 
-    assert mean_wait(blind.clock, blind.offers, 10 * 0.5) > 3 * mean_wait(knowing.clock, knowing.offers, 10 * 0.5)
+    waits = [measure(encoders.clock, encoders.offers, 10 * 0.5).wait for encoders in (blind, knowing)]
+
+    assert waits[0] > 3 * waits[1]
 
 
 def test_an_owner_spreads_its_own_over_encoders_before_it_doubles_up():

@@ -8,17 +8,16 @@ from loadtest.rehearse.clock import Clock
 from loadtest.rehearse.fleet import Fleet, Start
 from loadtest.rehearse.one_line import OneLine
 from loadtest.rehearse.service_times import ServiceTimes
-from tests.loadtest.rehearse.queueing import ClosedForm, crommelin, erlang_c, mean_wait
+from tests.loadtest.rehearse.queueing import ClosedForm, Measured, crommelin, erlang_c, measure
 
 
-def measured_wait(servers: int, load: float, *, variation: float, permits: int = 1) -> float:
-    """In units of the mean service time."""
+def measured(servers: int, load: float, *, variation: float = 0.0, permits: int = 1) -> Measured:
     clock = Clock()
     fleet = Fleet(clock, Start(), count=servers, grace_seconds=60)
-    work = ServiceTimes(encode_seconds=1, variation=variation).draw("encode_seconds", random.Random(2))
+    work = ServiceTimes(encode_seconds=1, variation=variation).draw("encode_seconds", random.Random(1))
     line = OneLine[int](clock, fleet, permits=permits, upload_seconds=0, work=work, on_done=lambda _: None)
     fleet.open(line)
-    return mean_wait(clock, line, servers * load)
+    return measure(clock, line, servers * load)
 
 
 def test_the_closed_forms_agree_with_what_is_known_of_one_server():
@@ -27,27 +26,36 @@ def test_the_closed_forms_agree_with_what_is_known_of_one_server():
         assert erlang_c(1, load) == pytest.approx(load / (1 - load))
 
 
+# From run to run the waits stray by 2 to 4 % where services are equal, and by twice that where they are exponential.
 @pytest.mark.parametrize(
-    ("form", "variation", "servers", "load"),
+    ("form", "variation", "servers", "load", "within"),
     [
-        (crommelin, 0.0, 1, 0.7),
-        (crommelin, 0.0, 4, 0.8),
-        (crommelin, 0.0, 10, 0.8),
-        (erlang_c, 1.0, 1, 0.7),
-        (erlang_c, 1.0, 4, 0.7),
-        (erlang_c, 1.0, 10, 0.75),
+        (crommelin, 0.0, 1, 0.7, 0.05),
+        (crommelin, 0.0, 4, 0.8, 0.05),
+        (crommelin, 0.0, 10, 0.85, 0.05),
+        (erlang_c, 1.0, 1, 0.7, 0.1),
+        (erlang_c, 1.0, 4, 0.8, 0.1),
+        (erlang_c, 1.0, 10, 0.85, 0.1),
     ],
 )
-def test_waits_as_long_as_the_closed_form_says(form: ClosedForm, variation: float, servers: int, load: float):
-    assert measured_wait(servers, load, variation=variation) == pytest.approx(form(servers, load), rel=0.05)
+def test_waits_as_long_as_the_closed_form_says(
+    form: ClosedForm, variation: float, servers: int, load: float, within: float
+):
+    run = measured(servers, load, variation=variation)
+
+    assert run.wait == pytest.approx(form(servers, run.offered), rel=within)
 
 
 def test_one_server_with_two_permits_is_still_one_server():
-    assert measured_wait(1, 0.7, variation=0.0, permits=2) == pytest.approx(crommelin(1, 0.7), rel=0.05)
+    run = measured(1, 0.7, permits=2)
+
+    assert run.wait == pytest.approx(crommelin(1, run.offered), rel=0.05)
 
 
 def test_a_second_permit_binds_early_and_costs_a_little():
-    assert crommelin(4, 0.8) < measured_wait(4, 0.8, variation=0.0, permits=2) < 2 * crommelin(4, 0.8)
+    run = measured(4, 0.8, permits=2)
+
+    assert crommelin(4, run.offered) < run.wait < 2 * crommelin(4, run.offered)
 
 
 def finished_at(pieces: int, *, servers: int, permits: int, upload: float) -> list[float]:
