@@ -1,0 +1,97 @@
+"""Where the encoder's weights come from, and that they are what was asked for."""
+
+import os
+import subprocess
+import sys
+
+from tests.chart.helm import ROOT, render
+from videoanalysis import default_model
+
+
+def encoder(values: str, changes: dict | None = None) -> dict:
+    return dict(render(values, changes).deployments()["encoder"]["spec"]["template"]["spec"])
+
+
+def environment(pod: dict) -> dict[str, str]:
+    return {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+
+
+def volume(pod: dict) -> dict | None:
+    found = [item for item in pod["volumes"] if item["name"] == "model"]
+    return found[0] if found else None
+
+
+def mounts(container: dict) -> list[dict]:
+    return [item for item in container["volumeMounts"] if item["name"] == "model"]
+
+
+def test_baked_needs_no_volume_and_no_network():
+    pod = encoder("local")
+    assert volume(pod) is None
+    assert "initContainers" not in pod
+    assert environment(pod)["ENCODER_MODEL"] == str(default_model.DIRECTORY.relative_to(ROOT))
+    assert environment(pod)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_claim_is_mounted_read_only():
+    pod = encoder("production", {"model": {"directory": "siglip"}})
+    assert volume(pod) == {"name": "model", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+    assert mounts(pod["containers"][0]) == [{"name": "model", "mountPath": "/model", "readOnly": True}]
+    assert environment(pod)["ENCODER_MODEL"] == "/model/siglip"
+    assert environment(pod)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_download_is_pinned_and_checked_before_the_encoder_starts_which_never_goes_to_the_network():
+    pod = encoder("gpu")
+    (fetch,) = pod["initContainers"]
+    assert fetch["image"] == pod["containers"][0]["image"]
+    assert fetch["command"] == [
+        "python",
+        "-m",
+        "services.encoder.fetch",
+        "google/siglip-so400m-patch14-384",
+        f"--revision={'0' * 40}",
+        f"--digest=sha256:{'0' * 64}",
+    ]
+    assert mounts(fetch) == [{"name": "model", "mountPath": "/model"}]
+    assert mounts(pod["containers"][0]) == [{"name": "model", "mountPath": "/model", "readOnly": True}]
+    fetched_to = {item["name"]: item.get("value") for item in fetch["env"]}
+    assert fetched_to["HF_HOME"] == environment(pod)["HF_HOME"] == "/model"
+    assert "HF_HUB_OFFLINE" not in fetched_to
+    assert environment(pod)["HF_HUB_OFFLINE"] == "1"
+    assert environment(pod)["ENCODER_REVISION"] == "0" * 40
+
+
+def test_a_download_may_be_kept_on_a_volume_and_needs_a_token_for_a_gated_model():
+    pod = encoder("everything")
+    assert volume(pod) == {"name": "model", "persistentVolumeClaim": {"claimName": "hub"}}
+    (fetch,) = pod["initContainers"]
+    env = {item["name"]: item for item in fetch["env"]}
+    assert env["HF_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "hub", "key": "token"}
+    assert env["HF_ENDPOINT"]["value"] == "https://hub.example.com"
+    assert "HF_TOKEN" not in environment(pod)
+
+
+def test_a_stand_in_has_no_model():
+    pod = encoder("local", {"model": {"source": "synthetic"}})
+    assert environment(pod)["ENCODER_ENGINE"] == "synthetic"
+    assert not {"ENCODER_MODEL", "HF_HOME"} & environment(pod).keys()
+
+
+def check_of(digest: str) -> subprocess.CompletedProcess[str]:
+    """What the init container does that checks a model which is there already."""
+    (container,) = encoder("local", {"model": {"digest": digest}})["initContainers"]
+    _, *arguments = container["command"]
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_check_lets_the_model_pass_that_was_asked_for():
+    assert check_of(default_model.DIGEST).returncode == 0
+
+
+def test_the_check_stops_an_encoder_with_another_model():
+    ended = check_of("sha256:" + "0" * 64)
+    assert ended.returncode == 1
+    assert default_model.DIGEST in ended.stderr

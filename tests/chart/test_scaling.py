@@ -1,0 +1,133 @@
+"""Who owns the numbers of replicas, by what numbers, and how fast."""
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, CUSTOM_KINDS, NAME, SERVICES, VALUES, render
+
+WITHOUT_KEDA = [kind for kind in CUSTOM_KINDS if not kind.startswith("keda")]
+HPA = {"autoscaling": {"mode": "hpa", "hpa": {"metricName": "videoanalysis_queue_depth"}}}
+PROMETHEUS = {"autoscaling": {"mode": "prometheus", "prometheus": {"serverAddress": "http://prometheus:9090"}}}
+
+
+def scaled_objects(values: str = "gpu", changes: dict | None = None) -> dict[str, dict]:
+    rendered = render(values, changes)
+    return {service: rendered.one("ScaledObject", service)["spec"] for service in SERVICES}
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("changes", [{}, HPA, PROMETHEUS], ids=["keda", "hpa", "prometheus"])
+def test_a_deployment_that_something_scales_says_no_number_of_its_own(values, changes):
+    zero_takes_keda = {"encoder": {"autoscaling": {"minReplicas": 1}}} if changes is HPA else {}
+    rendered = render(values, {**changes, **zero_takes_keda})
+    kind = "HorizontalPodAutoscaler" if changes is HPA else "ScaledObject"
+    for name, deployment in rendered.deployments().items():
+        assert "replicas" not in deployment["spec"]
+        assert rendered.one(kind, name)["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert {"HorizontalPodAutoscaler", "ScaledObject"} & {item["kind"] for item in rendered} == {kind}
+
+
+def test_without_an_autoscaler_the_values_say_how_many():
+    rendered = render("gpu", {"autoscaling": {"mode": "none"}, "encoder": {"replicas": 3}})
+    replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
+    assert replicas == {"ingress": 2, "encoder": 3, "decoder": 1}
+    assert not {"HorizontalPodAutoscaler", "ScaledObject"} & {item["kind"] for item in rendered}
+
+
+def test_where_keda_is_not_installed_there_is_the_least_number_and_never_none():
+    rendered = render("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}}, kinds=WITHOUT_KEDA)
+    replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
+    assert replicas == {"ingress": 2, "encoder": 1, "decoder": 1}
+
+
+def test_nothing_is_scaled_by_cpu():
+    for changes in ({}, HPA, PROMETHEUS):
+        for item in render("gpu", changes):
+            if item["kind"] == "HorizontalPodAutoscaler":
+                assert [metric["type"] for metric in item["spec"]["metrics"]] == ["External"]
+            if item["kind"] == "ScaledObject":
+                assert {trigger["type"] for trigger in item["spec"]["triggers"]} <= {"metrics-api", "prometheus"}
+
+
+def test_limits_are_those_of_the_design():
+    limits = {
+        name: (spec["minReplicaCount"], spec["maxReplicaCount"], spec["triggers"][0]["metadata"]["targetValue"])
+        for name, spec in scaled_objects().items()
+    }
+    assert limits == {"ingress": (2, 20, "2"), "encoder": (1, 10, "2"), "decoder": (1, 10, "2")}
+
+
+def test_keda_adds_up_the_ingresses_and_divides_by_the_target_once():
+    for service, spec in scaled_objects().items():
+        (trigger,) = spec["triggers"]
+        assert trigger["type"] == "metrics-api"
+        # An average would be divided by the replicas a second time.
+        assert trigger["metricType"] == "AverageValue"
+        assert trigger["metadata"]["aggregationType"] == "sum"
+        assert trigger["metadata"]["aggregateFromKubeServiceEndpoints"] == "true"
+        assert trigger["metadata"]["format"] == "prometheus"
+        assert trigger["metadata"]["valueLocation"] == f'videoanalysis_queue_depth{{service="{service}"}}'
+
+
+def test_all_three_read_the_ingress_through_the_service_that_also_knows_pods_that_drain():
+    rendered = render("gpu")
+    service = rendered.one("Service", "ingress-scaling")
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    (port,) = service["spec"]["ports"]
+    for spec in scaled_objects().values():
+        url = spec["triggers"][0]["metadata"]["url"]
+        assert url == f"http://{NAME}-ingress-scaling.media.svc:{port['port']}/scaling"
+
+
+def test_an_unreadable_ingress_takes_no_replica_away():
+    for spec in scaled_objects().values():
+        assert spec["fallback"] == {
+            "failureThreshold": 3,
+            "replicas": spec["minReplicaCount"],
+            "behavior": "currentReplicasIfHigher",
+        }
+
+
+def test_up_at_once_and_down_slowly():
+    for service, spec in scaled_objects().items():
+        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 300
+        (down,) = behavior["scaleDown"]["policies"]
+        assert down == {"type": "Pods", "value": 1, "periodSeconds": 300 if service == "ingress" else 60}
+
+
+def test_an_encoder_may_go_to_zero_and_only_then_has_a_time_to_wait():
+    rested = scaled_objects("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}})["encoder"]
+    assert rested["minReplicaCount"] == 0
+    # Nor is the first one taken away before anyone could call.
+    assert rested["cooldownPeriod"] == rested["initialCooldownPeriod"] == 600
+    # Waking a GPU because nothing can be read would be dear.
+    assert rested["fallback"]["replicas"] == 0
+    assert "cooldownPeriod" not in scaled_objects()["encoder"]
+
+
+def test_by_way_of_prometheus_it_is_the_same_sum_over_this_release():
+    own = f'namespace="media",pod=~"{NAME}-ingress-.+"'
+    for service, spec in scaled_objects("gpu", PROMETHEUS).items():
+        (trigger,) = spec["triggers"]
+        assert trigger["type"] == "prometheus"
+        assert trigger["metricType"] == "AverageValue"
+        assert trigger["metadata"] == {
+            "serverAddress": "http://prometheus:9090",
+            "query": f'sum(videoanalysis_queue_depth{{{own},service="{service}"}})',
+            "threshold": "2",
+            # What is not there is not zero.
+            "ignoreNullValues": "false",
+        }
+
+
+def test_an_hpa_reads_the_metric_that_the_adapter_s_rule_serves():
+    (rule,) = yaml.safe_load((CHART / "files" / "prometheus-adapter.yaml").read_text())["rules"]["external"]
+    assert "sum(" in rule["metricsQuery"]
+    rendered = render("gpu", HPA)
+    for service in SERVICES:
+        (metric,) = rendered.one("HorizontalPodAutoscaler", service)["spec"]["metrics"]
+        assert metric["external"]["metric"]["name"] == rule["name"]["as"]
+        assert metric["external"]["metric"]["selector"] == {"matchLabels": {"service": service}}
+        assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "2"}

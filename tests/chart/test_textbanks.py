@@ -1,0 +1,191 @@
+"""Text banks: one ordinary Job each, whose command is one that the command line knows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.chart.helm import NAME, ROOT, Rendered, render
+from videoanalysis.cli import app
+
+OWN = {"tags": ["kitchen"], "descriptions": ["A person cooking", "An empty hall"]}
+
+
+def jobs(rendered: Rendered) -> dict[str, dict]:
+    """By the bank's name."""
+    found = {}
+    for name, job in rendered.of_kind("Job").items():
+        bank = name.removeprefix(f"{NAME}-bank-").rpartition("-")[0]
+        found[bank] = job
+    return found
+
+
+def command(job: dict) -> list[str]:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return list(container["command"])
+
+
+def parsed(words: list[str]) -> Any:
+    """As the command line itself understands it; raises a usage error for what it does not."""
+    program, *words = words
+    assert program == "videoanalysis"
+    known: Any = typer.main.get_command(app)
+    while hasattr(known, "commands"):
+        name, *words = words
+        known = known.commands[name]
+    return known.make_context("videoanalysis", words)
+
+
+def test_is_no_hook_but_a_job_that_is_tried_again():
+    (job,) = jobs(render("gpu")).values()
+    assert not [key for key in job["metadata"].get("annotations", {}) if key.startswith("helm.sh/")]
+    assert job["spec"]["backoffLimit"] == 20
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure"
+
+
+def test_builds_through_the_encoder_s_service_into_where_the_decoder_looks(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for values in ("local", "gpu", "everything"):
+        rendered = render(values)
+        decoder = rendered.deployments()["decoder"]["spec"]["template"]["spec"]["containers"][0]
+        (banks,) = [item["value"] for item in decoder["env"] if item["name"] == "DECODER_BANKS"]
+        service = rendered.one("Service", "encoder")
+        for bank, job in jobs(rendered).items():
+            # The texts of a ConfigMap are nowhere here.
+            words = [word.replace("/texts", "textbanks/default") for word in command(job)]
+            asked = parsed(words).params
+            assert asked["name"] == bank
+            assert asked["encoder"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+            assert asked["out"].startswith(banks.rstrip("/") + "/")
+            assert asked["out"].endswith(".safetensors")
+            assert Path(asked["directory"], "tags.txt").is_file()
+
+
+def test_a_template_and_the_model_s_digest_are_passed_on(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = command(jobs(render("everything"))["rooms"])
+    asked = parsed([word.replace("/texts", "textbanks/default") for word in words]).params
+    assert asked["template"] == "a {}"
+    assert asked["model_digest"] == "sha256:" + "0" * 64
+
+
+def test_texts_in_values_arrive_as_the_files_that_are_read():
+    rendered = render("everything")
+    (volume,) = [
+        item for item in jobs(rendered)["rooms"]["spec"]["template"]["spec"]["volumes"] if item["name"] == "texts"
+    ]
+    texts = rendered.of_kind("ConfigMap")[volume["configMap"]["name"]]["data"]
+    assert texts["tags.txt"].splitlines() == ["kitchen", "it's a hall: long"]
+    assert texts["descriptions.txt"].splitlines() == ["A #1 room"]
+
+
+def test_a_config_map_of_the_user_is_mounted_as_it_is():
+    (volume,) = [
+        item
+        for item in jobs(render("everything"))["own"]["spec"]["template"]["spec"]["volumes"]
+        if item["name"] == "texts"
+    ]
+    assert volume["configMap"]["name"] == "own-texts"
+
+
+def _names(changes: dict) -> set[str]:
+    return set(render("local", changes).of_kind("Job"))
+
+
+def test_an_upgrade_that_changes_nothing_about_a_bank_repeats_no_job():
+    assert _names({}) == _names({"ingress": {"replicas": 7}, "encoder": {"resources": {"limits": {"memory": "3Gi"}}}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"textBanks": {"build": {"default": {"template": "a {}"}}}},
+        {"textBanks": {"location": "s3://banks/prod/"}},
+        {"model": {"directory": "elsewhere"}},
+        {"model": {"digest": "sha256:" + "1" * 64}},
+        {"image": {"tag": "0.2.0"}},
+    ],
+    ids=["template", "location", "model", "digest", "texts in another image"],
+)
+def test_another_bank_is_another_job_since_a_job_cannot_be_changed(changes):
+    assert not _names({}) & _names(changes)
+
+
+def test_own_texts_are_no_other_for_another_image():
+    own = {"textBanks": {"build": {"default": None, "own": OWN}}}
+    assert _names(own) == _names({**own, "image": {"tag": "0.2.0"}})
+
+
+def test_a_bank_of_the_defaults_can_be_left_out():
+    assert _names({"textBanks": {"build": {"default": None}}}) == set()
+
+
+def test_without_banks_there_is_no_job_and_the_test_brings_labels():
+    rendered = render("local", {"textBanks": {"location": "none"}})
+    assert not rendered.of_kind("Job")
+    (pod,) = rendered.of_kind("Pod").values()
+    assert len(parsed(pod["spec"]["containers"][0]["command"]).params["label"]) == 2
+    decoder = rendered.deployments()["decoder"]["spec"]["template"]["spec"]["containers"][0]
+    assert "DECODER_BANKS" not in {item["name"] for item in decoder["env"]}
+
+
+def test_on_a_volume_the_decoder_reads_and_the_job_writes():
+    rendered = render("local")
+    (claim,) = rendered.of_kind("PersistentVolumeClaim")
+    pods = rendered.pods()
+    for name, pod in pods.items():
+        volumes = [item for item in pod["volumes"] if item["name"] == "banks"]
+        mounts = [item for item in pod["containers"][0]["volumeMounts"] if item["name"] == "banks"]
+        if "decoder" in name:
+            assert volumes[0]["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
+            assert mounts[0]["readOnly"] is True
+        elif name.startswith("Job/"):
+            assert volumes[0]["persistentVolumeClaim"] == {"claimName": claim}
+            assert mounts == [{"name": "banks", "mountPath": "/banks"}]
+        else:
+            assert not volumes
+
+
+def test_an_existing_volume_is_used_and_none_is_made():
+    rendered = render("local", {"textBanks": {"volume": {"existingClaim": "theirs"}}})
+    assert not rendered.of_kind("PersistentVolumeClaim")
+    (job,) = jobs(rendered).values()
+    claims = [item.get("persistentVolumeClaim") for item in job["spec"]["template"]["spec"]["volumes"]]
+    assert {"claimName": "theirs"} in claims
+
+
+def test_an_encoder_at_zero_is_woken_first_by_way_of_the_ingress():
+    assert "initContainers" not in jobs(render("gpu"))["default"]["spec"]["template"]["spec"]
+    rendered = render("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}})
+    (waking,) = jobs(rendered)["default"]["spec"]["template"]["spec"]["initContainers"]
+    asked = parsed(waking["command"]).params
+    assert (asked["video"], asked["address"]) == ("sample://clip", f"{NAME}-ingress:50051")
+    # Which need no bank.
+    assert len(asked["label"]) == 2
+
+
+def test_the_test_of_the_release_analyses_the_sample_at_the_ingress():
+    rendered = render("gpu")
+    (pod,) = rendered.of_kind("Pod").values()
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    asked = parsed(container["command"]).params
+    service = rendered.one("Service", "ingress")
+    assert asked["video"] == "sample://clip"
+    assert asked["address"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def test_credentials_of_the_object_store_come_from_a_secret_wherever_it_is_used():
+    rendered = render("everything")
+    pods = {name: pod for name, pod in rendered.pods().items() if "encoder" not in name and not name.startswith("Pod/")}
+    assert len(pods) == 5
+    for pod in pods.values():
+        env = {item["name"]: item for item in pod["containers"][0]["env"]}
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            assert env[key]["valueFrom"]["secretKeyRef"] == {"name": "s3", "key": key}
+    (job, *_) = jobs(rendered).values()
+    env = {item["name"]: item.get("value") for item in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["AWS_ENDPOINT_URL_S3"] == "http://minio.storage:9000"
+    assert env["AWS_REGION"] == "eu-west-1"
