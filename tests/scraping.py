@@ -3,6 +3,7 @@
 import re
 import socket
 import urllib.request
+from contextlib import suppress
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,8 +12,8 @@ SCALING_SELECTORS = {
 }
 
 
-def fetch(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+def fetch(port: int, path: str, host: str = "127.0.0.1") -> str:
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as response:
         assert response.status == 200
         return str(response.read().decode())
 
@@ -48,6 +49,14 @@ def depths(port: int) -> tuple[float, ...]:
     """Of ingress, encoder and decoder."""
     text = fetch(port, "/scaling")
     return tuple(as_keda_reads(text, selector) for selector in SCALING_SELECTORS.values())
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import urllib.error
 import grpc
 import pytest
 
-from tests.scraping import fetch, samples, value
+from tests.scraping import fetch, has_ipv6, samples, value
 from tests.sleeper import SleeperSettings
 from videoanalysis import metrics
 from videoanalysis.v1 import decoder_pb2
@@ -25,6 +25,12 @@ def test_the_registry_is_served_until_it_is_left():
         assert "python_info" in fetch(port, "/metrics")
     with pytest.raises(urllib.error.URLError):
         fetch(port, "/metrics")
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_an_ipv6_address_is_written_as_grpc_wants_it():
+    with metrics.listen(SleeperSettings(host="[::1]", metrics_port=0), [SERVICE]) as port:
+        assert fetch(port, "/metrics", host="[::1]")
 
 
 def test_every_method_and_status_is_there_at_zero_before_the_first_call():

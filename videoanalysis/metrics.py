@@ -73,7 +73,8 @@ def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[
     if settings.metrics_port is None:
         yield None
         return
-    server, thread = start_http_server(settings.metrics_port, settings.host, REGISTRY)
+    # gRPC wants brackets around an IPv6 address.
+    server, thread = start_http_server(settings.metrics_port, settings.host.strip("[]"), REGISTRY)
     _log.info("metrics endpoint listens", host=settings.host, port=server.server_port, path="/metrics")
     try:
         yield server.server_port

@@ -1,5 +1,6 @@
 """Where autoscalers read the demand: `GET /scaling`, in Prometheus' text format."""
 
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +27,7 @@ class ScalingEndpoint:
             def answer(self) -> bytes:
                 return render(demand)
 
-        self._server = _HttpServer((host, port), Handler)
+        self._server = _HttpServer(host, port, Handler)
         self.port: int = self._server.server_address[1]
 
     def __enter__(self) -> Self:
@@ -49,6 +50,11 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     # Scalers of a large cluster may ask all at once.
     request_queue_size = 64
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        host = host.strip("[]")  # which gRPC wants around an IPv6 address
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ import pytest
 
 from services.ingress.demand import Demand
 from services.ingress.scaling_endpoint import ScalingEndpoint
-from tests.scraping import SCALING_SELECTORS, as_keda_reads, depths, fetch, samples
+from tests.scraping import SCALING_SELECTORS, as_keda_reads, depths, fetch, has_ipv6, samples
 
 
 def test_has_the_three_numbers_from_the_start_and_nothing_else():
@@ -61,6 +61,12 @@ def test_one_that_connects_and_says_nothing_keeps_no_other_waiting():
         socket.create_connection(("127.0.0.1", endpoint.port)),
     ):
         assert depths(endpoint.port) == (0, 0, 0)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_an_ipv6_address_is_written_as_grpc_wants_it():
+    with ScalingEndpoint(Demand(), "[::1]", 0) as endpoint:
+        assert fetch(endpoint.port, "/scaling", host="[::1]")
 
 
 def test_another_path_is_not_found():
