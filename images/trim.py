@@ -11,11 +11,9 @@ from pathlib import Path
 
 DIRECTORIES = {"tests", "include", "__pycache__"}
 SUFFIXES = {".a", ".h", ".hpp", ".cuh", ".pxd", ".pyi", ".pyx"}
-# Modules with the name of a test, imported all the same.
-KEPT = {"numpy/_core/tests"}
-# Generated for every API of a cluster. The ingress uses the asynchronous client, in kubernetes/aio.
-UNUSED = {"kubernetes/client/api", "kubernetes/client/models", "boto3/data", "boto3/examples"}
-# S3, and what gives credentials for it: roles of service accounts and single sign-on.
+# A module for every call to a cluster and for what it answers; the ingress uses those in kubernetes/aio.
+SYNCHRONOUS = {"kubernetes/client/api", "kubernetes/client/models"}
+# Descriptions of APIs: S3, and what gives credentials for it, to the role of a service account or by single sign-on.
 BOTOCORE_APIS = {"s3", "sts", "sso", "sso-oidc", "signin"}
 COMMANDS = {"python", "python3", "videoanalysis"}
 
@@ -34,18 +32,14 @@ def main(environment: Path) -> None:
 def unused(packages: Path) -> Iterator[Path]:
     """Files and directories to remove, none of them inside another."""
     for parent, directories, files in os.walk(packages):
-        for name in [*directories]:
-            path = Path(parent, name)
-            if is_unused(path.relative_to(packages)):
-                directories.remove(name)
-                yield path
-        yield from (Path(parent, name) for name in files if Path(name).suffix in SUFFIXES)
-
-
-def is_unused(directory: Path) -> bool:
-    if directory.parent.as_posix() == "botocore/data":
-        return directory.name not in BOTOCORE_APIS
-    return directory.as_posix() in UNUSED or (directory.name in DIRECTORIES and directory.as_posix() not in KEPT)
+        inside = Path(parent).relative_to(packages).as_posix()
+        apis = {name for name in directories if inside == "botocore/data" and name not in BOTOCORE_APIS}
+        gone = DIRECTORIES.intersection(directories) | apis
+        directories[:] = [name for name in directories if name not in gone]
+        yield from (Path(parent, name) for name in gone)
+        for name in files:
+            if Path(name).suffix in SUFFIXES or (inside in SYNCHRONOUS and name != "__init__.py"):
+                yield Path(parent, name)
 
 
 def other_commands(binaries: Path) -> Iterator[Path]:
