@@ -16,10 +16,5 @@ app.command(name="report")(report.command)
 app.command(name="original")(original_command.command)
 
 
-@app.callback()
-def _commands() -> None:
-    """Also with a single command, it is named."""
-
-
 if __name__ == "__main__":
     app()

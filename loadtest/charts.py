@@ -17,6 +17,10 @@ from loadtest.run import Run
 _WIDTH = 10.0
 _ROLLING = 20
 _COLUMNS = 3
+# Of a panel's width, for a word to fit in.
+_WIDE_ENOUGH = 0.2
+# Latencies that differ more than so many times are shown on a logarithmic axis.
+_WIDE_RANGE = 8
 _ACCENT, _EARLIER, _FAILED, _MUTED, _WARM_UP = "#4a5fd9", "#98a0b0", "#d83a34", "#5c6575", "#eef0f5"
 _STAGE_COLOURS = {"download": "#7b8799", "sample": "#1f9c8c", "encode": "#4a5fd9", "decode": "#d08417"}
 _OUTSIDE_COLOUR, _UNATTRIBUTED_COLOUR = "#c9ced8", "#8a5300"
@@ -76,9 +80,9 @@ def throughput(run: Run, earlier: Run | None) -> Figure | None:
             ax.plot(values, _of(levels, "offered_rate"), ":", color=_MUTED, label="all that was offered")
             ax.set_title("Throughput against what was offered")
             ax.set_xlabel("arrivals a second")
-        _doubling(ax, values)
         ax.set_ylabel("answers a second")
         ax.set_ylim(bottom=0)
+        _doubling(ax, values)
         ax.legend(loc="upper left")
     return figure
 
@@ -89,21 +93,24 @@ def latency_by_level(run: Run, earlier: Run | None) -> Figure | None:
     if not levels:
         return None
     figure, (ax,) = _panels(1, height=4.2)
-    positions = np.arange(len(levels))
+    # A line leads from one level to the next of its kind.
+    breaks = [number for number in range(1, len(levels)) if levels[number]["kind"] != levels[number - 1]["kind"]]
+    positions = np.arange(len(levels), dtype=float)
     for name, colour in _PERCENTILE_COLOURS.items():
-        ax.plot(positions, [level["latency_ms"][name] for level in levels], "o-", color=colour, label=name.upper())
+        values = [level["latency_ms"][name] for level in levels]
+        ax.plot(*_broken(positions, values, breaks), "o-", color=colour, label=name.upper())
         before = [_latency(_same(earlier, level), name) for level in levels]
         if earlier is not None and any(value is not None for value in before):
-            known = [value if value is not None else np.nan for value in before]
-            ax.plot(positions, known, "o--", color=colour, alpha=0.4, label=f"{name.upper()} earlier")
+            known = [np.nan if value is None else value for value in before]
+            ax.plot(*_broken(positions, known, breaks), "o--", color=colour, alpha=0.4, label=f"{name.upper()} earlier")
     means = [level["latency_ms"]["mean"] for level in levels]
     widths = [level["mean_confidence_ms"] or 0 for level in levels]
-    ax.errorbar(positions, means, widths, fmt="_", color="black", capsize=4, label="mean, with its 95 % interval")
+    ax.errorbar(positions, means, widths, fmt="_", color="black", capsize=4, label="mean and its\n95 % interval")
     ax.set_xticks(positions, [level["level"] for level in levels])
     ax.set_title("Latency at each level")
     ax.set_ylabel("ms")
-    ax.set_ylim(bottom=0)
-    ax.legend(ncols=2, loc="lower right")
+    _latency_scale(ax, levels)
+    _legend_beside(ax)
     return figure
 
 
@@ -135,10 +142,10 @@ def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
     ax.set_title("Latency against throughput")
     ax.set_xlabel("answers a second")
     ax.set_ylabel("ms")
-    ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
+    _latency_scale(ax, [level for level in run.levels if level["kept"]])
     ax.margins(x=0.12)
-    ax.legend(loc="lower right")
+    ax.set_xlim(left=0)
+    _legend_beside(ax)
     return figure
 
 
@@ -150,7 +157,8 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
     figure, axes = _panels(len(levels), height=2.5, columns=_COLUMNS, sharex=True)
     longest = max(level["latency_ms"]["p99.9"] for level in levels)
     shortest = min(level["latency_ms"]["min"] for level in levels)
-    edges = np.linspace(shortest * 0.95, longest * 1.02, 48)
+    is_wide = _is_wide(levels)
+    edges = (np.geomspace if is_wide else np.linspace)(shortest * 0.95, longest * 1.02, 48)
     for level, ax in zip(levels, axes, strict=False):
         before = _same(earlier, level)
         if earlier is not None and before is not None:
@@ -162,7 +170,7 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
             at = level["latency_ms"][name]
             ax.axvline(at, color=_PERCENTILE_COLOURS[name], linewidth=1.2, linestyle="--")
             ax.annotate(
-                f"{name.upper()} {at:.0f}",
+                f"{name.upper()} {at:,.0f}",
                 (at, 0.97 if name == "p50" else 0.84),
                 xycoords=("data", "axes fraction"),
                 xytext=(3, 0),
@@ -174,6 +182,9 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
         ax.set_title(f"{level['level']}, {level['kept']:,} kept")
         ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         ax.tick_params(labelbottom=True)
+        if is_wide:
+            ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(_with_commas)
     figure.supxlabel("latency in ms; share of requests", color=_MUTED, fontsize=9.5)
     if earlier is not None:
         axes[0].legend(loc="center right")
@@ -195,10 +206,11 @@ def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
     ax.set_xscale("log")
     ax.set_xticks([1 / (1 - tick / 100) for tick in ticks], [f"P{tick:g}" for tick in ticks])
     ax.minorticks_off()
+    ax.set_xlim(1, 2 * max(level["kept"] for level in levels))
     ax.set_title("Latency by percentile" + (", the earlier run dotted" if earlier else ""))
     ax.set_ylabel("ms")
-    ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left")
+    _latency_scale(ax, levels)
+    _legend_beside(ax)
     return figure
 
 
@@ -208,7 +220,6 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
     if not levels:
         return None
     figure, axes = _panels(len(levels), height=2.5, columns=_COLUMNS)
-    highest = max((level["latency_ms"]["p99.9"] for level in levels if level["kept"]), default=1.0) * 1.15
     for level, ax in zip(levels, axes, strict=False):
         requests = sorted(
             (one for one in run.requests if one.level == level["level"]), key=lambda one: one.start_seconds
@@ -218,9 +229,11 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
         begin = level["begin_seconds"]
         times = np.array([one.start_seconds - begin for one in answered])
         latencies = np.array([one.latency_ms for one in answered])
+        highest = float(latencies.max(initial=1.0)) * 1.2
         warm = level["steady_state"]["begin_seconds"] - begin
         if level["steady_state"]["warm_up_requests"]:
             ax.axvspan(0, warm, color=_WARM_UP)
+        if warm > _WIDE_ENOUGH * (level["end_seconds"] - begin):
             ax.annotate("warm-up", (warm / 2, highest * 0.97), ha="center", va="top", fontsize=8, color=_MUTED)
         ax.plot(times, latencies, ".", markersize=3, color=_ACCENT, alpha=0.35, rasterized=True)
         if len(latencies) >= _ROLLING:
@@ -231,9 +244,12 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
             ax.plot(at, [highest * 0.02] * len(at), "x", color=_FAILED, markersize=4, label=f"{len(failed):,} failed")
         ax.set_title(level["level"])
         ax.set_ylim(0, highest)
+        ax.yaxis.set_major_formatter(_with_commas)
         if failed or ax is axes[0]:
             ax.legend(loc="upper right", fontsize=8)
-    figure.supxlabel("seconds from the start of the level; latency in ms", color=_MUTED, fontsize=9.5)
+    figure.supxlabel(
+        "seconds from the start of the level, its warm-up shaded; latency in ms", color=_MUTED, fontsize=9.5
+    )
     return figure
 
 
@@ -253,6 +269,7 @@ def stages(run: Run, earlier: Run | None) -> Figure | None:
             ax.annotate("earlier", (position - offset, total), ha="center", va="bottom", fontsize=8, color=_MUTED)
     ax.set_xticks(range(len(levels)), [level["level"] for level in levels])
     ax.grid(axis="x", visible=False)
+    ax.yaxis.set_major_formatter(_with_commas)
     ax.set_title("Where the time goes, mean of a request")
     ax.set_ylabel("ms")
     handles = [Patch(color=colour, label=stage) for stage, colour in _STAGE_COLOURS.items()]
@@ -297,7 +314,7 @@ def beside(run: Run, earlier: Run | None) -> Figure | None:
         return None
     panels = [panel for panel in (_ongoing, _answers, _queues, _replicas, _utilisation) if panel(None, run)]
     figure, axes = _panels(len(panels), height=1.9, columns=1, sharex=True)
-    end = max(level["end_seconds"] for level in run.levels)
+    end = max([level["end_seconds"] for level in run.levels] + [one.end_seconds for one in run.requests])
     for panel, ax in zip(panels, axes, strict=True):
         for number, level in enumerate(run.levels):
             ax.axvspan(
@@ -306,8 +323,7 @@ def beside(run: Run, earlier: Run | None) -> Figure | None:
         panel(ax, run)
         ax.set_ylim(bottom=0)
         ax.set_xlim(0, end * 1.01)
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        _legend_beside(ax)
     for level in run.levels:
         middle = (level["begin_seconds"] + level["end_seconds"]) / 2
         axes[0].annotate(
@@ -420,10 +436,42 @@ def _tail(level: Level) -> tuple[list[float], list[float]]:
     return inverse.tolist(), [counted.get_value_at_percentile(100 * (1 - 1 / one)) / 1000 for one in inverse]
 
 
+def _is_wide(levels: Sequence[Level]) -> bool:
+    return max(_latencies(levels, "p99")) > _WIDE_RANGE * min(_latencies(levels, "p50"))
+
+
+def _latencies(levels: Sequence[Level], name: str) -> list[float]:
+    return [level["latency_ms"][name] for level in levels]
+
+
+def _latency_scale(ax: Axes, levels: Sequence[Level]) -> None:
+    if _is_wide(levels):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(_with_commas)
+
+
+def _with_commas(value: float, _: object) -> str:
+    return f"{value:,.0f}"
+
+
+def _legend_beside(ax: Axes) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+
+def _broken(positions: Any, values: Sequence[float], breaks: Sequence[int]) -> tuple[Any, Any]:
+    """With a gap in the line before each of `breaks`."""
+    return np.insert(positions, breaks, np.nan), np.insert(np.asarray(values, float), breaks, np.nan)
+
+
 def _doubling(ax: Axes, values: Sequence[float]) -> None:
     """Levels that double are spaced evenly."""
     if len(values) > 2 and values[-1] / values[0] >= 8:
         ax.set_xscale("log", base=2)
+        # From 0 on it was meant for an even axis.
+        ax.set_ylim(auto=True)
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xticks(values, [f"{value:g}" for value in values])
@@ -443,7 +491,7 @@ def _stack(ax: Axes, position: float, means: dict[str, float], width: float, alp
         ax.bar(position, max(0.0, value), width, bottom, color=colour, alpha=alpha)
         bottom += max(0.0, value)
     if alpha == 1.0:
-        ax.annotate(f"{bottom:.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")
+        ax.annotate(f"{bottom:,.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")
     return bottom
 
 
