@@ -65,12 +65,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         shape = (header.frames, header.height, header.width, _CHANNELS)
         upload = Upload(requests)
         try:
-            async with self._chunks.permit() as permit:
+            async with self._chunks.permit(header.frames) as permit:
                 yield EncodeChunkResponse(admitted=Admitted(parked=_duration(permit.parked_seconds)))
                 frames = await permit.receive(upload, math.prod(shape))
                 received = time.perf_counter()
                 encoded = await permit.run(self._encode, frames.reshape(shape))
                 elapsed_seconds = time.perf_counter() - received
+                permit.computed(encoded.compute_seconds)
         except (InvalidInput, DeadlineExceeded):
             await upload.let_caller_finish()
             raise

@@ -2,8 +2,8 @@
 
 from collections import deque
 
-# RFC 6298: weights of the newest observation, and how many deviations above the mean are still usual.
-_OF_MEAN, _OF_DEVIATION, _DEVIATIONS = 1 / 8, 1 / 4, 4
+from videoanalysis.usual_time import UsualTime
+
 _MARGIN = 2.0
 # A pause of the machine is no hang.
 _LEAST_SECONDS = 2.0
@@ -11,7 +11,7 @@ _REMEMBERED = 32
 
 
 class ServiceTime:
-    """Seconds for each unit of work, as RFC 6298 estimates round trips.
+    """Seconds for each unit of work.
 
     The time limit of an attempt is far above what is usual, and doubles with each attempt that runs into it until one
     succeeds: so where all have become slow, work goes on. It is never above `most_seconds`, and just that at first.
@@ -19,8 +19,7 @@ class ServiceTime:
 
     def __init__(self, most_seconds: float) -> None:
         self._most_seconds = most_seconds
-        self._mean: float | None = None
-        self._deviation = 0.0
+        self._usual = UsualTime()
         self._patience = 1.0
         self._latest: deque[float] = deque(maxlen=_REMEMBERED)
 
@@ -37,22 +36,17 @@ class ServiceTime:
 
     def limit(self, units: float = 1) -> float:
         """Seconds after which an attempt at `units` is given up."""
-        if self._mean is None:
+        usual = self._usual.most
+        if usual is None:
             return self._most_seconds
-        usual = (self._mean + _DEVIATIONS * self._deviation) * units
-        return min(max(_LEAST_SECONDS, _MARGIN * usual) * self._patience, self._most_seconds)
+        return min(max(_LEAST_SECONDS, _MARGIN * usual * units) * self._patience, self._most_seconds)
 
     def observe(self, seconds: float, units: float = 1) -> None:
-        each = seconds / units
-        if self._mean is None:
-            self._mean, self._deviation = each, each / 2
-        else:
-            self._deviation += _OF_DEVIATION * (abs(each - self._mean) - self._deviation)
-            self._mean += _OF_MEAN * (each - self._mean)
+        self._usual.observe(seconds / units)
+        self._latest.append(seconds / units)
         self._patience = 1.0
-        self._latest.append(each)
 
     def ran_out(self) -> None:
         """An attempt has run into its limit."""
-        if self._mean is not None and self.limit() < self._most_seconds:
+        if self.limit() < self._most_seconds:
             self._patience *= 2

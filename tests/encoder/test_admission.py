@@ -289,3 +289,69 @@ def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked)
             await asyncio.gather(*everyone)
 
     asyncio.run(scenario())
+
+
+# When the next is let in
+
+
+async def learnt(gate: Admission, upload: float, computation: float) -> None:
+    for _ in range(100):
+        gate.lead.uploaded(upload, 1)
+        gate.lead.computed(computation, 1)
+
+
+async def test_while_one_computes_the_next_waits_until_it_is_time_to_upload():
+    engine = FakeEngine()
+    async with admission() as gate:
+        await learnt(gate, upload=0.1, computation=0.6)
+        engine.release.clear()
+        async with gate.permit() as first:
+            await first.receive(pieces(b"1"), 1)
+            due = gate.lead.next_at(first.admitted_at, first.uploaded_at, first.frames)
+            second = asyncio.create_task(hold(gate))
+            await asyncio.sleep(0.25)
+            assert (gate.in_flight, gate.parked) == (1, 1)
+            await until(lambda: gate.in_flight == 2)
+            assert asyncio.get_running_loop().time() >= due > first.uploaded_at + 0.3
+        await cancelled(second)
+    assert (gate.in_flight, gate.parked) == (0, 0)
+
+
+async def test_where_many_wait_the_next_is_let_in_at_once():
+    async with admission() as gate:
+        await learnt(gate, upload=0.1, computation=60)
+        async with gate.permit():
+            others = [asyncio.create_task(hold(gate)) for _ in range(4)]
+            await until(lambda: gate.in_flight == 2 and gate.parked == 3)
+            for other in others:
+                await cancelled(other)
+
+
+async def test_when_one_leaves_early_the_next_takes_over_at_once():
+    async with admission() as gate:
+        await learnt(gate, upload=0.1, computation=60)
+        first, second = asyncio.create_task(hold(gate)), asyncio.create_task(hold(gate))
+        await until(lambda: gate.in_flight == 1 and gate.parked == 1)
+        await cancelled(first)
+        await until(lambda: gate.in_flight == 1 and gate.parked == 0)
+        await cancelled(second)
+
+
+async def test_behind_an_upload_that_hangs_the_next_is_let_in():
+    async with admission() as gate:
+        await learnt(gate, upload=0.01, computation=0.1)
+        hanging, following = asyncio.create_task(hold(gate)), asyncio.create_task(hold(gate))
+        await until(lambda: gate.in_flight == 2)
+        for task in (hanging, following):
+            await cancelled(task)
+
+
+async def test_nobody_is_refused_for_a_place_that_is_held_back():
+    async with admission(park_seconds=0.05) as gate:
+        await learnt(gate, upload=0.01, computation=60)
+        async with gate.permit(), gate.permit():
+            assert gate.in_flight == 2
+    async with admission(parked=0) as gate:
+        await learnt(gate, upload=0.01, computation=60)
+        async with gate.permit(), gate.permit():
+            assert gate.in_flight == 2

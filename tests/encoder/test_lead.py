@@ -1,0 +1,37 @@
+import pytest
+
+from services.encoder.lead import Lead
+
+
+def learnt(upload: float, computation: float, frames: int = 16) -> Lead:
+    lead = Lead()
+    for _ in range(100):  # So long alike that the deviation is nothing.
+        lead.uploaded(upload, frames)
+        lead.computed(computation, frames)
+    return lead
+
+
+def test_while_nothing_is_known_the_next_may_come_at_once():
+    assert Lead().next_at(5.0, None, 16) == 5.0
+    half = Lead()
+    half.uploaded(0.1, 16)
+    assert half.next_at(5.0, 5.1, 16) == 5.0
+
+
+def test_the_next_comes_in_time_for_its_upload_to_end_with_the_computation_before_it():
+    assert learnt(0.006, 0.0226).next_at(0.0, 10.0, 16) == pytest.approx(10.0 + 0.0226 - 0.006)
+
+
+def test_behind_one_that_is_still_uploading_it_comes_when_that_should_be_done():
+    assert learnt(0.006, 0.0226).next_at(10.0, None, 16) == pytest.approx(10.0 + 0.0226)
+
+
+def test_a_longer_chunk_takes_longer_in_proportion():
+    assert learnt(0.006, 0.0226, 16).next_at(0.0, 10.0, 64) == pytest.approx(10.0 + 4 * (0.0226 - 0.006))
+
+
+def test_uploads_that_vary_are_given_more_time():
+    lead = learnt(0.006, 0.0226)
+    for number in range(100):
+        lead.uploaded(0.003 if number % 2 else 0.009, 16)
+    assert lead.next_at(0.0, 10.0, 16) < 10.0 + 0.0226 - 0.009
