@@ -169,18 +169,20 @@ def run(
     environment: Mapping[str, str] | None = None,
     arguments: Iterable[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """`helm template` or `helm lint`, with values from a set, or from none but `changes`."""
+    """`helm template`, `lint` or `install`, with values from a set, or from none but `changes`.
+
+    An `environment` that names a cluster tells helm of version and kinds itself.
+    """
     file, given = VALUES.get(values, (None, {}))
-    merged = json.dumps(_merged(given, changes or {}))
-    options = ["--namespace", NAMESPACE, "--kube-version", f"{kubernetes}.0", "--values", "-"]
-    if command == "template":
+    options = ["--namespace", NAMESPACE, *(["--values", str(CHART / file)] if file else []), "--values", "-"]
+    if environment is None:
+        options += ["--kube-version", f"{kubernetes}.0"]
+    if environment is None and command == "template":
         options += [option for kind in kinds for option in ("--api-versions", kind)]
-    if file is not None:
-        options[4:4] = ["--values", str(CHART / file)]
-    subject = [RELEASE, str(CHART)] if command == "template" else [str(CHART)]
+    subject = [str(CHART)] if command == "lint" else [RELEASE, str(CHART)]
     return subprocess.run(
         [_program(), command, *subject, *options, *arguments],
-        input=merged,
+        input=json.dumps(_merged(given, changes or {})),
         env={**os.environ, "HELM_DEBUG": "false", **(environment or {})},
         capture_output=True,
         text=True,

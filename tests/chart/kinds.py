@@ -20,6 +20,10 @@ def problems(item: dict[str, Any], kubernetes: str) -> list[str]:
     return [f"{name}: {error.json_path}: {error.message}" for error in validator.iter_errors(item)]
 
 
+def built_in_kinds(kubernetes: str) -> list[str]:
+    return list(_validators(kubernetes))
+
+
 @cache
 def _validators(source: str) -> dict[str, Draft202012Validator]:
     file = _SCHEMAS / ("custom.json" if source == "custom" else f"kubernetes-{source}.json")

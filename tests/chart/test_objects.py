@@ -79,3 +79,9 @@ def test_every_object_carries_the_labels_and_annotations_of_all():
     for item in render("everything", {"extraObjects": []}):
         assert item["metadata"]["labels"]["team"] == "media"
         assert item["metadata"]["annotations"]["contact"] == "media@example.com"
+
+
+def test_a_kubernetes_without_what_the_pods_use_is_refused():
+    ended = helm.run("template", "local", kubernetes="1.29")
+    assert ended.returncode != 0
+    assert "chart requires kubeVersion: >=1.30.0-0" in ended.stderr

@@ -1,0 +1,91 @@
+"""What helm does with the chart where it can ask a cluster: kinds, what is kept, what the user is told."""
+
+import base64
+import json
+
+import yaml
+
+from tests.chart import helm
+from tests.chart.cluster import cluster
+from tests.chart.helm import CUSTOM_KINDS, NAME, Rendered
+
+KEYS = f"{NAME}-resume-keys"
+
+
+def secret(**data: str) -> dict:
+    """As an earlier version of the release has left it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": KEYS,
+            "namespace": "media",
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "va", "meta.helm.sh/release-namespace": "media"},
+        },
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+    }
+
+
+def install(environment: dict[str, str], changes: dict | None = None) -> tuple[Rendered, str]:
+    """The objects, and what the user is told."""
+    options = ["--dry-run=server", "--disable-openapi-validation", "--output=json"]
+    ended = helm.run("install", "local", changes, environment=environment, arguments=options)
+    assert ended.returncode == 0, ended.stderr
+    release = json.loads(ended.stdout)
+    return Rendered(item for item in yaml.safe_load_all(release["manifest"]) if item), release["info"]["notes"]
+
+
+def signing_keys(rendered: Rendered) -> list[str]:
+    data = rendered.of_kind("Secret")[KEYS]["data"]
+    return list(json.loads(base64.b64decode(data["keys"])))
+
+
+def test_signing_keys_are_made_anew_for_a_new_release(tmp_path):
+    with cluster(tmp_path, version="1.34") as environment:
+        (first,) = signing_keys(install(environment)[0])
+        (second,) = signing_keys(install(environment)[0])
+    assert first != second
+    assert len(first) == 48
+
+
+def test_signing_keys_are_kept_by_an_upgrade(tmp_path):
+    kept = ["the newest of them", "one before"]
+    with cluster(tmp_path, version="1.34", secrets=[secret(keys=json.dumps(kept))]) as environment:
+        assert signing_keys(install(environment)[0]) == kept
+
+
+def test_a_secret_without_the_key_gets_one(tmp_path):
+    with cluster(tmp_path, version="1.34", secrets=[secret(other="x")]) as environment:
+        (key,) = signing_keys(install(environment)[0])
+    assert len(key) == 48
+
+
+def test_objects_are_those_of_the_kinds_that_the_cluster_says_it_knows(tmp_path):
+    with cluster(tmp_path, version="1.31", custom_kinds=["keda.sh/v1alpha1/ScaledObject"]) as environment:
+        kinds = {item["kind"] for item in install(environment)[0]}
+    assert "ScaledObject" in kinds
+    assert not {"PodMonitor", "PrometheusRule", "GRPCRoute"} & kinds
+
+
+def test_notes_give_a_grpcurl_line_for_this_release(tmp_path):
+    with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
+        _, told = install(environment)
+    assert "kubectl -n media port-forward svc/va-video-analysis-ingress 50051:50051 &" in told
+    assert """grpcurl -plaintext -d '{"video_uri": "sample://clip"}' \\\n      localhost:50051 """ in told
+    assert "videoanalysis.v1.VideoAnalysisService/AnalyzeVideo" in told
+    assert "kubectl -n media get scaledobjects" in told
+    assert "WARNING" not in told
+
+
+def test_notes_warn_where_nothing_scales_and_where_results_mean_nothing(tmp_path):
+    with cluster(tmp_path, version="1.34") as environment:
+        _, told = install(environment, changes={"model": {"source": "synthetic"}})
+    assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not know KEDA's" in told
+    assert "WARNING: the encoder is a stand-in with made-up embeddings" in told
+
+
+def test_without_banks_the_notes_call_with_labels(tmp_path):
+    with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
+        _, told = install(environment, changes={"textBanks": {"location": "none"}})
+    assert '{"video_uri": "sample://clip", "labels": ["indoors", "outdoors"]}' in told
