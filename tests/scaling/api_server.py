@@ -20,12 +20,12 @@ LISTS = {
     "/api/v1/namespaces/videos/pods": "Pod",
     "/api/v1/namespaces/videos/events": "Event",
 }
-_SCALING = re.compile(r"/api/v1/namespaces/videos/pods/([\w-]+):9091/proxy/scaling")
+_SCALING = re.compile(r"/api/v1/namespaces/videos/pods/([\w-]+:\d+)/proxy/scaling")
 _METRIC = re.compile(r"/apis/external.metrics.k8s.io/v1beta1/namespaces/videos/(.+)")
 
 
 class ApiServer:
-    """`objects` by kind, `scaling` by pod: what its endpoint answers. A page holds `page` objects."""
+    """`objects` by kind, `scaling` by pod and port: what its endpoint answers. A page holds `page` objects."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {kind: [] for kind in LISTS.values()}

@@ -24,7 +24,10 @@ def server() -> Iterator[ApiServer]:
             *(recorded.pod("encoder", str(index)) for index in range(5)),
             recorded.pod("decoder", "a"),
         ]
-        server.scaling = {"va-ingress-a": recorded.scaling(1, 5, 1), "va-ingress-b": recorded.scaling(0, 4, 1)}
+        server.scaling = {
+            "va-ingress-a:9091": recorded.scaling(1, 5, 1),
+            "va-ingress-b:9091": recorded.scaling(0, 4, 1),
+        }
         sums = {"ingress": "1", "encoder": "9", "decoder": "2"}
         server.metrics = {f"scaledobject.keda.sh/name=va-{service}": value for service, value in sums.items()}
         yield server

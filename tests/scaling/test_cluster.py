@@ -134,8 +134,8 @@ def test_reads_what_happens_to_pods_that_are_not_ready_and_to_no_others(server, 
 
 
 def test_a_gauge_that_does_not_answer_is_told_with_the_reason(server, kubeconfig):
-    del server.scaling["va-ingress-b"]
-    server.scaling["va-ingress-a"] = "queue_depth 3\n"
+    del server.scaling["va-ingress-b:9091"]
+    server.scaling["va-ingress-a:9091"] = "queue_depth 3\n"
 
     problems = [(each.depths, each.problem) for each in read(kubeconfig).gauges]
 
@@ -143,6 +143,17 @@ def test_a_gauge_that_does_not_answer_is_told_with_the_reason(server, kubeconfig
         (None, "no videoanalysis_queue_depth of ingress, encoder, decoder in the answer"),
         (None, "503 error trying to reach service: dial tcp: i/o timeout"),
     ]
+
+
+def test_the_gauges_are_at_the_port_of_that_name(server, kubeconfig):
+    pods = {pod["metadata"]["name"]: pod for pod in server.objects["Pod"]}
+    pods["va-ingress-b"]["spec"]["containers"][0]["ports"] = [
+        {"name": "grpc", "containerPort": 50051},
+        {"name": "scaling", "containerPort": 7000},
+    ]
+    server.scaling["va-ingress-b:7000"] = recorded.scaling(0, 3, 0)
+
+    assert [each.depths and each.depths["encoder"] for each in read(kubeconfig).gauges] == [5, 3]
 
 
 def test_a_pod_that_does_not_run_yet_has_no_gauge(server, kubeconfig):

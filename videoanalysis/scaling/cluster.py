@@ -22,7 +22,6 @@ from videoanalysis.scaling import objects
 from videoanalysis.scaling.objects import Json
 from videoanalysis.scaling.snapshot import SERVICES, Gauges, Snapshot, Workload
 
-SCALING_PORT = 9091
 _ANSWER_SECONDS = 10.0
 # The scaling endpoint answers from memory: who takes longer is not reached.
 _GAUGE_SECONDS = 4.0
@@ -170,7 +169,7 @@ class Cluster:
 
     def _gauges_of(self, pod: Json) -> Gauges:
         name, is_draining = pod["metadata"]["name"], "deletionTimestamp" in pod["metadata"]
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}:{SCALING_PORT}/proxy/scaling"
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}:{objects.scaling_port(pod)}/proxy/scaling"
         try:
             return Gauges(name, is_draining, objects.depths(self._get(path, seconds=_GAUGE_SECONDS)))
         except ApiException as error:

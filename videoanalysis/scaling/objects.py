@@ -28,6 +28,8 @@ _QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)")
 _SAMPLE = re.compile(r'videoanalysis_queue_depth\{service="(\w+)"\} ([0-9.eE+-]+)')
 _NEW_SIZE = re.compile(r"New size: (\d+)")
 
+# Of a pod that does not name it.
+_SCALING_PORT = 9091
 _SCALE_UP_POLICIES = (Policy("Percent", 100, 15), Policy("Pods", 4, 15))
 _SCALE_DOWN_POLICIES = (Policy("Percent", 100, 15),)
 _SCALE_DOWN_STABILIZATION_SECONDS = 300
@@ -137,6 +139,17 @@ def pod(item: Json, events: Sequence[Json] = ()) -> Pod:
         events=tuple(f"{each.get('reason')}: {each.get('message')}" for each in latest),
         ends_at=ends_at,
     )
+
+
+def scaling_port(pod: Json) -> int:
+    """Where an ingress pod serves its gauges."""
+    ports = (
+        port
+        for container in (pod.get("spec") or {}).get("containers") or ()
+        for port in container.get("ports") or ()
+        if port.get("name") == "scaling"
+    )
+    return next((int(port["containerPort"]) for port in ports), _SCALING_PORT)
 
 
 def depths(text: str) -> dict[str, float]:

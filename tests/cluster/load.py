@@ -1,0 +1,58 @@
+"""Analyses the sample clip again and again, some at a time, until SIGTERM; a line of JSON for each call.
+
+Its text runs in a pod of the ingress's image, `python -c`: it may import nothing beside the library. What it has begun
+it finishes. A call that the client itself repeats and that then succeeds has not failed.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from typing import Any
+
+from videoanalysis.client import AsyncClient
+from videoanalysis.errors import ServiceError
+
+
+async def main(address: str, concurrency: int, calls: int, timeout_seconds: float, options: dict[str, Any]) -> None:
+    """`calls` 0 goes on until SIGTERM."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    left = calls or sys.maxsize
+
+    async def call_again_and_again(client: AsyncClient) -> None:
+        nonlocal left
+        while left > 0 and not ended.is_set():
+            left -= 1
+            retries: list[str] = []
+
+            def repeat(error: ServiceError, _: float, retries: list[str] = retries) -> None:
+                retries.append(str(error))
+
+            began = time.time()
+            line: dict[str, Any] = {"began": began}
+            try:
+                analysis = await client.analyze(
+                    "sample://clip",
+                    timeout_seconds=timeout_seconds,
+                    on_retry=repeat,
+                    **options,
+                )
+                line |= {"model": analysis.model.digest, "error": ""}
+            except ServiceError as error:
+                line |= {"model": "", "error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(line | {"ended": time.time(), "retries": retries}), flush=True)
+            if line["error"]:
+                # A service that is away must not be asked in a tight loop.
+                await asyncio.sleep(0.5)
+
+    async with AsyncClient(address) as client, asyncio.TaskGroup() as tasks:
+        print(json.dumps({"ready": True}), flush=True)
+        for _ in range(concurrency):
+            tasks.create_task(call_again_and_again(client))
+
+
+if __name__ == "__main__":
+    _address, _concurrency, _calls, _timeout, _options = sys.argv[1:]
+    asyncio.run(main(_address, int(_concurrency), int(_calls), float(_timeout), json.loads(_options)))
