@@ -1,6 +1,7 @@
 """Replicas in a Kubernetes cluster: what is asked for and what is ready, of each service."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,9 @@ def client_of(context: str | None) -> "ApiClient":
     from kubernetes.config import ConfigException, new_client_from_config
 
     try:
-        client: ApiClient = new_client_from_config(context=context)  # type: ignore[no-untyped-call]
+        client: ApiClient = new_client_from_config(  # type: ignore[no-untyped-call]
+            config_file=os.environ.get("KUBECONFIG"), context=context
+        )
     except ConfigException as error:
         raise OSError(f"--kube-context: {error}") from error
     return client

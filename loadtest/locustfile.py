@@ -21,7 +21,7 @@ import grpc  # isort: skip
 import grpc.experimental.gevent  # isort: skip
 
 from loadtest.mix import Mix, Video, parse_videos
-from loadtest.slo import judge, parse_objective
+from loadtest.slo import figure, judge, parse_objective
 from videoanalysis import channels
 from videoanalysis.errors import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
@@ -152,6 +152,8 @@ def _judge(environment: Any, **_: object) -> None:
             for objective in environment.objectives
         ]
     for verdict in verdicts:
-        print(f"{verdict.objective} of {verdict.level}: {verdict.value}, {'met' if verdict.is_met else 'MISSED'}")
+        print(
+            f"{verdict.objective} of {verdict.level}: {figure(verdict.value)} {'met' if verdict.is_met else 'MISSED'}"
+        )
     is_met = bool(verdicts) and all(verdict.is_met for verdict in verdicts)
     environment.process_exit_code = 0 if is_met else _MISSED

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.run import Run
+from loadtest.slo import figure
 
 MISSED = 3
 # A file has no width that the table would have to fit.
@@ -37,9 +38,8 @@ def show(run: Run, *, draw: bool) -> None:
     for note in run.summary["notes"]:
         console.print(Text(note, "yellow"))
     for verdict in run.summary["objectives"]:
-        measured = "nothing measured" if verdict["value"] is None else f"{verdict['value']:.4g}"
         word, style = ("met", "green") if verdict["is_met"] else ("MISSED", "bold red")
-        console.print(Text(f"{verdict['objective']} at {verdict['level']}: {measured}, {word}", style))
+        console.print(Text(f"{verdict['objective']} at {verdict['level']}: {figure(verdict['value'])} {word}", style))
     if run.summary["ending"] != "complete":
         console.print(Text(f"This is a part of the run: {run.summary['ending']}", "bold yellow"))
     if draw and run.requests:

@@ -11,6 +11,7 @@ import typer
 from loadtest import charts, comparison
 from loadtest.record import STAGES, BadRun
 from loadtest.run import Run
+from loadtest.slo import figure
 from videoanalysis.cli import ending
 from videoanalysis.report.markup import Markup, element
 
@@ -111,11 +112,12 @@ def _header(run: Run, earlier: Run | None) -> Markup:
     if run.summary["model"].get("engine") == "synthetic":
         warnings.append("The GPU is simulated: encoders take a given time and make embeddings up.")
     warnings += run.summary["notes"]
+    addresses = ", ".join(run.summary["target"]["addresses"])
     earlier_one = f", against {earlier.summary['started_at']}" if earlier else ""
     return element(
         "header",
         element("p", "Load test", class_="kind"),
-        element("h1", f"{', '.join(run.summary['target']['addresses'])}"),
+        element("h1", "A stack on one machine" if run.summary["stack"] else addresses),
         element("p", f"{run.summary['started_at']}{earlier_one}", class_="note"),
         *(element("p", warning, class_="warning") for warning in warnings),
     )
@@ -140,16 +142,16 @@ def _in_short(run: Run) -> Markup:
 
 
 def _objectives(run: Run) -> Markup:
-    rows = [
-        [
-            verdict["objective"],
-            verdict["level"],
-            "" if verdict["value"] is None else f"{verdict['value']:.4g}",
-            "met" if verdict["is_met"] else "MISSED",
-        ]
-        for verdict in run.summary["objectives"]
-    ]
-    return _table(["objective", "level", "measured", ""], rows)
+    """A row for each, a column for each level."""
+    verdicts = {(one["objective"], one["level"]): one for one in run.summary["objectives"]}
+    levels = [level["level"] for level in run.levels]
+    rows = []
+    for objective in dict.fromkeys(objective for objective, _ in verdicts):
+        of_levels = [verdicts[objective, level] for level in levels]
+        rows.append(
+            [objective, *(f"{figure(one['value'])} {'met' if one['is_met'] else 'MISSED'}" for one in of_levels)]
+        )
+    return _table(["objective", *levels], rows)
 
 
 def _levels(run: Run) -> Markup:
@@ -326,12 +328,15 @@ def _section(heading: str, *content: str) -> Markup:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], emphasised: Sequence[int] = ()) -> Markup:
     if not rows:
         return Markup()
-    head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
+    # Words stand on the left, figures on the right.
+    looks = [None if any(row[index][:1].isdigit() for row in rows) else "words" for index in range(len(columns))]
+    headers = (element("th", column, scope="col", class_=look) for column, look in zip(columns, looks, strict=True))
+    head = element("thead", element("tr", *headers))
     body = [
         element(
             "tr",
             element("th", row[0], scope="row"),
-            *(element("td", cell) for cell in row[1:]),
+            *(element("td", cell, class_=look) for cell, look in zip(row[1:], looks[1:], strict=True)),
             class_="ours" if number in emphasised else None,
         )
         for number, row in enumerate(rows)

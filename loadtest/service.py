@@ -26,7 +26,6 @@ Method = Literal["unary", "stream"]
 
 _ERROR_CHARACTERS = 200
 _LARGEST_ANSWER_BYTES = 64 << 20
-_READY_SECONDS = 10.0
 _OPTIONS = [
     *channels.OPTIONS,
     ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
@@ -53,7 +52,14 @@ class Service:
     """
 
     def __init__(
-        self, addresses: Sequence[str], *, connections: int, method: Method, timeout_seconds: float, caller: str | None
+        self,
+        addresses: Sequence[str],
+        *,
+        connections: int,
+        method: Method,
+        timeout_seconds: float,
+        caller: str | None,
+        ready_seconds: float = 10.0,
     ) -> None:
         self.addresses = list(addresses)
         self.method: Method = method
@@ -61,6 +67,7 @@ class Service:
         self.origin = clock()
         self._connections = connections
         self._timeout_seconds = timeout_seconds
+        self._ready_seconds = ready_seconds
         self._metadata = [("x-caller-id", caller)] if caller else []
         self._channels: list[grpc.aio.Channel] = []
         self._number = 0
@@ -79,15 +86,15 @@ class Service:
             await channel.close(0)
 
     async def until_ready(self) -> None:
-        """Raises Unreachable, naming the address, unless every connection stands within 10 s."""
+        """Raises Unreachable, naming the address, unless every connection stands within `ready_seconds`."""
         ready = [asyncio.create_task(channel.channel_ready()) for channel in self._channels]
-        _, missing = await asyncio.wait(ready, timeout=_READY_SECONDS)
+        _, missing = await asyncio.wait(ready, timeout=self._ready_seconds)
         for task in ready:
             task.cancel()
         if missing:
             silent = {self.addresses[ready.index(task) % len(self.addresses)] for task in missing}
             raise Unreachable(
-                f"no connection to {', '.join(sorted(silent))} within {_READY_SECONDS:.0f} s: is the service there, "
+                f"no connection to {', '.join(sorted(silent))} within {self._ready_seconds:g} s: is the service there, "
                 "and ready?"
             )
 

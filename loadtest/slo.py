@@ -69,5 +69,12 @@ def judge(
     return Verdict(objective.text, level, value, value is not None and value <= objective.limit)
 
 
+def figure(value: float | None) -> str:
+    """As people read it."""
+    if value is None:
+        return "nothing measured,"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _milliseconds(limit: float, unit: str) -> float:
     return limit * 1000 if unit == "s" else limit
