@@ -83,8 +83,6 @@ kubernetes:///{{ $service }}:grpc
 {{- end }}
 {{- if eq .name "encoder" }}
 {{- include "video-analysis.modelEnv" .root }}
-# Unlike other caches, this one is named after a user that the image need not have.
-- {name: TORCHINDUCTOR_CACHE_DIR, value: /tmp/torchinductor}
 {{- else }}
 {{- include "video-analysis.s3Env" .root }}
 {{- end }}

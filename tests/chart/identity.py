@@ -1,0 +1,53 @@
+"""What an upgrade must leave as it is: names that hold data or addresses, and fields that cannot be changed.
+
+    python -m tests.chart.identity
+
+writes it down for the chart as it is, at a release.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.chart.helm import CHART, Rendered, render
+
+RELEASED = Path(__file__).parent / "released"
+# Sets of values under which each kind of object is there.
+RENDERINGS = ("local", "production")
+
+
+def identity(rendered: Rendered) -> dict[str, Any]:
+    """By kind and name."""
+    found: dict[str, Any] = {}
+    for item in rendered:
+        spec = item.get("spec", {})
+        match item["kind"]:
+            case "Deployment":
+                kept = {"selector": spec["selector"]}
+            case "Service":
+                kept = {
+                    "headless": spec.get("clusterIP") == "None",
+                    "ports": sorted(port["port"] for port in spec["ports"]),
+                }
+            case "PersistentVolumeClaim":
+                kept = {"accessModes": spec["accessModes"], "storageClassName": spec.get("storageClassName")}
+            case "Secret":
+                kept = {"type": item["type"], "keys": sorted(item["data"])}
+            case "ServiceAccount" | "ScaledObject" | "RoleBinding":
+                kept = {"roleRef": item["roleRef"]} if "roleRef" in item else {}
+            case _:
+                continue
+        found[f"{item['kind']}/{item['metadata']['name']}"] = kept
+    return found
+
+
+def main() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    identities = {values: identity(render(values)) for values in RENDERINGS}
+    (RELEASED / f"{version}.json").write_text(json.dumps(identities, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
