@@ -27,7 +27,7 @@ class Helm:
     settings: Sequence[str]
 
     def deploy(self, own: Path, seconds: float) -> None:
-        """Install the release, or upgrade it, and wait for its pods; `own` values come after those for a local cluster."""
+        """Install the release, or upgrade it, and wait for its pods; `own` comes after values-local.yaml."""
         arguments = ["upgrade", self.release, str(self.chart), "--install", "--create-namespace", "--wait"]
         for file in (self.chart / "values-local.yaml", own, *self.values):
             arguments += ["--values", str(file)]

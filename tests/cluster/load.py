@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from videoanalysis.client import AsyncClient
@@ -25,24 +26,20 @@ async def main(address: str, concurrency: int, calls: int, timeout_seconds: floa
         nonlocal left
         while left > 0 and not ended.is_set():
             left -= 1
-            retries: list[str] = []
-
-            def repeat(error: ServiceError, _: float, retries: list[str] = retries) -> None:
-                retries.append(str(error))
-
+            retries: list[ServiceError] = []
             began = time.time()
             line: dict[str, Any] = {"began": began}
             try:
                 analysis = await client.analyze(
                     "sample://clip",
                     timeout_seconds=timeout_seconds,
-                    on_retry=repeat,
+                    on_retry=partial(_remember, retries),
                     **options,
                 )
                 line |= {"model": analysis.model.digest, "error": ""}
             except ServiceError as error:
                 line |= {"model": "", "error": f"{type(error).__name__}: {error}"}
-            print(json.dumps(line | {"ended": time.time(), "retries": retries}), flush=True)
+            print(json.dumps(line | {"ended": time.time(), "retries": [str(error) for error in retries]}), flush=True)
             if line["error"]:
                 # A service that is away must not be asked in a tight loop.
                 await asyncio.sleep(0.5)
@@ -51,6 +48,10 @@ async def main(address: str, concurrency: int, calls: int, timeout_seconds: floa
         print(json.dumps({"ready": True}), flush=True)
         for _ in range(concurrency):
             tasks.create_task(call_again_and_again(client))
+
+
+def _remember(retries: list[ServiceError], error: ServiceError, _: float) -> None:
+    retries.append(error)
 
 
 if __name__ == "__main__":
