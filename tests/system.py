@@ -150,7 +150,8 @@ async def encoder(
     engine: EncoderEngine, address: str = "127.0.0.1:0", interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> AsyncIterator[Replica]:
     size = engine.model.image_size
-    chunks = EncoderAdmission([engine.allocate(64 * size * size * 3) for _ in range(2)], max_parked=32, park_seconds=0.2)
+    buffers = [engine.allocate(64 * size * size * 3) for _ in range(2)]
+    chunks = EncoderAdmission(buffers, max_parked=32, park_seconds=0.2)
     texts = EncoderAdmission([engine.allocate(0)], max_parked=8, park_seconds=5)
     async with chunks, texts:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])

@@ -31,6 +31,7 @@ DEFAULT_ALPHA = 0.9
 class Ranking:
     text_bank: str
     model_digest: str
+    text_bank_digest: str  # empty: the newest
     labels: Texts | None
     top_k: int
     min_probability: float
@@ -88,6 +89,7 @@ def _ranking(spec: decoder_pb2.RankingSpec, dimensions: int) -> Ranking:
     return Ranking(
         text_bank=spec.text_bank or DEFAULT_BANK,
         model_digest=spec.model_digest,
+        text_bank_digest=spec.text_bank_digest,
         labels=_labels(spec.labels, dimensions) if spec.HasField("labels") else None,
         top_k=spec.top_k_tags or DEFAULT_TOP_K,
         min_probability=spec.min_probability,

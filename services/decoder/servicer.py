@@ -75,7 +75,7 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         if spec.labels is not None and not self._shelf.has_location:
             nothing = Texts((), np.empty((0, rows.shape[1]), np.float32))
             return Candidates(spec.labels, nothing, None)
-        bank = self._shelf.lookup(spec.text_bank, spec.model_digest)
+        bank = self._shelf.lookup(spec.text_bank, spec.model_digest, spec.text_bank_digest)
         requests.check_dimensions(rows, bank.embedding_dim)
         return Candidates(
             tags=spec.labels or Texts(bank.tags, bank.tag_embeddings),

@@ -1,6 +1,7 @@
 """The text banks that are loaded, kept the same as the files at one location."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.textbank import InvalidTextBank, TextBank
 
 SUFFIX = ".safetensors"
+
+_REPLACED_KEPT = 2
 
 _log = structlog.get_logger()
 
@@ -82,6 +85,8 @@ class Shelf:
         self._location = location
         self._max_bank_bytes = max_bank_bytes
         self._banks: dict[str, TextBank] = {}
+        # For the videos that have begun with them; at most so many, since each may be large.
+        self._replaced: deque[TextBank] = deque(maxlen=_REPLACED_KEPT)
         self._settled: dict[str, Version] = {}
         self._complaints: dict[str, str] = {}
         self.refreshed = asyncio.Event()
@@ -96,8 +101,13 @@ class Shelf:
         by_key = {(bank.name, bank.model_digest): bank for _, bank in oldest_first}
         return [by_key[key] for key in sorted(by_key)]
 
-    def lookup(self, name: str, model_digest: str) -> TextBank:
-        """Raises Unavailable if there is no bank `name`, FailedPrecondition if there is one of other models only."""
+    def lookup(self, name: str, model_digest: str, digest: str = "") -> TextBank:
+        """The newest version, or that of `digest`, which may have been replaced lately.
+
+        Raises Unavailable if there is no bank `name`, FailedPrecondition if there is one of other models or versions.
+        """
+        if digest:
+            return self._version(name, model_digest, digest)
         banks = self.banks()
         of_name = {bank.model_digest: bank for bank in banks if bank.name == name}
         if model_digest in of_name:
@@ -109,6 +119,12 @@ class Shelf:
             )
         there = ", ".join(sorted({bank.name for bank in banks})) or "none"
         raise Unavailable(f"text bank {name!r} is not loaded; loaded: {there}", reason="BANK_NOT_READY")
+
+    def _version(self, name: str, model_digest: str, digest: str) -> TextBank:
+        for bank in (*self._banks.values(), *self._replaced):
+            if (bank.name, bank.model_digest, bank.digest) == (name, model_digest, digest):
+                return bank
+        raise FailedPrecondition(f"text bank {name!r}: version {digest} is not here", reason="TEXT_BANK_REPLACED")
 
     async def keep_fresh(self, every_seconds: float) -> None:
         """Follow the location for ever; nothing that happens there ends this."""
@@ -150,6 +166,7 @@ class Shelf:
             self._complain(address, f"cannot be read: {error}")
         else:
             self._settled[address] = version
+            self._retire(address)
             self._banks[address] = bank
             self._complaints.pop(address, None)
             _log.info("text bank loaded", address=address, name=bank.name, digest=bank.digest, model=bank.model_digest)
@@ -157,8 +174,14 @@ class Shelf:
     def _forget(self, address: str) -> None:
         del self._settled[address]
         self._complaints.pop(address, None)
-        if self._banks.pop(address, None):
+        if self._retire(address):
             _log.info("text bank removed", address=address)
+
+    def _retire(self, address: str) -> bool:
+        if (bank := self._banks.pop(address, None)) is None:
+            return False
+        self._replaced.append(bank)
+        return True
 
     def _complain(self, address: str, problem: str) -> None:
         """Log a problem once, not at every look."""

@@ -34,7 +34,9 @@ class Decoders:
             return answer
 
         with self._demand.decoder_call():
-            return await self._replicas.call(attempt, deadline, service_time=self._decode_time)
+            return await self._replicas.call(
+                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._decode_time
+            )
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
@@ -42,7 +44,9 @@ class Decoders:
             return answer
 
         with self._demand.decoder_call():
-            return await self._replicas.call(attempt, deadline, service_time=self._rank_time)
+            return await self._replicas.call(
+                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._rank_time
+            )
 
     async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
         """The bank `name` for the model; asked before anything is encoded, so that no GPU works for nothing.

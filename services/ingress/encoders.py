@@ -12,7 +12,7 @@ from services.ingress.dispatch_line import DispatchLine
 from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.replica import Replica
-from services.ingress.replicas import Lost, ModelGone, Replicas
+from services.ingress.replicas import Gone, Lost, Replicas
 from services.ingress.service_time import ServiceTime
 from videoanalysis import tensors
 from videoanalysis.errors import Unavailable
@@ -53,27 +53,27 @@ class Encoders:
     async def model(self, deadline: Deadline, other_than: Collection[str] = ()) -> ModelInfo:
         """A model that is served now, to which a video may be pinned, of none of the digests `other_than`.
 
-        Raises ModelGone if there is none, Unavailable if its pictures have another size than ours.
+        Raises Gone if there is none, Unavailable if its pictures have another size than ours.
         """
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             model = await self._model_of(replica, seconds)
             if model.digest in other_than:
-                raise ModelGone(f"the encoder serves {model.digest}")
+                raise Gone(f"the encoder serves {model.digest}")
             return model
 
         return await self._replicas.call(attempt, deadline, service_time=self._model_time)
 
     async def model_again(self, digest: str, deadline: Deadline) -> ModelInfo:
-        """The model to which a video was pinned before; raises ModelGone if no encoder serves it any more."""
+        """The model to which a video was pinned before; raises Gone if no encoder serves it any more."""
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             model = await self._model_of(replica, seconds)
             if model.digest != digest:
-                raise ModelGone(f"the encoder serves {model.digest}")
+                raise Gone(f"the encoder serves {model.digest}")
             return model
 
-        return await self._replicas.call(attempt, deadline, model_digest=digest, service_time=self._model_time)
+        return await self._replicas.call(attempt, deadline, needs=digest, service_time=self._model_time)
 
     async def _model_of(self, replica: Replica, seconds: float) -> ModelInfo:
         answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
@@ -90,7 +90,7 @@ class Encoders:
     ) -> EncodedChunk:
         """Embed the `count` frames, when the turn of `share` has come and an encoder has room.
 
-        Raises ModelGone if no encoder serves the model any more.
+        Raises Gone if no encoder serves the model any more.
         """
         header = ChunkHeader(
             frames=count,
@@ -104,7 +104,7 @@ class Encoders:
             return await self._replicas.place(
                 lambda replica: _Handshake(replica, header, frames, deadline.remaining()),
                 deadline,
-                model_digest=model_digest,
+                needs=model_digest,
                 service_time=self._frame_time,
                 units=count,
                 on_admitted=turn.admitted,
@@ -119,7 +119,7 @@ class Encoders:
             answer: EncodeTextsResponse = await _stub(replica).EncodeTexts(request, timeout=seconds)
             return _rows(tensors.from_proto(answer.embeddings), len(texts))
 
-        return await self._replicas.call(attempt, deadline, model_digest=model_digest)
+        return await self._replicas.call(attempt, deadline, needs=model_digest)
 
 
 class _Handshake:

@@ -24,7 +24,7 @@ from services.ingress.encoders import EncodedChunk, Encoders
 from services.ingress.fair_queue import Share
 from services.ingress.frame_buffer import FrameBuffer
 from services.ingress.label_embeddings import LabelEmbeddings
-from services.ingress.replicas import ModelGone
+from services.ingress.replicas import Gone
 from services.ingress.requests import Analysis
 from services.ingress.resume_token import RequestTokens, Resumption, refused
 from services.ingress.sampling_plan import SampledChunk
@@ -180,8 +180,12 @@ class Pipeline:
                 return await _Pass(
                     self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue, checkpoint
                 ).run(media.fd, trace)
-            except* ModelGone:
-                _log.warning("model is gone, the video starts once more", model_digest=pinned.model.digest)
+            except* Gone:
+                _log.warning(
+                    "model or text bank is gone, the video starts once more",
+                    model_digest=pinned.model.digest,
+                    text_bank_digest=pinned.text_bank.digest,
+                )
             demand.begin()
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
@@ -200,7 +204,7 @@ class Pipeline:
         while True:
             try:
                 model = await self.encoders.model(deadline, without_bank)
-            except ModelGone:
+            except Gone:
                 raise next(reversed(without_bank.values())) from None
             try:
                 return await self._pin_to(model, analysis, deadline)
@@ -212,7 +216,7 @@ class Pipeline:
     async def _pin_again(self, analysis: Analysis, deadline: Deadline, start: Checkpoint) -> Pinned:
         try:
             model = await self.encoders.model_again(start.model_digest, deadline)
-        except ModelGone as error:
+        except Gone as error:
             raise refused("MODEL_CHANGED", "no encoder serves the model any more that it began with") from error
         try:
             pinned = await self._pin_to(model, analysis, deadline)
@@ -234,7 +238,9 @@ class Pipeline:
             logit_bias=model.logit_bias,
         )
         if not analysis.labels:
-            return Pinned(model, await self.decoders.text_bank(analysis.text_bank, model.digest, deadline), ranking)
+            text_bank = await self.decoders.text_bank(analysis.text_bank, model.digest, deadline)
+            ranking.text_bank_digest = text_bank.digest
+            return Pinned(model, text_bank, ranking)
         embeddings = await self._labels.of(analysis.labels, model.digest, deadline)
         ranking.labels.CopyFrom(LabelSet(texts=analysis.labels, embeddings=tensors.to_proto(embeddings)))
         try:
@@ -244,6 +250,7 @@ class Pipeline:
                 raise
             # Decoders that are to have no bank do with labels alone; others say so themselves.
             text_bank = TextBankInfo()
+        ranking.text_bank_digest = text_bank.digest
         return Pinned(model, text_bank, ranking)
 
 

@@ -8,8 +8,8 @@ from videoanalysis import channels
 
 # A replica that failed is asked last for so long, twice as long each time that it fails again.
 _AVOID_SECONDS, _AVOID_AT_MOST_SECONDS = 1.0, 30.0
-# A replica that refused a model is not asked for it again for so long, while another one may serve it.
-_REMEMBER_MODEL_SECONDS = 2.0
+# A replica that lacks what is needed is not asked for it again for so long, while another one may have it.
+_REMEMBER_LACK_SECONDS = 2.0
 
 
 class Replica:
@@ -22,7 +22,7 @@ class Replica:
         self._avoided_until = 0.0
         self._avoid_seconds = _AVOID_SECONDS
         self._full_until = 0.0
-        self._refused_until: dict[str, float] = {}  # By model digest.
+        self._lacks_until: dict[str, float] = {}  # By digest.
         self._retired = False
 
     def begin(self) -> None:
@@ -62,11 +62,11 @@ class Replica:
         """Whether it said a moment ago that it has no room, and when to come back."""
         return self._full_until > time.monotonic()
 
-    def refused_model(self, model_digest: str) -> None:
+    def remember_lack(self, digest: str) -> None:
         now = time.monotonic()
-        self._refused_until = {digest: until for digest, until in self._refused_until.items() if until > now}
-        self._refused_until[model_digest] = now + _REMEMBER_MODEL_SECONDS
+        self._lacks_until = {lacking: until for lacking, until in self._lacks_until.items() if until > now}
+        self._lacks_until[digest] = now + _REMEMBER_LACK_SECONDS
 
-    def refuses_model(self, model_digest: str) -> bool:
-        """Whether it said a moment ago that it serves another model."""
-        return self._refused_until.get(model_digest, 0.0) > time.monotonic()
+    def lacks(self, digest: str) -> bool:
+        """Whether it said a moment ago that it has no such model, or version of a text bank."""
+        return self._lacks_until.get(digest, 0.0) > time.monotonic()

@@ -34,6 +34,8 @@ _FIRST_LOOK_SECONDS = 0.5
 # Work that takes down whatever does it must not go round for ever.
 _MAX_LOST = 3
 _TOO_LATE = "TOO_LATE"
+# A replica that says so may be passed over for one that has what is asked for.
+_LACKS = {"MODEL_MISMATCH", "TEXT_BANK_REPLACED"}
 # All replicas say the same in the end, so waiting does not help within one call.
 _FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
 
@@ -55,8 +57,8 @@ class Lost(Unavailable):
     """The replica went away, or failed, after it had taken up the work."""
 
 
-class ModelGone(FailedPrecondition):
-    """Every replica that answers serves another model than the one that is asked for."""
+class Gone(FailedPrecondition):
+    """No replica that answers has the model, or the version of a text bank, that is asked for."""
 
     default_reason = "MODEL_MISMATCH"
 
@@ -126,17 +128,17 @@ class Replicas:
         attempt: Callable[[Replica, float], Awaitable[T]],
         deadline: Deadline,
         *,
-        model_digest: str = "",
+        needs: str = "",
         service_time: ServiceTime | None = None,
     ) -> T:
         """`attempt(replica, seconds)` at one replica after another until one succeeds.
 
         A refusal or failure moves on to the next; when all were tried there is a pause, which a new replica ends.
-        `model_digest` is the model that the attempt asks for, if any; `service_time` what such attempts usually take.
-        Raises what the caller must change (InvalidInput and its like) at once, Unavailable when replicas stay away,
-        ModelGone, DeadlineExceeded.
+        `needs` is the digest of what the attempt asks for and not every replica may have, if any; `service_time` what
+        such attempts usually take. Raises what the caller must change (InvalidInput and its like) at once, Unavailable
+        when replicas stay away, Gone, DeadlineExceeded.
         """
-        search = _Search(self, deadline, model_digest)
+        search = _Search(self, deadline, needs)
         while True:
             while (replica := search.pick()) is not None:
                 limit = self.attempt_seconds if service_time is None else service_time.limit()
@@ -171,7 +173,7 @@ class Replicas:
         offer: Callable[[Replica], Offer[T]],
         deadline: Deadline,
         *,
-        model_digest: str,
+        needs: str,
         service_time: ServiceTime,
         units: float = 1,
         on_admitted: Callable[[], None] = lambda: None,
@@ -183,7 +185,7 @@ class Replicas:
         wait. `units` is how much work it is, for `service_time`. Raises as `call` does; DeadlineExceeded also as soon
         as the time left is too short, before anything is handed over: no GPU works for nobody.
         """
-        search = _Search(self, deadline, model_digest)
+        search = _Search(self, deadline, needs)
         while True:
             _check_hope(service_time, deadline, units)
             while (accepted := await self._accepted(search, offer, on_refused)) is not None:
@@ -297,10 +299,10 @@ class _OpenOffer(Generic[T]):
 class _Search:
     """The search for a replica that does one piece of work: rounds through those there are, with pauses between."""
 
-    def __init__(self, replicas: Replicas, deadline: Deadline, model_digest: str) -> None:
+    def __init__(self, replicas: Replicas, deadline: Deadline, needs: str) -> None:
         self._replicas = replicas
         self._deadline = deadline
-        self._model_digest = model_digest
+        self._needs = needs
         self._away_since = _now()
         self._lost = 0
         self._pause = _FIRST_PAUSE_SECONDS
@@ -314,11 +316,12 @@ class _Search:
     def pick(self) -> Replica | None:
         """The least busy one not tried in this round; those that are full or failed lately come last.
 
-        One that lately refused the model is asked only if nobody else can be, to learn whether the model is gone.
+        One that lately said that it lacks what is needed is asked only if nobody else can be, to learn whether that is
+        gone.
         """
         untried = [replica for replica in self._replicas.by_address.values() if replica not in self._tried]
-        willing = [replica for replica in untried if not replica.refuses_model(self._model_digest)]
-        if not willing and all(replica.refuses_model(self._model_digest) for replica in self._tried):
+        willing = [replica for replica in untried if not replica.lacks(self._needs)]
+        if not willing and all(replica.lacks(self._needs) for replica in self._tried):
             willing = untried
         random.shuffle(willing)
         best = min(willing, key=lambda one: (one.is_avoided(), one.is_full(), one.in_flight), default=None)
@@ -348,8 +351,8 @@ class _Search:
         match error:
             case Overloaded():
                 replica.was_full(error.retry_after_seconds)
-            case FailedPrecondition() if error.reason == ModelGone.default_reason:
-                replica.refused_model(self._model_digest)
+            case FailedPrecondition() if error.reason in _LACKS:
+                replica.remember_lack(self._needs)
             case Unavailable() | DeadlineExceeded():
                 if error.reason not in _FINAL:
                     replica.failed()
@@ -374,12 +377,12 @@ class _Search:
         if refusals:
             self._away_since = _now()
         elif said and all(isinstance(error, FailedPrecondition) for error in said):
-            raise ModelGone(said[-1].message) from cause
+            raise Gone(said[-1].message, reason=said[-1].reason) from cause
         elif said and all(error.reason in _FINAL for error in said):
             raise said[-1]
         elif _now() - self._away_since >= self._replicas.wait_seconds:
-            if any(replica.refuses_model(self._model_digest) for replica in self._replicas.by_address.values()):
-                raise ModelGone(f"the {self._replicas.name}s that answer serve another model") from cause
+            if any(replica.lacks(self._needs) for replica in self._replicas.by_address.values()):
+                raise Gone(f"no {self._replicas.name} that answers has {self._needs}") from cause
             raise self._replicas.away() from cause
         pause = max(self._pause, min(refusals, default=0.0))
         if pause >= self._deadline.remaining():

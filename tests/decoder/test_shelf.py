@@ -74,6 +74,23 @@ async def test_a_bank_of_another_model_is_a_mismatch_naming_both():
     assert OTHER_MODEL in caught.value.message
 
 
+async def test_a_version_is_known_while_it_is_there_and_a_while_after_it_was_replaced():
+    old, new = make_bank(), make_bank(seed=5)
+    location = FakeLocation({"a": old.to_bytes()})
+    shelf = await shelf_of(location)
+    location.files["a"] = new.to_bytes()
+    await shelf.refresh()
+    assert shelf.lookup("default", MODEL).digest == new.digest
+    assert shelf.lookup("default", MODEL, old.digest).digest == old.digest
+    assert shelf.lookup("default", MODEL, new.digest).digest == new.digest
+    for seed in (6, 7):
+        location.files["a"] = make_bank(seed=seed).to_bytes()
+        await shelf.refresh()
+    with pytest.raises(FailedPrecondition, match=old.digest) as caught:
+        shelf.lookup("default", MODEL, old.digest)
+    assert caught.value.reason == "TEXT_BANK_REPLACED"
+
+
 async def test_an_unchanged_file_is_read_once():
     location = FakeLocation({"a": make_bank().to_bytes(), "bad": b"no bank"})
     shelf = await shelf_of(location)

@@ -8,7 +8,7 @@ import pytest
 from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery, Static
 from services.ingress.replica import Replica
-from services.ingress.replicas import Lost, ModelGone, Replicas
+from services.ingress.replicas import Gone, Lost, Replicas
 from services.ingress.service_time import ServiceTime
 from tests.ingress.announced import Announced
 from tests.ingress.waiting import until
@@ -108,7 +108,7 @@ async def test_a_replica_of_another_model_is_passed_over():
 async def test_a_model_that_nobody_serves_any_more_is_gone():
     other = FailedPrecondition("other model", reason="MODEL_MISMATCH")
     async with replicas() as pool:
-        with pytest.raises(ModelGone):
+        with pytest.raises(Gone):
             await pool.call(Behaviour(a=other, b=other, c=other), Deadline.after(SOON))
 
 
@@ -234,25 +234,25 @@ async def test_a_replica_that_refused_a_model_is_not_asked_for_it_again_but_for_
     behaviour = Behaviour(a=OTHER)
     async with replicas(["a:1", "b:1"]) as pool:
         for _ in range(50):
-            assert await pool.call(behaviour, Deadline.after(SOON), model_digest="sha256:1") == "ok from b"
+            assert await pool.call(behaviour, Deadline.after(SOON), needs="sha256:1") == "ok from b"
         assert behaviour.attempts["a"] == 1
         behaviour.answers["a"] = "ok"
-        answers = {await pool.call(behaviour, Deadline.after(SOON), model_digest="sha256:2") for _ in range(50)}
+        answers = {await pool.call(behaviour, Deadline.after(SOON), needs="sha256:2") for _ in range(50)}
         assert answers == {"ok from a", "ok from b"}
 
 
 async def test_a_refusal_is_forgotten_when_nobody_else_is_left_to_ask():
     behaviour = Behaviour(a=lambda attempt: OTHER if attempt == 1 else "ok", b=lambda attempt: OTHER)
     async with replicas(["a:1", "b:1"]) as pool:
-        with pytest.raises(ModelGone):
-            await pool.call(behaviour, Deadline.after(SOON), model_digest="sha256:1")
-        assert await pool.call(behaviour, Deadline.after(SOON), model_digest="sha256:1") == "ok from a"
+        with pytest.raises(Gone):
+            await pool.call(behaviour, Deadline.after(SOON), needs="sha256:1")
+        assert await pool.call(behaviour, Deadline.after(SOON), needs="sha256:1") == "ok from a"
 
 
 async def test_a_model_whose_replicas_stay_away_is_gone_if_others_answer():
     async with replicas(["a:1", "b:1"], wait_seconds=0.1) as pool:
-        with pytest.raises(ModelGone):
-            await pool.call(Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), model_digest="sha256:1")
+        with pytest.raises(Gone):
+            await pool.call(Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), needs="sha256:1")
 
 
 # Work that is offered
@@ -312,7 +312,7 @@ class Places:
 
 
 async def place(pool: Replicas, places: Places, **heard: object) -> str:
-    return await pool.place(places, Deadline.after(SOON), model_digest="", service_time=ServiceTime(10), **heard)
+    return await pool.place(places, Deadline.after(SOON), needs="", service_time=ServiceTime(10), **heard)
 
 
 def with_room(**behaviour: object) -> Place:
@@ -393,12 +393,12 @@ async def test_work_that_takes_longer_than_it_ever_did_is_given_to_another():
     usual = ServiceTime(60)
     async with replicas(["a:1", "b:1"]) as pool:
         for _ in range(10):
-            await pool.place(places, Deadline.after(SOON), model_digest="", service_time=usual)
+            await pool.place(places, Deadline.after(SOON), needs="", service_time=usual)
         hanging = places.places["a"]
         hanging.hangs = True
         done_before = places.places["b"].done
         answers = await asyncio.gather(
-            *(pool.place(places, Deadline.after(SOON), model_digest="", service_time=usual) for _ in range(4))
+            *(pool.place(places, Deadline.after(SOON), needs="", service_time=usual) for _ in range(4))
         )
         assert answers == ["done by b"] * 4
         assert places.places["b"].done == done_before + 4
@@ -424,7 +424,7 @@ async def test_what_the_caller_must_change_ends_the_offers():
 async def test_a_model_that_every_replica_refuses_is_gone():
     places = Places(a=Place(refuses=OTHER), b=Place(refuses=OTHER))
     async with replicas(["a:1", "b:1"]) as pool:
-        with pytest.raises(ModelGone):
+        with pytest.raises(Gone):
             await place(pool, places)
 
 

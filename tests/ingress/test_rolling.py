@@ -16,8 +16,10 @@ from services.ingress.replicas import Replicas
 from tests.ingress.api_server import POD, api_server, endpoint_slice
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, render, steady
-from tests.system import IMAGE_SIZE, Engine, Replica, encoder, system
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
+from tests.system import IMAGE_SIZE, Engine, Replica, System, encoder, system
+from videoanalysis import bank_builder
+from videoanalysis.channels import connect
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
 
 FRAMES = 2
 SHARE = Share("a caller", 1)
@@ -113,3 +115,56 @@ async def test_an_encoder_that_drains_gets_no_more_work_though_it_stays_listed_a
         for _ in range(3):
             await running.stub.AnalyzeVideo(request, timeout=60)
         assert engines[0].chunks > finished
+
+
+# Text banks that are replaced
+
+
+OLD, NEW = (["red", "green"], ["something red"]), (["one", "two", "three"], ["a number"])
+
+
+async def put_bank(running: System, directory: Path, texts: tuple[list[str], list[str]]) -> None:
+    source = directory / texts[0][0]
+    source.mkdir(exist_ok=True)
+    for name, lines in zip(("tags.txt", "descriptions.txt"), texts, strict=True):
+        (source / name).write_text("\n".join(lines))
+    async with connect(running.encoders[0].address) as channel:
+        bank = await bank_builder.build(source, name="default", encoder=channel)
+    (directory / "banks" / "default.safetensors").write_bytes(bank.to_bytes())
+    await running.shelf.refresh()
+
+
+def words(answer: AnalyzeVideoResponse) -> set[str]:
+    return {tag.text for told in [answer, *answer.chunks, *answer.scenes] for tag in told.tags}
+
+
+async def test_a_video_is_compared_with_one_bank_to_its_end_though_that_is_replaced_meanwhile(tmp_path: Path):
+    render(tmp_path / "clip.mp4", steady(10, SECONDS), draw=calm_picture)
+    request = AnalyzeVideoRequest(video_uri=f"file://{tmp_path}/clip.mp4", chunk_duration_seconds=1)
+    engine = Engine()
+    async with system(tmp_path, [engine], with_bank=False) as running:
+        await put_bank(running, tmp_path, OLD)
+        engine.release.clear()
+        analysis = running.stub.AnalyzeVideo(request, timeout=60)
+        await until(engine.started.is_set)
+        await put_bank(running, tmp_path, NEW)
+        engine.release.set()
+        assert words(await analysis) == set(OLD[0])
+        assert words(await running.stub.AnalyzeVideo(request, timeout=60)) == set(NEW[0])
+
+
+async def test_a_video_whose_bank_is_gone_for_good_starts_once_more_with_the_new_one(tmp_path: Path):
+    render(tmp_path / "clip.mp4", steady(10, SECONDS), draw=calm_picture)
+    request = AnalyzeVideoRequest(video_uri=f"file://{tmp_path}/clip.mp4", chunk_duration_seconds=1)
+    engine = Engine()
+    async with system(tmp_path, [engine], with_bank=False) as running:
+        await put_bank(running, tmp_path, OLD)
+        engine.release.clear()
+        analysis = running.stub.AnalyzeVideo(request, timeout=60)
+        await until(engine.started.is_set)
+        for number in range(3):
+            await put_bank(running, tmp_path, ([*NEW[0], str(number)], NEW[1]))
+        engine.release.set()
+        answer = await analysis
+        assert words(answer) == {*NEW[0], "2"}
+        assert len(answer.chunks) == SECONDS

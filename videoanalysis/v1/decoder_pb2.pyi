@@ -29,7 +29,7 @@ class LabelSet(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class RankingSpec(_message.Message):
-    __slots__ = ("text_bank", "model_digest", "labels", "top_k_tags", "min_probability", "logit_scale", "logit_bias")
+    __slots__ = ("text_bank", "model_digest", "labels", "top_k_tags", "min_probability", "logit_scale", "logit_bias", "text_bank_digest")
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class RankingSpec(_message.Message):
     MIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     LOGIT_SCALE_FIELD_NUMBER: _ClassVar[int]
     LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_BANK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     text_bank: str
     model_digest: str
     labels: LabelSet
@@ -44,7 +45,8 @@ class RankingSpec(_message.Message):
     min_probability: float
     logit_scale: float
     logit_bias: float
-    def __init__(self, text_bank: _Optional[str] = ..., model_digest: _Optional[str] = ..., labels: _Optional[_Union[LabelSet, _Mapping]] = ..., top_k_tags: _Optional[int] = ..., min_probability: _Optional[float] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ...) -> None: ...
+    text_bank_digest: str
+    def __init__(self, text_bank: _Optional[str] = ..., model_digest: _Optional[str] = ..., labels: _Optional[_Union[LabelSet, _Mapping]] = ..., top_k_tags: _Optional[int] = ..., min_probability: _Optional[float] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ..., text_bank_digest: _Optional[str] = ...) -> None: ...
 
 class TagScore(_message.Message):
     __slots__ = ("text", "score", "probability", "best_chunk_index", "max_probability")
