@@ -53,7 +53,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--encoders", type=int, default=3, help="to scale to, 2 or more; default: %(default)s")
     parser.add_argument("--concurrency", type=int, default=4, help="calls at a time; default: %(default)s")
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies time limits; default: %(default)s")
-    parser.add_argument("--keep", action="store_true", help="leave the namespace if a step has failed")
+    parser.add_argument("--keep", action="store_true", help="stop at a step that fails, and leave everything as it is")
     chosen = parser.parse_args(arguments)
     if chosen.encoders < 2:
         parser.error("--encoders: one encoder is what it starts from")
@@ -101,10 +101,14 @@ def main() -> int:
                 outcomes.append(outcome)
                 line = f"  {outcome.result} after {outcome.seconds:.1f} s: {outcome.note}"
                 console.print(line, highlight=False, markup=False)
+                if chosen.keep and outcome.result == "failed":
+                    break
         except KeyboardInterrupt:
             console.print("interrupted")
         finally:
-            code = steps.exit_code(outcomes) if len(outcomes) == len(scenario.steps()) else 1
+            missed = scenario.steps()[len(outcomes) :]
+            outcomes += [Outcome(step.name, "skipped", 0.0, "not reached") for step in missed]
+            code = steps.exit_code(outcomes)
             if chosen.keep and code:
                 console.print(f"kept, as asked: namespace {namespace}", highlight=False)
             else:
@@ -122,6 +126,7 @@ def _diagnose(console: Console, scenario: Scenario, release: Release) -> None:
             )
             for finding in explanation.findings:
                 console.print(f"      {'!' if finding.is_wrong else '·'} {finding.text}", highlight=False, markup=False)
+            console.print(f"      → {explanation.next}", highlight=False, markup=False)
         for warning in release.warnings():
             console.print(f"    {warning}", highlight=False, markup=False)
     except _EXPECTED as error:

@@ -249,7 +249,7 @@ class Scenario:
         return run
 
     def _wait_for_rollout(self, service: str) -> str:
-        return wait_until(f"the new {service}s", lambda: self._release.has_rolled_out(service), self._long())
+        return wait_until(f"the rollout of the {service}", lambda: self._release.has_rolled_out(service), self._long())
 
     def _no_call_failed(self, began: float) -> str:
         """Of those that ended since; waits for some that began after what was done, too."""
