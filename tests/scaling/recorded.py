@@ -117,6 +117,7 @@ def scaled_object(service: str, annotations: dict[str, str] | None = None, **spe
             "name": f"va-{service}",
             "labels": labels(service) | {"scaledobject.keda.sh/name": f"va-{service}"},
             "annotations": annotations or {},
+            "creationTimestamp": CREATED,
             "finalizers": ["finalizer.keda.sh"],
         },
         "spec": {
@@ -125,6 +126,7 @@ def scaled_object(service: str, annotations: dict[str, str] | None = None, **spe
             "maxReplicaCount": 10,
             "pollingInterval": 5,
             "cooldownPeriod": 600,
+            "initialCooldownPeriod": 600,
             "fallback": {"failureThreshold": 3, "replicas": 1, "behavior": "currentReplicasIfHigher"},
             "triggers": [
                 {

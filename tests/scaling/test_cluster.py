@@ -92,6 +92,7 @@ def test_reads_the_scaled_object_and_kedas_last_warning(server, kubeconfig):
     assert scaled is not None
     assert (scaled.min_replicas, scaled.max_replicas, scaled.target, scaled.trigger) == (1, 10, 2, "metrics-api")
     assert (scaled.polling_seconds, scaled.cooldown_seconds, scaled.activation) == (5, 600, 0)
+    assert (scaled.created, scaled.initial_cooldown_seconds) == (datetime(2026, 5, 4, 9, tzinfo=UTC), 600)
     assert scaled.fallback is not None
     assert (scaled.fallback.failure_threshold, scaled.fallback.behavior) == (3, "currentReplicasIfHigher")
     assert scaled.complaint == new

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from loadtest.rehearse import autoscaling as rehearsal
+from loadtest.rehearse.hpa import Hpa
 from tests.scaling.snapshots import (
     ACTIVE,
     AT_ONCE,
@@ -88,6 +90,23 @@ def test_what_the_hpa_does(workload, depths, wanted, expected, told, is_healthy)
     assert (explanation.demand, explanation.wanted, explanation.expected) == (sum(depths), wanted, expected)
     assert codes(explanation) == ["DEMAND", *told]
     assert explanation.is_healthy == is_healthy
+
+
+@pytest.mark.parametrize("select", ["Max", "Min", "Disabled"])
+@pytest.mark.parametrize("window", [0, 300])
+@pytest.mark.parametrize("policies", [(("Pods", 2),), (("Percent", 40),), (("Pods", 1), ("Percent", 100))], ids=str)
+def test_it_expects_what_the_rehearsals_hpa_does(policies, window, select):
+    """Another implementation of the same rules, itself held against a real one."""
+    ours = Rules(window, tuple(Policy(kind, value, 15) for kind, value in policies), select)
+    theirs = rehearsal.Rules(window, tuple(rehearsal.Policy(kind, value, 15) for kind, value in policies), select)
+    rule = rehearsal.Autoscaling(2, 9, 2, scale_up=theirs, scale_down=theirs)
+
+    for replicas in range(1, 12):
+        for demand in range(30):
+            limits = hpa(min_replicas=2, scale_up=ours, scale_down=ours, max_replicas=9)
+            explanation = one(snapshot(workload(replicas, hpa=limits), demand))
+            # A first look takes the count that it finds for a recommendation.
+            assert explanation.expected == Hpa(rule).sync(0, demand, replicas), (replicas, demand)
 
 
 def test_the_demand_is_told_per_ingress_pod_and_in_all():
@@ -265,6 +284,23 @@ def test_it_says_when_keda_puts_it_to_zero():
     explanation = one(snapshot(workload(1, scaled_object=idle), 0))
 
     assert explanation.next == "KEDA puts it to 0 at about 10:04:00 UTC (in 4 min) unless work comes."
+
+
+def test_what_has_never_been_active_sleeps_after_the_initial_cooldown():
+    fresh = scaled_object(min_replicas=0, last_active=None, created=ago(30), initial_cooldown_seconds=90)
+
+    explanation = one(snapshot(workload(1, scaled_object=fresh), 0))
+
+    assert explanation.next == "KEDA puts it to 0 at about 10:01:00 UTC (in 1 min) unless work comes."
+
+
+def test_an_hpa_that_has_not_looked_since_it_was_woken_is_not_wrong():
+    disabled = hpa(conditions={"ScalingActive": Condition(False, "ScalingDisabled", "the replica count is zero")})
+    woken = workload(1, ready=0, hpa=disabled, scaled_object=scaled_object(min_replicas=0))
+
+    explanation = one(snapshot(woken, 6))
+
+    assert (explanation.expected, explanation.is_healthy) == (3, True)
 
 
 def test_zero_below_the_least_was_somebody_and_keda_repairs_it():

@@ -115,6 +115,8 @@ def scaled_object(item: Json, events: Sequence[Json] = ()) -> ScaledObject:
         is_paused=held_at is not None
         or annotations.get("autoscaling.keda.sh/paused", "false").lower() not in ("false", "f", "0"),
         paused_replicas=int(held_at) if held_at and held_at.isdigit() else None,
+        created=time(item["metadata"].get("creationTimestamp")),
+        initial_cooldown_seconds=spec.get("initialCooldownPeriod") or 0,
         complaint=warnings[-1].get("message") or "" if warnings else "",
     )
 

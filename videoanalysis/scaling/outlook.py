@@ -42,7 +42,10 @@ def outlook_of(
         text = f"KEDA has made no HPA for the ScaledObject {scaled.name}: between 1 and the maximum nothing scales."
         remedy = "Look at the log of KEDA's operator."
         return Outlook(replicas, f"{stays}.", (Finding("HPA_MISSING", text, remedy, is_wrong=True),))
-    if (active := hpa.conditions.get("ScalingActive")) is not None and active.is_true is False:
+    active = hpa.conditions.get("ScalingActive")
+    # Of an HPA that has not looked yet since KEDA left zero.
+    was_asleep = active is not None and active.reason == "ScalingDisabled"
+    if active is not None and active.is_true is False and not was_asleep:
         text = f"The HPA {hpa.name} cannot read its metric: {active.reason}: {active.message}"
         remedy = "Without a metric it keeps the count. " + _metric_remedy(scaled)
         return Outlook(
@@ -211,9 +214,10 @@ def _limited(rules: Rules, replicas: int, step: int, sign: int) -> Finding:
 def _going_to_sleep(scaled: ScaledObject | None, demand: float, now: datetime) -> str:
     if scaled is None or scaled.min_replicas > 0 or demand > scaled.activation:
         return ""
-    if scaled.last_active is None:
-        return f"KEDA puts it to 0 within {number(scaled.polling_seconds)} s unless work comes."
-    sleeps = max(now, scaled.last_active + timedelta(seconds=scaled.cooldown_seconds))
+    since, cooldown = scaled.last_active, scaled.cooldown_seconds
+    if since is None:
+        since, cooldown = scaled.created or now, scaled.initial_cooldown_seconds
+    sleeps = max(now + timedelta(seconds=scaled.polling_seconds), since + timedelta(seconds=cooldown))
     return f"KEDA puts it to 0 at about {when(sleeps, now)} unless work comes."
 
 

@@ -76,6 +76,7 @@ class ScaledObject:
     """`failures` is how often in a row KEDA could not read the metric, `complaint` its last warning.
 
     `paused_replicas` is the count at which it is held; `is_paused` alone holds whatever count there is.
+    `initial_cooldown_seconds` count from `created`, as long as it has not been active.
     """
 
     name: str
@@ -93,6 +94,8 @@ class ScaledObject:
     is_paused: bool = False
     paused_replicas: int | None = None
     complaint: str = ""
+    created: datetime | None = None
+    initial_cooldown_seconds: float = 0.0
 
     def says(self, condition: str) -> bool:
         """Whether the condition is there and true."""
