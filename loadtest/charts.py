@@ -245,7 +245,7 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
         ax.set_title(level["level"])
         ax.set_ylim(0, highest)
         ax.yaxis.set_major_formatter(_with_commas)
-        if failed or ax is axes[0]:
+        if ax.get_legend_handles_labels()[0] and (failed or ax is axes[0]):
             ax.legend(loc="upper right", fontsize=8)
     figure.supxlabel(
         "seconds from the start of the level, its warm-up shaded; latency in ms", color=_MUTED, fontsize=9.5

@@ -70,6 +70,7 @@ class Measurement:
                 method=self.method,
                 timeout_seconds=self.timeout_seconds,
                 caller=self.caller,
+                ready_seconds=self.plan.give_up_seconds,
             )
             await leaving.enter_async_context(service)
             await service.until_ready()

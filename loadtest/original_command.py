@@ -42,6 +42,7 @@ def command(
         Path | None,
         typer.Option(help="Directory for the run.", file_okay=False, show_default="build/loadtest/TIME"),
     ] = None,
+    report: Annotated[bool, typer.Option(help="Draw the report at the end.")] = True,
 ) -> None:
     """Run the original's load test on this machine and lay the figures beside its published ones.
 
@@ -75,7 +76,7 @@ def command(
         )
     except BadOption as error:
         ending.misuse(str(error))
-    run = take(measurement, None, report=True)
+    run = take(measurement, None, report=report)
     console = Console(width=_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     for index, column in enumerate((*comparison.COLUMNS, *comparison.OWN_COLUMNS)):

@@ -82,8 +82,7 @@ async def test_a_service_that_dies_ends_the_sweep_and_leaves_what_was_measured()
     measured = Measured()
     async with serving(FakeService(0.01)) as fake:
         running = asyncio.create_task(run(fake, plan(TWO, OPEN, seconds=30), measured))
-        while fake.calls < 20:
-            await asyncio.sleep(0.01)
+        await fake.until_called(20)
         await fake.server.stop(None)
         with pytest.raises(Unreachable, match=fake.address):
             await running
@@ -97,8 +96,7 @@ async def test_an_interrupted_sweep_keeps_what_was_answered():
     measured = Measured()
     async with serving(FakeService(0.02)) as fake:
         running = asyncio.create_task(run(fake, plan(TWO, seconds=30), measured))
-        while fake.calls < 10:
-            await asyncio.sleep(0.01)
+        await fake.until_called(10)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

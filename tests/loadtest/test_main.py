@@ -1,0 +1,281 @@
+"""The commands, as a user gives them, against a stack of real processes."""
+
+import csv
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from loadtest import comparison
+from loadtest.__main__ import app
+from loadtest.record import read_requests, read_samples
+from tests import processes
+from tests.test_cli import Up, environment, up
+from videoanalysis import checkout
+
+GHZ = Path(sys.executable).with_name("ghz")
+SMALL_STACK = ["--encoders", "2", "--image-size", "32", "--service-ms", "5"]
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "140"})
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("up")) as running:
+        yield running
+
+
+@pytest.fixture
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def summary(directory: Path) -> dict:
+    return json.loads((directory / "summary.json").read_text())
+
+
+def test_a_sweep_measures_closed_and_open_levels_and_draws_them(running, tmp_path):
+    out = tmp_path / "run"
+    ended = command(
+        *("sweep", running.state["address"], "--concurrency", 2, "--rate", 4, "--arrivals", "fixed", "--duration", 2),
+        *("--method", "stream", "--connections", 2, "--slo", "p95=60s", "--slo", "errors=0", "--out", out),
+    )
+    assert ended.exit_code == 0, ended.output
+    requests = read_requests(out)
+    assert {request.status for request in requests} == {"OK"}
+    assert len([request for request in requests if request.level == "4 a second"]) == 8
+    # What the service told of itself agrees with what its caller saw.
+    assert all(0 < request.server_total_ms <= request.latency_ms for request in requests)
+    assert all(0 < request.first_chunk_ms < request.latency_ms for request in requests)
+    assert all(request.accelerator_seconds > 0 for request in requests)
+    found = summary(out)
+    assert found["ending"] == "complete"
+    assert found["model"]["engine"] == "synthetic"
+    assert [level["failed"] for level in found["levels"]] == [0, 0]
+    assert found["levels"][1]["offered_rate"] == pytest.approx(4, rel=1e-3)
+    for level in found["levels"]:
+        parts = [value for name, value in level["stages_ms"].items() if name not in ("server_total", "outside")]
+        assert sum(parts) == pytest.approx(level["stages_ms"]["server_total"], rel=0.02)
+    assert (out / "report.html").exists()
+    assert (out / "latency_over_time.png").read_bytes().startswith(b"\x89PNG")
+    assert "p95=60s at 2 at a time" in ended.output
+
+
+def test_a_missed_objective_ends_with_3(running, tmp_path):
+    ended = command(
+        *("sweep", running.state["address"], "--concurrency", 1, "--duration", 30, "--requests", 2),
+        *("--slo", "p95=1ms", "--no-report", "--out", tmp_path / "run"),
+    )
+    assert ended.exit_code == 3
+    assert "MISSED" in ended.output
+
+
+def test_a_video_that_the_service_cannot_have_ends_it_before_any_load(running, tmp_path):
+    ended = command("sweep", running.state["address"], "--concurrency", 2, "--video", "s3://videoanalysis/none.mp4")
+    assert ended.exit_code == 1
+    assert "s3://videoanalysis/none.mp4" in ended.output
+    assert "no such object" in ended.output
+
+
+def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path):
+    out = tmp_path / "run"
+    options = ["--concurrency", "2", "--duration", "600", "--out", str(out), "--every", "0.2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtest", "sweep", running.state["address"], *options],
+        cwd=checkout.ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        # Said once it has made its first call.
+        while "analysing clip once" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "This is a part of the run: interrupted" in stdout
+    assert summary(out)["ending"] == "interrupted"
+    assert read_requests(out)
+    assert "in_flight" in {sample.series for sample in read_samples(out)}
+    assert "This is a part of the run" in (out / "report.html").read_text()
+
+
+def test_a_stack_whose_encoder_dies_ends_the_sweep_with_a_report_of_all_until_then(tmp_path):
+    out = tmp_path / "run"
+    options = ["--concurrency", "2", "--duration", "600", "--every", "0.2", "--out", str(out), "--no-report"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtest", "sweep", "--stack", *options, *SMALL_STACK],
+        cwd=checkout.ROOT,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "analysing clip once" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(4)
+        services = processes.descendants(process.pid)
+        encoder = next(pid for pid in services if "services.encoder" in psutil.Process(pid).cmdline())
+        psutil.Process(encoder).kill()
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert "encoder-" in stderr
+    assert "was ended by SIGKILL" in stderr
+    assert not any(processes.runs(pid) for pid in services)
+    assert "This is a part of the run: broke off" in stdout
+    assert read_requests(out)
+    series = {sample.series for sample in read_samples(out)}
+    assert {"queue.ingress", "queue.encoder", "ready.encoder", "cpu_seconds.ingress", "machine_cpu"} <= series
+
+
+def test_the_original_is_run_again_and_laid_beside_its_figures(tmp_path):
+    ended = command(
+        *("original", "--factor", 0.05, "--concurrency", "1,2", "--duration", 3, "--encoders", 2),
+        *("--ingresses", 1, "--decoders", 1, "--image-size", 32, "--no-report", "--out", tmp_path / "run"),
+    )
+    assert ended.exit_code == 0, ended.output
+    for column in (*comparison.COLUMNS[2:], *comparison.OWN_COLUMNS):
+        assert column in ended.output
+    assert "152 (303)" in ended.output
+    assert "The GPU is simulated" in " ".join(ended.output.split())
+    level = summary(tmp_path / "run")["levels"][1]
+    # Each encoder took 0.05 x 700 ms for its chunk.
+    assert level["cost"]["accelerator_seconds_per_video_minute"] == pytest.approx(0.035 / 8.267 * 60, rel=0.1)
+    assert level["cost"]["cpu_seconds_per_video_minute"] > 0
+    assert level["beside"]["ready.encoder"]["mean"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "blamed"),
+    [
+        (["sweep"], "--stack"),
+        (["sweep", "127.0.0.1:9", "--stack", "--concurrency", "2"], "--stack"),
+        (["sweep", "127.0.0.1:9"], "--concurrency"),
+        (["sweep", "localhost", "--concurrency", "2"], "host:port"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--slo", "p95=1"], "--slo"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--video", "gone.mp4"], "--video"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--render", "1:2"], "--upload"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--render", "1:2", "--upload", "bucket"], "--upload"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--signals", "ingress:9091"], "--signals"),
+        (["sweep", "127.0.0.1:9", "--concurrency", "2", "--kube-context", "load"], "--namespace"),
+        (["original", "--concurrency", "two"], "--concurrency"),
+    ],
+)
+def test_options_that_make_no_sense_are_told_in_one_sentence(arguments, blamed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = command(*arguments)
+    assert ended.exit_code == 2
+    assert ended.output.startswith("error: ")
+    assert blamed in ended.output
+    assert ended.output.count("\n") == 1
+
+
+def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    ended = command("sweep", "127.0.0.1:9", "--concurrency", 2, "--out", tmp_path)
+    assert ended.exit_code == 2
+    assert "holds a run already" in ended.output
+
+
+def test_an_address_where_nobody_answers_is_named(unused_address, tmp_path):
+    ended = command("sweep", unused_address, "--concurrency", 2, "--give-up-after", 0.5, "--out", tmp_path)
+    assert ended.exit_code == 1
+    assert f"no connection to {unused_address}" in ended.output
+
+
+def test_a_page_of_signals_that_is_not_there_ends_it_before_any_load(running, unused_address, tmp_path):
+    page = f"http://{unused_address}/scaling"
+    ended = command("sweep", running.state["address"], "--concurrency", 2, "--signals", page, "--out", tmp_path)
+    assert ended.exit_code == 1
+    assert page in ended.output
+
+
+def test_a_report_on_nothing_names_the_directory(tmp_path):
+    ended = command("report", tmp_path)
+    assert ended.exit_code == 1
+    assert "summary.json" in ended.output
+
+
+# --- Other people's tools, with our files.
+
+
+def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
+    if not GHZ.exists() and shutil.which("go") is None:
+        pytest.skip("ghz is not installed, and Go is not there to build it: `make tools` needs Go")
+    arguments = ["--config", f"loadtest/ghz/{config}.json", "--connections", "2", "--skipFirst", "0"]
+    ended = subprocess.run(
+        [GHZ, *arguments, "-o", out, *options, running.state["address"]],
+        cwd=checkout.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("config", ["unary", "stream", "open"])
+def test_ghz_runs_with_our_configs_and_every_call_is_answered(running, config, tmp_path):
+    told = ghz(running, config, tmp_path / "out.json", "-c", "2", "-z", "1s")
+    assert told["statusCodeDistribution"] == {"OK": told["count"]}
+    assert told["count"] >= 2
+    assert told["options"]["connections"] == 2
+
+
+def test_ghz_ramps_up_with_our_config(running, tmp_path):
+    steps = ["--concurrency-end", "4", "--concurrency-step-duration", "1s", "--concurrency-max-duration", "3s"]
+    told = ghz(running, "ramp", tmp_path / "out.json", *steps, "-x", "3s", "-c", "4")
+    assert told["statusCodeDistribution"]["OK"] >= 2
+
+
+def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedProcess:
+    arguments = ["-f", "loadtest/locustfile.py", "--headless", "-u", "2", "-r", "2", "-t", "3s", "--stop-timeout", "30"]
+    written = ["--csv", str(directory / "locust"), "--html", str(directory / "locust.html")]
+    return subprocess.run(
+        [sys.executable, "-m", "locust", *arguments, "-H", running.state["address"], *written, *options],
+        cwd=checkout.ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_locust_calls_both_ways_and_writes_its_tables(running, tmp_path):
+    ended = locust(running, tmp_path, "--slo", "p95=60s", "--slo", "errors=0")
+    assert ended.returncode == 0, ended.stderr
+    with (tmp_path / "locust_stats.csv").open(newline="") as file:
+        rows = {row["Type"]: row for row in csv.DictReader(file)}
+    for kind in ("unary", "stream"):
+        assert int(rows[kind]["Request Count"]) >= 1
+        assert int(rows[kind]["Failure Count"]) == 0
+    # The event of a stream is fired with its last message, after that of its first chunk.
+    assert float(rows["stream"]["Min Response Time"]) > float(rows["first chunk"]["Min Response Time"])
+    assert (tmp_path / "locust.html").exists()
+
+
+def test_locust_ends_with_3_when_an_objective_is_missed(running, tmp_path):
+    ended = locust(
+        running, tmp_path, "--slo", "errors=0", "--video", "s3://videoanalysis/none.mp4", "-t", "1s", "Unary"
+    )
+    assert ended.returncode == 3, ended.stderr
+    assert "NOT_FOUND OBJECT_NOT_FOUND" in ended.stderr
