@@ -2,16 +2,16 @@
 
 import random
 from collections import deque
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
-from benchmarks.dispatch.encoder import COPY, HOP, Encoder, Offer
+from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, Encoder, Offer
 from benchmarks.dispatch.events import Events
-from benchmarks.dispatch.policy import Policy
+from benchmarks.dispatch.policy import Choice, Policy
 from benchmarks.dispatch.workload import Chunk
 
-_EASE_SECONDS = 0.1
+_FIRST_WINDOW, _EASE_SECONDS = 4.0, 0.1
 # What an encoder reported is worth nothing after so long.
 _REPORT_SECONDS = 0.05
 
@@ -19,108 +19,116 @@ _REPORT_SECONDS = 0.05
 class _Search:
     """Rounds through the encoders for one chunk."""
 
-    __slots__ = ("chunk", "open", "over", "pause", "refusals", "tried")
+    __slots__ = ("chunk", "is_over", "offers", "pause", "refusals", "tried")
 
     def __init__(self, chunk: Chunk, pause: float) -> None:
         self.chunk = chunk
         self.pause = pause
-        self.open: list[Offer] = []
-        self.over = False
+        self.offers: list[Offer] = []
         self.tried: set[Encoder] = set()
         self.refusals = 0
+        self.is_over = False
+
+
+class _Known:
+    """What an ingress knows of one encoder, from its own calls."""
+
+    __slots__ = ("admitted_at", "full_until", "own", "reported", "reported_at", "usual_seconds")
+
+    def __init__(self) -> None:
+        self.own = 0
+        self.admitted_at = -inf
+        self.full_until = -inf
+        self.usual_seconds = 0.0
+        self.reported = 0
+        self.reported_at = -inf
 
 
 class Ingress:
+    """What reaches it has travelled already. It takes up at most `max_waiting` chunks at a time."""
+
     def __init__(
         self, events: Events, policy: Policy, encoders: Sequence[Encoder], max_waiting: float, seed: int
     ) -> None:
         self.offers = 0
         self._events = events
         self._policy = policy
-        self._encoders = encoders
+        self._known = {encoder: _Known() for encoder in encoders}
         self._max_waiting = max_waiting
         self._random = random.Random(seed)
         self._line: deque[Chunk] = deque()
         self._searches: dict[Chunk, _Search] = {}
-        self._window = policy.first_window
+        self._window = _FIRST_WINDOW if policy.window is None else policy.window
         self._eased_at = -inf
-        self._own = dict.fromkeys(encoders, 0)
-        self._reported: dict[Encoder, tuple[float, int]] = {}
-        self._full_until = dict.fromkeys(encoders, -inf)
         self._turn = self._random.randrange(len(encoders))
+
+    @property
+    def held(self) -> int:
+        """Chunks that are not placed yet, and calls under way."""
+        return len(self._line) + len(self._searches) + sum(known.own for known in self._known.values())
 
     def submit(self, chunk: Chunk) -> None:
         if len(self._line) + len(self._searches) >= self._max_waiting:
             chunk.refused = True
             return
         self._line.append(chunk)
-        self._pump()
+        self._offer_next()
 
     def admitted(self, offer: Offer, load: int) -> None:
         self._hear(offer.encoder, load)
         search = self._searches.get(offer.chunk)
-        if search is None or search.over or offer not in search.open:
+        if search is None or offer not in search.offers:
             return
-        search.open.remove(offer)
+        self._known[offer.encoder].admitted_at = self._events.now
+        search.offers.remove(offer)
         self._end(search)
-        if self._policy.window == "adaptive":
-            self._window = min(self._window + 1 / self._window, max(self._policy.first_window, len(self._encoders)))
-        self._events.after(offer.chunk.bulk * COPY + HOP, offer.encoder.uploaded, offer)
-        self._pump()
+        if self._policy.window is None:
+            self._window = min(self._window + 1 / self._window, max(_FIRST_WINDOW, len(self._known)))
+        self._events.after(COPY_SECONDS * offer.chunk.bulk + HOP_SECONDS, offer.encoder.uploaded, offer)
+        self._offer_next()
 
     def refused(self, offer: Offer, load: int) -> None:
         self._hear(offer.encoder, load)
-        self._own[offer.encoder] -= 1
-        self._full_until[offer.encoder] = self._events.now + self._policy.retry_after
-        if self._policy.window == "adaptive" and self._events.now >= self._eased_at + _EASE_SECONDS:
-            self._window, self._eased_at = max(1.0, self._window / 2), self._events.now
+        now, known = self._events.now, self._known[offer.encoder]
+        known.full_until = now + self._policy.retry_after
+        if self._policy.window is None and now >= self._eased_at + _EASE_SECONDS:
+            self._window, self._eased_at = max(1.0, self._window / 2), now
         search = self._searches.get(offer.chunk)
-        if search is None or search.over or offer not in search.open:
-            return
-        search.open.remove(offer)
-        search.refusals += 1
-        self._ask(search)
+        if search is not None and offer in search.offers:
+            known.own -= 1
+            search.offers.remove(offer)
+            search.refusals += 1
+            self._ask(search)
 
     def finished(self, offer: Offer, load: int) -> None:
-        offer.chunk.done = self._events.now
-        self._own[offer.encoder] -= 1
         self._hear(offer.encoder, load)
-        if self._policy.steal and load < self._policy.slots:
-            for search in self._searches.values():
-                if all(other.encoder is not offer.encoder for other in search.open):
-                    self._offer(search, offer.encoder)
-                    break
+        known = self._known[offer.encoder]
+        known.own -= 1
+        known.usual_seconds += (offer.compute_seconds - known.usual_seconds) / (4 if known.usual_seconds else 1)
+        offer.chunk.done = self._events.now
 
-    def _pump(self) -> None:
-        while self._line and len(self._searches) < self._most_on_offer():
+    def _offer_next(self) -> None:
+        while self._line and len(self._searches) + 1 <= self._window:
             chunk = self._line.popleft()
             search = self._searches[chunk] = _Search(chunk, self._policy.first_pause)
             self._ask(search)
 
-    def _most_on_offer(self) -> float:
-        policy = self._policy
-        if policy.window == "adaptive":
-            return max(1, min(int(self._window), len(self._encoders)))
-        if policy.window == inf and policy.window_per_encoder:
-            return max(1.0, round(policy.window_per_encoder * len(self._encoders)))
-        return policy.window + policy.window_per_encoder * len(self._encoders)
-
     def _ask(self, search: _Search) -> None:
-        while not search.over and len(search.open) < self._policy.copies:
+        while not search.is_over and len(search.offers) < self._policy.offers:
             encoder = self._pick(search) if search.refusals < self._policy.max_refusals else None
             if encoder is None:
                 break
             search.tried.add(encoder)
             self._offer(search, encoder)
-            if self._policy.second_after and len(search.open) < self._policy.copies:
-                self._events.after(self._policy.second_after, self._ask, search)
+            if self._policy.apart and len(search.offers) < self._policy.offers:
+                self._events.after(self._policy.apart, self._ask, search)
                 return
-        if not search.open and not search.over:
+        if not search.offers and not search.is_over:
             self._rest(search)
 
     def _rest(self, search: _Search) -> None:
-        full = min(self._full_until.values()) - self._events.now
-        pause = max(search.pause, min(full, self._policy.retry_after)) * self._random.uniform(0.5, 1.5)
+        full = min(known.full_until for known in self._known.values()) - self._events.now
+        pause = max(search.pause, full) * self._random.uniform(0.5, 1.5)
         search.pause = min(2 * search.pause, self._policy.longest_pause)
         self._events.after(pause, self._begin_round, search)
 
@@ -131,40 +139,42 @@ class Ingress:
 
     def _offer(self, search: _Search, encoder: Encoder) -> None:
         offer = Offer(search.chunk, self, encoder)
-        search.open.append(offer)
-        self._own[encoder] += 1
+        search.offers.append(offer)
+        self._known[encoder].own += 1
         self.offers += 1
-        self._events.after(HOP, encoder.offered, offer)
+        self._events.after(HOP_SECONDS, encoder.offered, offer)
 
     def _end(self, search: _Search) -> None:
-        search.over = True
+        search.is_over = True
         del self._searches[search.chunk]
-        for offer in search.open:
-            self._own[offer.encoder] -= 1
-            self._events.after(HOP, offer.encoder.withdraw, offer)
-        search.open.clear()
+        for offer in search.offers:
+            self._known[offer.encoder].own -= 1
+            self._events.after(HOP_SECONDS, offer.encoder.withdraw, offer)
+        search.offers.clear()
 
     def _pick(self, search: _Search) -> Encoder | None:
-        untried = [encoder for encoder in self._encoders if encoder not in search.tried]
-        if not untried:
-            return None
-        if self._policy.choose == "in turn":
-            self._turn += 1
-            return min(untried, key=lambda one: (one.number - self._turn) % len(self._encoders))
+        untried = [encoder for encoder in self._known if encoder not in search.tried]
         self._random.shuffle(untried)
-        now = self._events.now
-        match self._policy.choose:
-            case "random":
-                return min(untried, key=lambda one: self._full_until[one] > now)
-            case "fewest own":
-                return min(untried, key=lambda one: (self._full_until[one] > now, self._own[one]))
-            case "two by report":
-                untried = untried[:2]
-        return min(untried, key=partial(self._believed_load, now))
+        self._turn += 1
+        order: dict[Choice, Callable[[Encoder], Any]] = {
+            Choice.RANDOM: lambda _: 0,
+            Choice.IN_TURN: lambda one: (one.number - self._turn) % len(self._known),
+            Choice.FEWEST_OWN: lambda one: self._known[one].own,
+            Choice.REPORTED: self._reported,
+            Choice.SOONEST: self._soonest,
+        }
+        key, now = order[self._policy.choice], self._events.now
+        return min(untried, key=lambda one: (self._known[one].full_until > now, key(one)), default=None)
 
-    def _believed_load(self, now: float, encoder: Encoder) -> tuple[bool, float, int]:
-        at, load = self._reported.get(encoder, (-inf, 0))
-        return self._full_until[encoder] > now, load if now - at < _REPORT_SECONDS else 0, self._own[encoder]
+    def _reported(self, encoder: Encoder) -> tuple[int, int]:
+        known = self._known[encoder]
+        return known.reported if self._events.now < known.reported_at + _REPORT_SECONDS else 0, known.own
+
+    def _soonest(self, encoder: Encoder) -> tuple[int, float, float]:
+        known = self._known[encoder]
+        remaining = max(0.0, known.admitted_at + known.usual_seconds - self._events.now) if known.own else 0.0
+        by_speed = self._random.expovariate(1 / known.usual_seconds) if known.usual_seconds else 0.0
+        return known.own, remaining, by_speed
 
     def _hear(self, encoder: Encoder, load: int) -> None:
-        self._reported[encoder] = (self._events.now, load)
+        self._known[encoder].reported, self._known[encoder].reported_at = load, self._events.now

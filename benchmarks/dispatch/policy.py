@@ -1,36 +1,46 @@
 """A way of placing chunks, as numbers and a few choices."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from math import inf
-from typing import Literal
+
+
+class Choice(Enum):
+    """Which encoder is asked first; of those that are equal a random one. One that refused just now comes last."""
+
+    RANDOM = auto()
+    IN_TURN = auto()
+    FEWEST_OWN = auto()  # where we have the least under way
+    REPORTED = auto()  # that with the fewest when it answered last, if that was a moment ago
+    SOONEST = auto()  # as FEWEST_OWN, then where ours should end first, then random by speed
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times are seconds. One chunk at one encoder with parking without end is what plain load balancing does."""
+    """Times are seconds. The defaults are what the ingress and the encoder do."""
 
-    name: str
-
-    # What the ingress does.
-    copies: int = 2  # encoders at which a chunk waits at a time
-    choose: Literal["random", "in turn", "fewest own", "reported", "two by report"] = "fewest own"
-    window: float | Literal["adaptive"] = inf  # chunks of one ingress on offer at a time
-    window_per_encoder: float = 0.0  # added to the window, for each encoder there is
-    first_window: float = 4.0
-    second_after: float = 0.0  # the next encoder is asked if the first has not admitted by then
+    # The ingress.
+    offers: int = 3  # encoders at which a chunk waits at a time
+    apart: float = 0.002  # the next is asked if those before have not admitted it by then
+    choice: Choice = Choice.SOONEST
+    window: float | None = None  # chunks of one ingress on offer at a time; None finds it, as TCP does
     max_refusals: int = 4  # in one round
     first_pause: float = 0.02
     longest_pause: float = 1.0
-    rest: Literal["on offer", "in line"] = "on offer"  # where a chunk is between two rounds
-    steal: bool = False  # offer the oldest chunk also to an encoder whose answer says that nobody waits there
 
-    # What the encoder does.
-    slots: int = 2
-    max_parked: float = 8
+    # The encoder.
+    max_parked: float = 64
     park_seconds: float = 1.0
     retry_after: float = 0.1
-    order: Literal["arrival", "age"] = "arrival"
-    # The next chunk is admitted so long before the one on the GPU should be done: learnt from how long uploads take.
-    lead: float | Literal["learnt"] = inf
-    deviations: float = 4
-    prompt_from: float = inf  # so many headers parked, and there is no such delay: all encoders are busy
+    # The further place is given so long before the chunk that computes should end; None learns it from the uploads.
+    lead: float | None = None
+    prompt_from: float = 4  # so many parked headers end that delay: by then all encoders are busy
+
+
+# What others do: the encoder takes whatever comes, and the caller chooses by what it knows.
+RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING = (
+    Policy(offers=1, choice=choice, window=inf, max_parked=inf, park_seconds=inf, lead=inf)
+    for choice in (Choice.RANDOM, Choice.IN_TURN, Choice.FEWEST_OWN)
+)
+REFUSE = Policy(offers=1, choice=Choice.RANDOM, window=inf, max_refusals=1000, max_parked=0, retry_after=0.0, lead=inf)
+PARK_AT_TWO = Policy(offers=2, apart=0.0, choice=Choice.RANDOM, window=inf, max_parked=8, lead=inf)

@@ -7,7 +7,8 @@ from math import inf
 
 import numpy as np
 
-from benchmarks.dispatch.encoder import COPY, HOP, SERVICE, Encoder
+from benchmarks.dispatch import central
+from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, SERVICE_SECONDS, SLOTS, Encoder
 from benchmarks.dispatch.events import Events
 from benchmarks.dispatch.ingress import Ingress
 from benchmarks.dispatch.policy import Policy
@@ -28,7 +29,8 @@ class Outcome:
     offers: float = 0.0
     withdrawn: float = 0.0
     wasted: float = 0.0  # share of all places, held for chunks that went elsewhere
-    unfinished: int = 0
+    computed: int = 0
+    held: int = 0  # places, headers and calls that somebody still counts in the end
 
 
 def simulate(
@@ -57,29 +59,26 @@ def simulate(
         refusals=sum(encoder.refusals for encoder in encoders) / total,
         offers=sum(ingress.offers for ingress in ingresses) / total,
         withdrawn=sum(encoder.withdrawn for encoder in encoders) / total,
-        wasted=sum(encoder.wasted_seconds for encoder in encoders) / (total * len(encoders) * policy.slots),
-        unfinished=sum(chunk.done is None and not chunk.refused for chunk in chunks),
+        wasted=sum(encoder.wasted_seconds for encoder in encoders) / (total * len(encoders) * SLOTS),
+        computed=sum(encoder.computed for encoder in encoders),
+        held=sum(encoder.load for encoder in encoders) + sum(ingress.held for ingress in ingresses),
     )
 
 
 def ideal(arrivals: Poisson, speeds: Sequence[float], seconds: float) -> Outcome:
     """The central queue, with the messages and the copy that even an idle encoder costs."""
-    from benchmarks.dispatch import central
-
     chunks = arrivals.chunks(seconds)
-    central.serve(chunks, speeds, SERVICE, before=3 * HOP + COPY, after=HOP)
+    central.serve(chunks, speeds, SERVICE_SECONDS, before=3 * HOP_SECONDS + COPY_SECONDS, after=HOP_SECONDS)
     return Outcome(*_times(chunks, seconds), throughput=_throughput(chunks, speeds, seconds))
 
 
 def _throughput(chunks: Sequence[Chunk], speeds: Sequence[float], seconds: float) -> float:
     start = WARM_UP * seconds
     done = sum(chunk.work for chunk in chunks if chunk.done is not None and start <= chunk.done < seconds)
-    return done * SERVICE / (sum(speeds) * (seconds - start))
+    return done * SERVICE_SECONDS / (sum(speeds) * (seconds - start))
 
 
-def _times(
-    chunks: Sequence[Chunk], seconds: float
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _times(chunks: Sequence[Chunk], seconds: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     videos: dict[int, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
         videos[chunk.video].append(chunk)

@@ -1,0 +1,50 @@
+"""The ingress's real placement, as far as a benchmark sees it: the one place that knows its interface."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from benchmarks.dispatch.fleet import FRAMES, IMAGE_SIZE
+from benchmarks.dispatch.workload import Chunk
+from services.ingress.byte_budget import ByteBudget
+from services.ingress.deadline import Deadline
+from services.ingress.discovery import Static
+from services.ingress.encoders import Encoders
+from services.ingress.fair_queue import Share
+from services.ingress.frame_buffer import FrameBuffer
+from services.ingress.replicas import Replicas
+
+_CHUNK_BYTES = FRAMES * IMAGE_SIZE**2 * 3
+_DEADLINE_SECONDS = 600
+
+
+class Placement:
+    """Frames that are there already, placed as the ingress places those that it has sampled."""
+
+    def __init__(self, encoders: Encoders, model_digest: str, frames: FrameBuffer) -> None:
+        self._encoders = encoders
+        self._model_digest = model_digest
+        self._frames = frames
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, addresses: Sequence[str]) -> AsyncIterator["Placement"]:
+        frames = await FrameBuffer.allocate(_CHUNK_BYTES, ByteBudget(_CHUNK_BYTES))
+        replicas = Replicas("encoder", Static(addresses), attempt_seconds=60, wait_seconds=30)
+        try:
+            async with replicas:
+                encoders = Encoders(replicas, IMAGE_SIZE)
+                model = await encoders.model(Deadline.after(_DEADLINE_SECONDS))
+                yield cls(encoders, model.digest, frames)
+        finally:
+            frames.close()
+
+    async def encode(self, chunk: Chunk) -> None:
+        """Until its embeddings are there."""
+        await self._encoders.encode(
+            self._frames,
+            FRAMES,
+            f"{chunk.video}",
+            self._model_digest,
+            Deadline.after(_DEADLINE_SECONDS),
+            Share(caller="", video=chunk.video),
+        )
