@@ -5,14 +5,30 @@ BIN := .venv/bin
 # Named after what it was installed from, and made last: an interrupted setup leaves none, and starts anew.
 INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 
+# Programs in Go for tests of the chart and for load tests: helm, ghz. Built beside the installation, which may clear .venv.
+GO := $(shell command -v go || ls /usr/local/go/bin/go 2>/dev/null)
+TOOLS := helm.sh/helm/v3/cmd/helm@v3.19.0 github.com/bojand/ghz/cmd/ghz@v0.121.0
+BUILT := build/tools/built-$(shell echo '$(TOOLS)' | cksum | cut -d ' ' -f 1)
+# helm's own build sets the Kubernetes for which it renders by default.
+KUBERNETES := helm.sh/helm/v3/pkg/chartutil.k8sVersion
+TOOLS_LDFLAGS := -s -w -X $(KUBERNETES)Major=1 -X $(KUBERNETES)Minor=35
+
+# Of the images. BUILD_FLAGS is for what this machine needs, such as a secret with pip's configuration.
+BUILDER := podman
+REPOSITORY := localhost
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo
+.PHONY: help setup tools test lint demo images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style, format and types'
+	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
+	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
+	@echo 'make tools   helm and ghz into .venv/bin, where there is Go; tests that need them are skipped otherwise'
 
 setup: $(INSTALLED)
 
@@ -30,7 +46,21 @@ $(INSTALLED):
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup
+$(BUILT):
+	@mkdir -p $(@D)
+	@test -n '$(GO)' || echo 'There is no Go, so no helm and no ghz: tests that need them are skipped.'
+	@for tool in $(if $(GO),$(TOOLS)); do \
+	    GOBIN=$(abspath $(@D)) $(GO) install -ldflags '$(TOOLS_LDFLAGS)' $$tool \
+	        || { echo "$$tool could not be built: tests that need it are skipped."; exit 0; }; \
+	done; \
+	test -z '$(GO)' || touch $@
+
+tools: $(INSTALLED) $(BUILT)
+	@for tool in helm ghz; do test ! -x build/tools/$$tool || cp build/tools/$$tool $(BIN)/; done
+
+# The tools are built while Python's packages are downloaded.
+test:
+	@$(MAKE) --no-print-directory --jobs=2 tools
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -41,3 +71,14 @@ lint: setup
 demo: setup
 	@mkdir -p build
 	$(BIN)/videoanalysis analyze services/ingress/sample_clip.mp4 --report build/report.html
+
+images:
+	for service in ingress encoder decoder; do \
+	    $(BUILDER) build $(BUILD_FLAGS) --file services/$$service/Dockerfile \
+	        --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	        --tag $(REPOSITORY)/video-analysis-$$service:$(VERSION) . || exit; \
+	done
+
+check-images:
+	$(or $(PYTHON),python3) images/check.py --builder $(BUILDER) --repository $(REPOSITORY) --version $(VERSION) \
+	    --run-flags '$(RUN_FLAGS)'

@@ -32,7 +32,7 @@ SETTINGS = {
     },
 }
 RESTRICTIONS = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-READY_SECONDS = 120
+READY_SECONDS = 300
 STOP_SECONDS = 30
 
 IS_READY = """
@@ -47,7 +47,7 @@ WHAT_IT_MAY = """
 import json, os, pathlib
 status = dict(line.split(":\\t") for line in pathlib.Path("/proc/1/status").read_text().splitlines() if ":\\t" in line)
 command = pathlib.Path("/proc/1/cmdline").read_bytes().decode().split("\\0")[:3]
-writable = [path for path in ("/", "/app", "/opt/venv", "/var/cache", "/etc") if os.access(path, os.W_OK)]
+writable = [path for path in ("/", "/app", "/opt/venv", "/etc", "/var/cache/videoanalysis") if os.access(path, os.W_OK)]
 print(json.dumps({
     "command": command, "user": status["Uid"].split()[1], "capabilities": int(status["CapEff"], 16),
     "no_new_privileges": status["NoNewPrivs"], "writable": writable,
