@@ -62,11 +62,11 @@ def generated() -> dict[Path, str]:
 
 def settings_schema(name: str) -> dict[str, Any]:
     """JSON Schema of `<name>.settings`: the fields of the service's own settings that no other value makes."""
-    fields = {
-        field: _without({"title", "default", "format"}, TypeAdapter(Annotated[about.annotation, about]).json_schema())
-        for field, about in SETTINGS[name].model_fields.items()
-        if field not in MADE_OF_OTHER_VALUES[name]
-    }
+    fields = {}
+    for field, about in SETTINGS[name].model_fields.items():
+        if field not in MADE_OF_OTHER_VALUES[name]:
+            annotated: Any = Annotated[about.annotation, about]
+            fields[field] = _without({"title", "default", "format"}, TypeAdapter(annotated).json_schema())
     return {"type": "object", "additionalProperties": False, "properties": dict(sorted(fields.items()))}
 
 

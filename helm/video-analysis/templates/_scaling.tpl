@@ -3,7 +3,7 @@
 {{- define "video-analysis.scaler" -}}
 {{- $mode := .Values.autoscaling.mode }}
 {{- if eq $mode "hpa" }}HorizontalPodAutoscaler
-{{- else if and (has $mode (list "keda" "prometheus")) (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject") }}ScaledObject
+{{- else if and (has $mode (list "keda" "prometheus")) (or (.Capabilities.APIVersions.Has "keda.sh/v1alpha1") (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject")) }}ScaledObject
 {{- end }}
 {{- end }}
 
