@@ -31,6 +31,7 @@ class Checkpoint:
     accelerator_seconds: float  # for the chunks so far
     decode_failures: int  # packets refused so far
     frames_searched: int  # decoded in search of cuts so far
+    decode_all: bool  # what the packets promise is not to be trusted
 
     def to_bytes(self) -> bytes:
         """A JSON object of what is short, then the three vectors and the peaks, little-endian."""
@@ -51,6 +52,7 @@ class Checkpoint:
             "accelerator": self.accelerator_seconds,
             "failures": self.decode_failures,
             "searched": self.frames_searched,
+            "all": self.decode_all,
         }
         encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
@@ -95,4 +97,5 @@ class Checkpoint:
             accelerator_seconds=header["accelerator"],
             decode_failures=header["failures"],
             frames_searched=header["searched"],
+            decode_all=header["all"],
         )

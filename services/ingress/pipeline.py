@@ -290,6 +290,7 @@ class _Pass:
             first_chunk=max(0, self._first_chunk - 1),
             frames_searched=start.frames_searched if start else 0,
             decode_failures=start.decode_failures if start else 0,
+            decode_all=start is not None and start.decode_all,
         )
         # Chunks in order, and last the trace of the end of the video.
         self._under_way: asyncio.Queue[_ChunkUnderWay | Trace] = asyncio.Queue(rooms.chunks_ahead)
@@ -359,7 +360,7 @@ class _Pass:
         self._usage.accelerator_seconds += encoded.compute_seconds
         self._timeline.delivered(chunk.trace)
         result = _chunk_result(sampled, encoded, decoded, self._analysis)
-        await self._observer.chunk(result, scenes, self._token(sampled.index + 1, video))
+        await self._observer.chunk(result, scenes, self._token(sampled, video))
         await self._observer.progress(
             Progress(
                 stage=STAGE_ANALYZING,
@@ -368,12 +369,12 @@ class _Pass:
             )
         )
 
-    def _token(self, next_chunk: int, video: SampledVideo) -> bytes:
+    def _token(self, chunk: SampledChunk, video: SampledVideo) -> bytes:
         if self._issue is None or self._state is None:
             return b""
         return self._issue(
             Checkpoint(
-                next_chunk=next_chunk,
+                next_chunk=chunk.index + 1,
                 model_digest=self._pinned.model.digest,
                 text_bank_digest=self._pinned.text_bank.digest,
                 scene_state=self._state,
@@ -381,6 +382,7 @@ class _Pass:
                 accelerator_seconds=self._usage.accelerator_seconds,
                 decode_failures=video.decode_failures,
                 frames_searched=video.frames_searched,
+                decode_all=chunk.all_decoded,
             )
         )
 

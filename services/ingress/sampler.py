@@ -48,7 +48,8 @@ class SamplingLimits:
 class Sampler:
     """The chunks of one video file, in order, from `first_chunk` on; a context manager.
 
-    `frames_searched` were decoded before, by others, in search of the cuts of earlier chunks.
+    `frames_searched` were decoded before, by others, in search of the cuts of earlier chunks; `decode_all` if those had
+    to decode every frame in the end.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Sampler:
         limits: SamplingLimits,
         first_chunk: int = 0,
         frames_searched: int = 0,
+        decode_all: bool = False,
     ) -> None:
         self._path = path
         self._frames_per_chunk = frames_per_chunk
@@ -71,7 +73,7 @@ class Sampler:
         self._decoded_in_vain = 0
         self._searched_before = frames_searched
         self._search = CutSearch(path, max_pixels=limits.max_pixels)
-        self._walk = self._new_walk(trusted=True)
+        self._walk = self._new_walk(trusted=not decode_all)
         self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
         """What the container says, right or wrong; None if it says nothing."""
         if (self.claimed_duration_seconds or 0.0) > limits.max_duration_seconds:
@@ -131,6 +133,7 @@ class Sampler:
             span.duration,
             tuple(sample.time for sample in samples),
             tuple(sample.cut for sample in samples),
+            all_decoded=not self._walk.plan.trusted,
         )
 
     def narrow(self, cut: Cut) -> Cut:

@@ -21,6 +21,7 @@ def from_chunk(chunk: SampledChunk) -> Message:
         "duration": chunk.duration.as_integer_ratio(),
         "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
         "cuts": [cut and from_cut(cut) for cut in chunk.cuts],
+        "all_decoded": chunk.all_decoded,
     }
 
 
@@ -31,6 +32,7 @@ def to_chunk(message: Message) -> SampledChunk:
         duration=to_fraction(message["duration"]),
         frame_times=tuple(map(to_fraction, message["frame_times"])),
         cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
+        all_decoded=bool(message["all_decoded"]),
     )
 
 

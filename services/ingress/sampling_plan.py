@@ -54,6 +54,7 @@ class SampledChunk:
     duration: Fraction
     frame_times: tuple[Fraction, ...]  # each at or before its wanted time
     cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
+    all_decoded: bool = False  # every frame so far has been decoded: the packets had promised what did not hold
 
 
 def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:

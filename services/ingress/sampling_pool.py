@@ -47,6 +47,7 @@ class SamplingSpec:
     first_chunk: int = 0  # those before it are passed over, at little cost
     frames_searched: int = 0  # decoded before, in search of the cuts of those chunks
     decode_failures: int = 0  # known from before
+    decode_all: bool = False  # as those chunks had to
 
     @property
     def chunk_bytes(self) -> int:
@@ -188,6 +189,7 @@ class SampledVideo:
         self._limits = limits
         self._worker: WorkerProcess | None = None
         self._next_index = spec.first_chunk
+        self._decode_all = spec.decode_all
         self._deaths = 0
         self._patience = 0.0  # seconds for the next answer
         self._turn = asyncio.Lock()  # a worker answers one request at a time
@@ -231,7 +233,9 @@ class SampledVideo:
             return None
         self.decode_failures = max(self.decode_failures, int(answer["decode_failures"]))
         self._next_index += 1
-        return sampling_messages.to_chunk(answer["chunk"])
+        chunk = sampling_messages.to_chunk(answer["chunk"])
+        self._decode_all = chunk.all_decoded
+        return chunk
 
     async def narrow(self, cut: Cut) -> Cut:
         """The cut between two neighbouring frames, where that can be found at little cost; may wait for a chunk."""
@@ -266,6 +270,7 @@ class SampledVideo:
             "image_size": self._spec.image_size,
             "first_chunk": self._next_index,
             "frames_searched": self.frames_searched,
+            "decode_all": self._decode_all,
         }
         # Before the first chunk come those passed over, each of which may take as long.
         self._patience = self._limits.chunk_seconds * (1 + self._next_index)

@@ -104,6 +104,7 @@ class _Session:
             limits=self._limits,
             first_chunk=spec["first_chunk"],
             frames_searched=spec["frames_searched"],
+            decode_all=spec["decode_all"],
         )
         return {"claimed_duration_seconds": self._sampler.claimed_duration_seconds}
 

@@ -46,6 +46,7 @@ def checkpoint(
         accelerator_seconds=draw.uniform(0, 1e5),
         decode_failures=int(draw.integers(0, 2**31)),
         frames_searched=int(draw.integers(0, 2**31)),
+        decode_all=bool(draw.integers(2)),
     )
 
 
@@ -73,6 +74,7 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
             of.accelerator_seconds,
             of.decode_failures,
             of.frames_searched,
+            of.decode_all,
         )
 
     return bits(one) == bits(other)
