@@ -23,7 +23,7 @@ from services.ingress.admission import Admission
 from services.ingress.byte_budget import ByteBudget
 from services.ingress.decoders import Decoders
 from services.ingress.demand import Demand
-from services.ingress.discovery import discover
+from services.ingress.discovery import Discovery, discover
 from services.ingress.encoders import Encoders
 from services.ingress.outputs import Outputs
 from services.ingress.pipeline import Pipeline
@@ -109,9 +109,13 @@ async def system(
     decoder_count: int = 1,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     texts: Path = TEXTS,
+    discovery: Discovery | None = None,
     **settings: object,
 ) -> AsyncIterator[System]:
-    """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named."""
+    """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named.
+
+    The ingress finds those encoders, or what `discovery` tells it.
+    """
     engines = [Engine()] if engines is None else engines
     banks, scratch_dir = directory / "banks", directory / "scratch"
     banks.mkdir(exist_ok=True)
@@ -140,7 +144,7 @@ async def system(
                 **settings,
             }
         )
-        started = await stack.enter_async_context(ingress(chosen, storage))
+        started = await stack.enter_async_context(ingress(chosen, storage, discovery))
         started.encoders, started.decoders, started.shelf = encoder_replicas, decoder_replicas, shelf
         yield started
 
@@ -172,9 +176,16 @@ async def decoder(shelf: Shelf, interceptors: Sequence[grpc.aio.ServerIntercepto
 
 
 @asynccontextmanager
-async def ingress(settings: IngressSettings, storage: Storage | None) -> AsyncIterator[System]:
-    patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
-    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
+async def ingress(
+    settings: IngressSettings, storage: Storage | None, encoder_discovery: Discovery | None = None
+) -> AsyncIterator[System]:
+    patience = {
+        "attempt_seconds": settings.attempt_seconds,
+        "wait_seconds": settings.replica_wait_seconds,
+        "cold_start_seconds": settings.cold_start_seconds,
+    }
+    found = encoder_discovery or discover(settings.encoders, settings.discovery_seconds)
+    encoders = Replicas("encoder", found, **patience)
     decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
     async with SamplingPool(settings.max_videos, worker_limits(settings)) as sampling, encoders, decoders:
         admission = Admission(settings.max_videos, settings.max_waiting)

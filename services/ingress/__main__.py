@@ -45,7 +45,11 @@ def main() -> None:
 async def serve(settings: IngressSettings, demand: Demand) -> None:
     admission = Admission(settings.max_videos, settings.max_waiting)
     ingress_metrics.follow(demand, admission, settings.max_videos)
-    patience = {"attempt_seconds": settings.attempt_seconds, "wait_seconds": settings.replica_wait_seconds}
+    patience = {
+        "attempt_seconds": settings.attempt_seconds,
+        "wait_seconds": settings.replica_wait_seconds,
+        "cold_start_seconds": settings.cold_start_seconds,
+    }
     encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
     decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
     storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)

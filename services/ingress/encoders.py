@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.ingress.cold_start import ColdStart
 from services.ingress.deadline import Deadline
 from services.ingress.dispatch_line import DispatchLine
 from services.ingress.fair_queue import Share
@@ -49,6 +50,10 @@ class Encoders:
         self.line = DispatchLine(lambda: 2 * len(replicas.by_address))
         self._frame_time = ServiceTime(replicas.attempt_seconds)
         self._model_time = ServiceTime(replicas.attempt_seconds)
+
+    @property
+    def cold_start(self) -> ColdStart:
+        return self._replicas.cold_start
 
     async def model(self, deadline: Deadline, other_than: Collection[str] = ()) -> ModelInfo:
         """A model that is served now, to which a video may be pinned, of none of the digests `other_than`.

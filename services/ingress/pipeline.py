@@ -58,6 +58,7 @@ from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _log = structlog.get_logger()
 
+_SECONDS_BETWEEN_ESTIMATES = 1.0
 _LACKS_BANK = {"BANK_NOT_READY", "BANK_MODEL_MISMATCH"}
 
 
@@ -171,6 +172,7 @@ class Pipeline:
             trace.enter(Part.DOWNLOAD_COMPUTE)
             async with asyncio.TaskGroup() as tasks:
                 pinning = tasks.create_task(self._pin(analysis, deadline, checkpoint))
+                tasks.create_task(self._tell_of_cold_start(pinning, observer))
                 media = await stack.enter_async_context(source.open(downloaded, check_version))
                 trace.enter(Part.ENCODE_QUEUE)
             pinned = pinning.result()
@@ -192,6 +194,14 @@ class Pipeline:
             return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue).run(
                 media.fd, trace
             )
+
+    async def _tell_of_cold_start(self, pinning: asyncio.Task[Pinned], observer: Observer) -> None:
+        """While there is no encoder, how long that may last."""
+        while not pinning.done():
+            if (cold_start := self.encoders.cold_start).is_under_way:
+                wait_seconds = cold_start.remaining()
+                await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
+            await asyncio.wait([pinning], timeout=_SECONDS_BETWEEN_ESTIMATES)
 
     async def _pin(self, analysis: Analysis, deadline: Deadline, start: Checkpoint | None = None) -> Pinned:
         """Pinned to a model that has the bank, if there is one: while a model is replaced, the new one may lack it.

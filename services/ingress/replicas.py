@@ -10,6 +10,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import grpc
 import structlog
 
+from services.ingress.cold_start import ColdStart
 from services.ingress.deadline import Deadline
 from services.ingress.discovery import Discovery
 from services.ingress.metrics import ATTEMPTS
@@ -81,13 +82,23 @@ class Replicas:
 
     What is done through them must be pure: it is repeated elsewhere. An attempt in progress at a replica that goes is
     left to end there. `attempt_seconds` is the longest time limit of one attempt, `wait_seconds` how long we wait for
-    replicas while none answers.
+    replicas while none answers, and `cold_start_seconds`, if that is more, while there are none.
     """
 
-    def __init__(self, name: str, discovery: Discovery, *, attempt_seconds: float, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        discovery: Discovery,
+        *,
+        attempt_seconds: float,
+        wait_seconds: float,
+        cold_start_seconds: float = 0.0,
+    ) -> None:
         self.name = name
         self.attempt_seconds = attempt_seconds
         self.wait_seconds = wait_seconds
+        self.cold_start_seconds = max(cold_start_seconds, wait_seconds)
+        self.cold_start = ColdStart()
         self.by_address: dict[str, Replica] = {}
         self.retries = RetryBudget()
         self._discovery = discovery
@@ -118,6 +129,7 @@ class Replicas:
         retired = [self.by_address.pop(address) for address in gone]
         self.by_address.update((address, Replica(address)) for address in new)
         if new:
+            self.cold_start.end()
             self.added.set()
             self.added = asyncio.Event()
         for replica in retired:
@@ -369,6 +381,12 @@ class _Search:
                 raise self._replicas.away() from error
             await self._replicas.retries.take(self._deadline)
 
+    def _patience(self) -> float:
+        if self._replicas.by_address:
+            return self._replicas.wait_seconds
+        self._replicas.cold_start.begin()
+        return self._replicas.cold_start_seconds
+
     async def rest(self) -> None:
         """Between rounds; raises if another one is of no use."""
         said = self._said
@@ -380,7 +398,7 @@ class _Search:
             raise Gone(said[-1].message, reason=said[-1].reason) from cause
         elif said and all(error.reason in _FINAL for error in said):
             raise said[-1]
-        elif _now() - self._away_since >= self._replicas.wait_seconds:
+        elif _now() - self._away_since >= self._patience():
             if any(replica.lacks(self._needs) for replica in self._replicas.by_address.values()):
                 raise Gone(f"no {self._replicas.name} that answers has {self._needs}") from cause
             raise self._replicas.away() from cause

@@ -53,6 +53,11 @@ class IngressSettings(ServiceSettings):
 
     attempt_seconds: float = Field(30, gt=0, description="Time for one attempt at an encoder or decoder.")
     replica_wait_seconds: float = Field(30, ge=0, description="How long to wait for encoders or decoders to come back.")
+    cold_start_seconds: float = Field(
+        0,
+        ge=0,
+        description="How long to wait where there are none at all, as when they are scaled to zero, if that is more.",
+    )
 
     allowed_buckets: list[str] = Field([], description='Buckets that callers may name; ["*"] for all.')
     allowed_file_roots: list[Path] = Field([], description="Directories of which callers may name file:// paths.")
