@@ -7,6 +7,7 @@
 with 1 if requests failed and no objective was named.
 """
 
+import logging
 import secrets
 import time
 from argparse import Namespace
@@ -29,6 +30,8 @@ from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
 # Before the first channel: otherwise one call blocks every caller of the process.
 grpc.experimental.gevent.init_gevent()
+
+_log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 300
 _MISSED = 3
@@ -152,8 +155,7 @@ def _judge(environment: Any, **_: object) -> None:
             for objective in environment.objectives
         ]
     for verdict in verdicts:
-        print(
-            f"{verdict.objective} of {verdict.level}: {figure(verdict.value)} {'met' if verdict.is_met else 'MISSED'}"
-        )
+        word = "met" if verdict.is_met else "MISSED"
+        _log.info("%s of %s: %s %s", verdict.objective, verdict.level, figure(verdict.value), word)
     is_met = bool(verdicts) and all(verdict.is_met for verdict in verdicts)
     environment.process_exit_code = 0 if is_met else _MISSED

@@ -1,5 +1,6 @@
 """What people see while a sweep runs: a table that lives on a terminal, a line now and then elsewhere."""
 
+import math
 from collections import Counter, deque
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,8 @@ class Progress:
         self._number = 0
         self._level: Level | None = None
         self._length = Length(0)
-        self._begun = self._said = clock()
+        self._begun = clock()
+        self._said = -math.inf
         self._in_flight = 0
         self._counts: Counter[str] = Counter()
         self._latencies = percentiles.histogram(())
@@ -57,7 +59,9 @@ class Progress:
     def begin(self, level: Level, length: Length) -> None:
         self._number += 1
         self._level, self._length = level, length
-        self._begun = self._said = clock()
+        self._begun = clock()
+        # The first answer is told at once.
+        self._said = -math.inf
         self._counts.clear()
         self._latencies = percentiles.histogram(())
         self._recent.clear()

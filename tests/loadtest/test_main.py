@@ -1,13 +1,11 @@
 """The commands, as a user gives them, against a stack of real processes."""
 
-import csv
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +87,13 @@ def test_a_video_that_the_service_cannot_have_ends_it_before_any_load(running, t
     assert "no such object" in ended.output
 
 
+def until_answered(process: subprocess.Popen) -> None:
+    """Until the sweep has said that it has its first answer."""
+    assert process.stderr is not None
+    while " 1 answered" not in process.stderr.readline():
+        assert process.poll() is None
+
+
 def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path):
     out = tmp_path / "run"
     options = ["--concurrency", "2", "--duration", "600", "--out", str(out), "--every", "0.2"]
@@ -100,11 +105,7 @@ def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path)
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        # Said once it has made its first call.
-        while "analysing clip once" not in process.stderr.readline():
-            assert process.poll() is None
-        time.sleep(4)
+        until_answered(process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -127,10 +128,7 @@ def test_a_stack_whose_encoder_dies_ends_the_sweep_with_a_report_of_all_until_th
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        while "analysing clip once" not in process.stderr.readline():
-            assert process.poll() is None
-        time.sleep(4)
+        until_answered(process)
         services = processes.descendants(process.pid)
         encoder = next(pid for pid in services if "services.encoder" in psutil.Process(pid).cmdline())
         psutil.Process(encoder).kill()
@@ -247,7 +245,21 @@ def test_ghz_ramps_up_with_our_config(running, tmp_path):
 
 
 def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedProcess:
-    arguments = ["-f", "loadtest/locustfile.py", "--headless", "-u", "2", "-r", "2", "-t", "3s", "--stop-timeout", "30"]
+    arguments = [
+        "-f",
+        "loadtest/locustfile.py",
+        "--headless",
+        "-u",
+        "2",
+        "-r",
+        "2",
+        "-t",
+        "3s",
+        "--stop-timeout",
+        "30",
+        "--json",
+    ]
+    arguments += ["--stop-timeout", "30", "--json"]
     written = ["--csv", str(directory / "locust"), "--html", str(directory / "locust.html")]
     return subprocess.run(
         [sys.executable, "-m", "locust", *arguments, "-H", running.state["address"], *written, *options],
@@ -263,13 +275,14 @@ def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedP
 def test_locust_calls_both_ways_and_writes_its_tables(running, tmp_path):
     ended = locust(running, tmp_path, "--slo", "p95=60s", "--slo", "errors=0")
     assert ended.returncode == 0, ended.stderr
-    with (tmp_path / "locust_stats.csv").open(newline="") as file:
-        rows = {row["Type"]: row for row in csv.DictReader(file)}
+    told = {entry["method"]: entry for entry in json.loads(ended.stdout)}
     for kind in ("unary", "stream"):
-        assert int(rows[kind]["Request Count"]) >= 1
-        assert int(rows[kind]["Failure Count"]) == 0
+        assert told[kind]["num_requests"] >= 1
+        assert told[kind]["num_failures"] == 0
     # The event of a stream is fired with its last message, after that of its first chunk.
-    assert float(rows["stream"]["Min Response Time"]) > float(rows["first chunk"]["Min Response Time"])
+    assert told["stream"]["min_response_time"] > told["first chunk"]["min_response_time"]
+    assert "p95=60s of StreamAnalyzeVideo" in ended.stderr
+    assert (tmp_path / "locust_stats.csv").exists()
     assert (tmp_path / "locust.html").exists()
 
 
