@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from videoanalysis import checkout
 from videoanalysis.child import Child
@@ -60,7 +60,7 @@ class Fleet:
     def cpu_seconds(self) -> float:
         """User and system time of the encoders so far."""
         times = [psutil.Process(child.pid).cpu_times() for child in self._children]
-        return sum(time.user + time.system for time in times)
+        return float(sum(time.user + time.system for time in times))
 
     @staticmethod
     async def _until_listening(directory: Path, child: Child) -> None:

@@ -21,6 +21,7 @@ class Placement:
     """Frames that are there already, placed as the ingress places those that it has sampled."""
 
     def __init__(self, encoders: Encoders, model_digest: str, frames: FrameBuffer) -> None:
+        self.failures: list[str] = []
         self._encoders = encoders
         self._model_digest = model_digest
         self._frames = frames
@@ -38,13 +39,13 @@ class Placement:
         finally:
             frames.close()
 
-    async def encode(self, chunk: Chunk) -> None:
-        """Until its embeddings are there."""
-        await self._encoders.encode(
-            self._frames,
-            FRAMES,
-            f"{chunk.video}",
-            self._model_digest,
-            Deadline.after(_DEADLINE_SECONDS),
-            Share(caller="", video=chunk.video),
-        )
+    async def encode(self, chunk: Chunk) -> bool:
+        """Until its embeddings are there; whether they are, otherwise `failures` tells why."""
+        deadline = Deadline.after(_DEADLINE_SECONDS)
+        share = Share(caller="", video=chunk.video)
+        try:
+            await self._encoders.encode(self._frames, FRAMES, str(chunk.video), self._model_digest, deadline, share)
+        except Exception as error:
+            self.failures.append(repr(error))
+            return False
+        return True

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import logging
+import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,7 +16,7 @@ import structlog
 from benchmarks.dispatch import central
 from benchmarks.dispatch.fleet import Cpu, Fleet
 from benchmarks.dispatch.placement import Placement
-from benchmarks.dispatch.workload import MIXED, Chunk, Poisson
+from benchmarks.dispatch.workload import BURSTS, MIXED, Chunk, Poisson
 
 REPLICAS = (1, 2, 4, 8, 16)
 LOADS = (0.8, 0.9)
@@ -33,27 +35,33 @@ async def compare(replicas: int, *, half: bool, ingresses: int, seconds: float) 
     async with Fleet([1000 * service / speed for speed in speeds]) as fleet, AsyncExitStack() as stack:
         placements = [await stack.enter_async_context(Placement.over(fleet.addresses)) for _ in range(ingresses)]
         await _closed_loop(placements, 4 * replicas, 2.0)
+        for placement in placements:
+            placement.failures.clear()
         cpu = Cpu(fleet)
         rate = await _closed_loop(placements, 4 * replicas, seconds)
         columns = [f"{rate * service / sum(speeds):.1%}"]
+        late: list[float] = []
         for load in LOADS:
             videos = replace(MIXED, pace_seconds=MIXED.pace_seconds * factor)
             arrivals = Poisson(videos, load * sum(speeds) / service, ingresses, seed=replicas)
             chunks = arrivals.chunks(seconds)
-            await _open_loop(placements, chunks)
+            late += await _open_loop(placements, chunks)
             ours = _p95(chunks, seconds)
             central.serve(chunks, speeds, service)
             ideal = _p95(chunks, seconds)
             columns.append(f"{1000 * ours:.0f} : {1000 * ideal:.0f} = {ours / ideal:.2f}")
         mine, others = cpu.shares()
+        columns += [f"{1000 * np.percentile(late, 95):.0f} ms", f"{mine:.0%} + {others:.0%}"]
+    failures = Counter(failure for placement in placements for failure in placement.failures)
     name = f"{replicas}, one at half speed" if half else f"{replicas}"
-    print(f"| {name} | {ingresses} | {factor} | {' | '.join(columns)} | {mine:.0%} + {others:.0%} |", flush=True)
+    print(f"| {name} | {ingresses} | {factor} | {' | '.join(columns)} | {failures.total()} |", flush=True)
+    for failure, count in failures.items():
+        print(f"{count} x {failure}", file=sys.stderr)
 
 
 async def _closed_loop(placements: Sequence[Placement], at_a_time: int, seconds: float) -> float:
     """Chunks a second while so many are always under way."""
-    sizes = Poisson(MIXED, 1e6, len(placements)).chunks(0.01)
-    turns = itertools.cycle(sizes)
+    turns = itertools.cycle(Poisson(BURSTS, 1e6, len(placements)).chunks(0.01))
     start = time.perf_counter() + _WARM_UP * seconds
     end = start + seconds
     done = 0
@@ -62,36 +70,42 @@ async def _closed_loop(placements: Sequence[Placement], at_a_time: int, seconds:
         nonlocal done
         while time.perf_counter() < end:
             chunk = next(turns)
-            await placements[chunk.ingress].encode(chunk)
-            done += start <= time.perf_counter() < end
+            if await placements[chunk.ingress].encode(chunk):
+                done += start <= time.perf_counter() < end
 
     await asyncio.gather(*(keep_going() for _ in range(at_a_time)))
     return done / seconds
 
 
-async def _open_loop(placements: Sequence[Placement], chunks: Sequence[Chunk]) -> None:
-    """Sets when each is done; one that we begin late has been waiting since it arrived."""
+async def _open_loop(placements: Sequence[Placement], chunks: Sequence[Chunk]) -> list[float]:
+    """Sets when each is done, from its arrival on; by how many seconds each was begun late: the machine's doing."""
     start = time.perf_counter()
+    late = []
 
     async def encode(chunk: Chunk) -> None:
-        await placements[chunk.ingress].encode(chunk)
-        chunk.done = time.perf_counter() - start
+        late.append(time.perf_counter() - start - chunk.arrived)
+        if await placements[chunk.ingress].encode(chunk):
+            chunk.done = time.perf_counter() - start
 
     async with asyncio.TaskGroup() as tasks:
         for chunk in chunks:
             await asyncio.sleep(max(0.0, start + chunk.arrived - time.perf_counter()))
             tasks.create_task(encode(chunk))
+    return late
 
 
 def _p95(chunks: Sequence[Chunk], seconds: float) -> float:
-    return float(np.percentile([chunk.seconds for chunk in chunks if chunk.arrived >= _WARM_UP * seconds], 95))
+    counted = [chunk.seconds for chunk in chunks if chunk.arrived >= _WARM_UP * seconds and chunk.done is not None]
+    return float(np.percentile(counted, 95))
 
 
 async def table(replicas: Sequence[int], seconds: float = _SECONDS) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     loads = " | ".join(f"p95 ms at {load:.0%} : ideal" for load in LOADS)
-    print(f"| replicas | ingresses | factor | closed loop, of ideal | {loads} | CPU, ours + others |")
-    print("|---" * (5 + len(LOADS)) + "|")
+    print(
+        f"| replicas | ingresses | factor | closed loop, of ideal | {loads} | begun late | CPU, ours + others | failed |"
+    )
+    print("|---" * (7 + len(LOADS)) + "|")
     for count in replicas:
         await compare(count, half=False, ingresses=1, seconds=seconds)
         if count > 1:

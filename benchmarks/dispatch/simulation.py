@@ -42,7 +42,10 @@ def simulate(
     max_waiting: float = inf,
     drain_seconds: float = 0.0,
 ) -> tuple[list[Chunk], Outcome]:
-    """`speeds` has one entry per encoder, 1 for the usual speed; `max_waiting` chunks fit into one ingress."""
+    """Chunks come for `seconds`, and what waits then is given `drain_seconds`.
+
+    `speeds` has one entry per encoder, 1 for the usual speed; `max_waiting` chunks fit into one ingress.
+    """
     events = Events()
     encoders = [Encoder(number, events, policy, speed) for number, speed in enumerate(speeds)]
     ingresses = [
@@ -52,14 +55,13 @@ def simulate(
     for chunk in chunks:
         events.at(chunk.arrived, ingresses[chunk.ingress].submit, chunk)
     events.run(seconds + drain_seconds)
-    total = seconds + drain_seconds
     return chunks, Outcome(
         *_times(chunks, seconds),
         throughput=_throughput(chunks, speeds, seconds),
-        refusals=sum(encoder.refusals for encoder in encoders) / total,
-        offers=sum(ingress.offers for ingress in ingresses) / total,
-        withdrawn=sum(encoder.withdrawn for encoder in encoders) / total,
-        wasted=sum(encoder.wasted_seconds for encoder in encoders) / (total * len(encoders) * SLOTS),
+        refusals=sum(encoder.refusals for encoder in encoders) / seconds,
+        offers=sum(ingress.offers for ingress in ingresses) / seconds,
+        withdrawn=sum(encoder.withdrawn for encoder in encoders) / seconds,
+        wasted=sum(encoder.wasted_seconds for encoder in encoders) / (seconds * len(encoders) * SLOTS),
         computed=sum(encoder.computed for encoder in encoders),
         held=sum(encoder.load for encoder in encoders) + sum(ingress.held for ingress in ingresses),
     )
