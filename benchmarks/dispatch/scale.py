@@ -102,9 +102,7 @@ def _p95(chunks: Sequence[Chunk], seconds: float) -> float:
 async def table(replicas: Sequence[int], seconds: float = _SECONDS) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     loads = " | ".join(f"p95 ms at {load:.0%} : ideal" for load in LOADS)
-    print(
-        f"| replicas | ingresses | factor | closed loop, of ideal | {loads} | begun late | CPU, ours + others | failed |"
-    )
+    print(f"| replicas | ingresses | factor | closed loop, of ideal | {loads} | late | CPU, ours + others | failed |")
     print("|---" * (7 + len(LOADS)) + "|")
     for count in replicas:
         await compare(count, half=False, ingresses=1, seconds=seconds)
