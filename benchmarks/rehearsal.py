@@ -1,8 +1,9 @@
 """The rehearsal's model beside the real services: python -m benchmarks.rehearsal [SECONDS]
 
 Each row is a stack of real processes with a fixed number of replicas and encoders that only take their time, under
-independent arrivals for SECONDS (default 150). The same arrivals are played in the model, whose service times are the
-means of a few videos that had the same stack to themselves.
+independent arrivals for SECONDS (default 150). The same arrivals are played in the model. Its service times are the
+means over the same run, as a sweep's summary has them: what each stage took by itself on this machine with its other
+work. What the model adds is who waits for whom, and for how long.
 """
 
 import asyncio
@@ -27,12 +28,13 @@ from loadtest.rehearse.rehearsal import rehearse
 from loadtest.rehearse.service_times import ServiceTimes
 from loadtest.rehearse.videos import IngressLimits
 from tests.rendering import render, steady
+from videoanalysis.analysis import Timing
 from videoanalysis.client import AsyncClient
 from videoanalysis.stack import Stack
 
 # Small pictures: it is about queues here, and the cores are few.
 SIZE, FRAMES_A_SECOND, CHUNK_SECONDS = 32, 4, 10
-ALONE, WARM_UP = 10, 3
+WARM_UP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +56,41 @@ CASES = [
     Case("one chunk, encoders 75 % busy", 1, 16, 4, 0.8, 3.75, {1: 1}),
     Case("one chunk, encoders 90 % busy, 2 ingresses", 2, 16, 4, 0.8, 4.5, {1: 1}),
     Case("1 and 6 chunks, encoders 79 % busy, 2 ingresses", 2, 8, 4, 0.5, 2.8, {1: 3, 6: 1}),
-    Case("one chunk, places scarce (4 at each of 2)", 2, 4, 8, 1.0, 5.5, {1: 1}),
+    Case("one chunk, 4 places at each of 2 ingresses", 2, 4, 8, 1.0, 4.3, {1: 1}),
 ]
 
 
-async def analyse(client: AsyncClient, uri: str, due: float) -> float:
-    """Seconds from when it was due until its answer."""
-    await client.analyze(uri)
-    return time.monotonic() - due
+@dataclass(frozen=True, slots=True)
+class Answer:
+    seconds: float  # from when it was due
+    chunks: int
+    timing: Timing
 
 
-async def alone(client: AsyncClient, uri: str, encode_seconds: float) -> ServiceTimes:
-    """What a video of one chunk takes when there is no other."""
-    for _ in range(WARM_UP):
-        await client.analyze(uri)
-    timings, rests = [], []
-    for _ in range(ALONE):
-        began = time.monotonic()
-        timing = (await client.analyze(uri)).timing
-        timings.append(timing)
-        stages = (timing.download, timing.sample, timing.encode, timing.decode)
-        # Calls between the processes, and from here; the model has it all at the end.
-        rests.append(time.monotonic() - began - sum(one.compute_seconds for one in stages))
+async def analyse(client: AsyncClient, uri: str, due: float) -> Answer:
+    analysis = await client.analyze(uri)
+    return Answer(time.monotonic() - due, len(analysis.chunks), analysis.timing)
+
+
+def service_times(answers: Sequence[Answer]) -> ServiceTimes:
+    """Of videos of one chunk, in which no stage hides behind another."""
+    timings = [(answer.seconds, answer.timing) for answer in answers if answer.chunks == 1]
+
+    def between(seconds: float, timing: Timing) -> float:
+        """Calls between the processes and from here: nobody queues for samplers and decoders in these stacks."""
+        return seconds - timing.total_seconds + timing.sample.queue_seconds + timing.decode.queue_seconds
+
     return ServiceTimes(
-        download_seconds=fmean(timing.download.compute_seconds for timing in timings),
-        sample_seconds=fmean(timing.sample.compute_seconds for timing in timings),
+        download_seconds=fmean(timing.download.compute_seconds for _, timing in timings),
+        sample_seconds=fmean(timing.sample.compute_seconds for _, timing in timings),
         upload_seconds=0.0,
-        encode_seconds=fmean(timing.encode.compute_seconds for timing in timings),
-        decode_seconds=fmean(timing.decode.compute_seconds for timing in timings),
-        answer_seconds=fmean(rests),
+        encode_seconds=fmean(timing.encode.compute_seconds for _, timing in timings),
+        decode_seconds=fmean(timing.decode.compute_seconds for _, timing in timings),
+        answer_seconds=fmean(between(seconds, timing) for seconds, timing in timings),
     )
 
 
-async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> tuple[list[float], ServiceTimes]:
+async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> list[Answer]:
     stack = Stack(
         engine="synthetic",
         ingresses=case.ingresses,
@@ -105,8 +109,7 @@ async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> tupl
         clients = [
             await leaving.enter_async_context(AsyncClient(ingress.address)) for ingress in stack.services["ingress"]
         ]
-        times = await alone(clients[0], uris[1], case.encode_seconds)
-        for client in clients:
+        for client in clients * WARM_UP:
             await client.analyze(uris[1])
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
@@ -116,7 +119,7 @@ async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> tupl
                 # In turn, as the model has it.
                 client = clients[number % len(clients)]
                 calls.append(tasks.create_task(analyse(client, uris[chunks], began + at)))
-        return [call.result() for call in calls], times
+        return [call.result() for call in calls]
 
 
 def modelled(case: Case, arrivals: Sequence[Arrival], seconds: float, times: ServiceTimes) -> np.ndarray:
@@ -149,8 +152,10 @@ def main(seconds: float) -> None:
             poisson(lambda _, rate=rate: rate, highest=rate, seconds=seconds, mix=ChunkMix(case.mix), chance=chance)
         )
         with tempfile.TemporaryDirectory() as directory:
-            latencies, times = asyncio.run(real(case, arrivals, Path(directory)))
-        print(row(case, np.array(latencies), modelled(case, arrivals, seconds, times)), flush=True)
+            answers = asyncio.run(real(case, arrivals, Path(directory)))
+        times = service_times(answers)
+        measured = np.array([answer.seconds for answer in answers])
+        print(row(case, measured, modelled(case, arrivals, seconds, times)), flush=True)
         print(f"  load {case.load:.2f}, {times}", file=sys.stderr)
         loads.append(os.getloadavg()[0])
     print(f"load average {min(loads):.1f} to {max(loads):.1f}", file=sys.stderr)

@@ -50,7 +50,7 @@ def rehearse(
         ),
     ] = None,
     rate: Annotated[
-        float, typer.Option(min=0.001, help="Videos a second: the peak of a day, the base of a spike.")
+        float, typer.Option(min=1e-6, help="Videos a second: the peak of a day, the base of a spike.")
     ] = 5,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long; a day is a day, a trace as long as it is.")] = 60,
     mix: Annotated[str, typer.Option(help="Chunks per video with their weights, as in 1:70,6:25,60:5.")] = "1",
