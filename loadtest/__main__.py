@@ -3,6 +3,7 @@
 import typer
 
 from loadtest import original_command, report
+from loadtest.rehearse.command import rehearse
 from loadtest.sweep_command import sweep
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
 app.command()(sweep)
 app.command(name="report")(report.command)
 app.command(name="original")(original_command.command)
+app.command()(rehearse)
 
 
 if __name__ == "__main__":

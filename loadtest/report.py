@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loadtest import charts, comparison
+from loadtest import comparison
 from loadtest.record import STAGES, BadRun
 from loadtest.run import Run
 from loadtest.slo import figure
@@ -52,6 +52,9 @@ def command(
 
 def write(run: Run, earlier: Run | None = None, directory: Path | None = None) -> Path:
     """Every chart that the run has something for, and the page, which is returned."""
+    # Takes long to import.
+    from loadtest import charts
+
     directory = directory or run.directory
     directory.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, bytes] = {}
