@@ -62,6 +62,13 @@ def test_what_was_done_within_the_period_counts():
     assert furthest_step(4, Rules(0, (Policy("Pods", 4, 60),)), [(ago(30), 3)], NOW, +1) == 5
 
 
+def test_a_policy_that_was_made_narrower_takes_nothing_back():
+    rules = Rules(0, (Policy("Pods", 2, 60),))
+
+    assert furthest_step(8, rules, [(ago(30), 7)], NOW, +1) == 8
+    assert furthest_step(8, rules, [(ago(30), 7)], NOW, -1) == 8
+
+
 def test_changes_are_told_by_the_sizes_before_and_after():
     known = hpa(rescales=(Rescale(ago(90), 2), Rescale(ago(60), 6), Rescale(ago(30), 5), Rescale(ago(10), 8)))
 

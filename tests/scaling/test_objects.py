@@ -48,6 +48,12 @@ def test_a_behavior_that_is_not_given_is_that_of_kubernetes():
     assert (plain.scale_up.tolerance, plain.scale_down.tolerance) == (0.1, 0)
 
 
+def test_no_window_is_not_the_default_window():
+    at_once = objects.hpa(recorded.hpa("encoder", behavior={"scaleDown": {"stabilizationWindowSeconds": 0}}), 1)
+
+    assert at_once.scale_down.stabilization_seconds == 0
+
+
 def test_a_scaled_object_that_says_little_has_kedas_defaults():
     item = recorded.scaled_object("encoder")
     item["spec"] = {"scaleTargetRef": {"name": "va-encoder"}, "triggers": item["spec"]["triggers"]}
