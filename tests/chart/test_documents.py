@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from helm import generate
-from tests.chart.helm import CHART, KUBERNETES, ROOT
+from tests.chart.helm import CHART, KUBERNETES, ROOT, SERVICES
 
 README = (CHART / "README.md").read_text(encoding="utf-8")
 
@@ -59,17 +59,16 @@ def test_links_lead_somewhere(document):
 
 def test_values_that_the_documents_name_exist():
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for name in SERVICES:
+        values[name]["settings"] = generate.settings_schema(name)["properties"]
     text = (CHART / "OPERATING.md").read_text(encoding="utf-8")
-    tops = "|".join(values)
-    for key in set(re.findall(rf"`((?:{tops})(?:\.[A-Za-z]+)+)`", text)):
+    named = set(re.findall(rf"`((?:{'|'.join(values)})(?:\.[A-Za-z_]+)+)`", text))
+    assert len(named) > 20
+    for key in named:
         found = values
         for name in key.split("."):
-            if name in found:
-                found = found[name]
-            else:
-                # What a map of names or settings holds.
-                assert found == {}, key
-                break
+            assert name in found, key
+            found = found[name]
 
 
 def test_versions_of_kubernetes_are_those_that_are_tested():

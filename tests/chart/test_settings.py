@@ -134,6 +134,15 @@ def test_the_ingress_looks_for_services_that_are_there(discovery):
         assert spec["clusterIP"] == "None"
 
 
+def test_videos_wait_as_long_as_the_first_encoder_may_take_to_start(read):
+    for values in VALUES:
+        (encoder,) = render(values).deployments()["encoder"]["spec"]["template"]["spec"]["containers"]
+        probe = encoder["startupProbe"]
+        assert (
+            float(read[values, "ingress"]["cold_start_seconds"]) >= probe["periodSeconds"] * probe["failureThreshold"]
+        )
+
+
 def test_frames_are_sampled_at_the_size_of_the_bundled_model(read):
     config = json.loads((ROOT / read["local", "encoder"]["model"] / "config.json").read_text())
     assert read["local", "ingress"]["image_size"] == str(config["vision_config"]["image_size"])
