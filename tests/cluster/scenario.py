@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,15 +14,15 @@ from tests.cluster.kubernetes_api import Api
 from tests.cluster.load_pod import LoadPod
 from tests.cluster.release import Release
 from tests.cluster.steps import Failed, Step
+from tests.cluster.values import GRACE_SECONDS, Values, from_zero, own_values, upgraded, with_another_model
 from tests.cluster.waiting import wait_until
 from videoanalysis.scaling.cluster import Cluster
-from videoanalysis.scaling.explanation import explain
+from videoanalysis.scaling.explanation import Explanation, explain
 from videoanalysis.scaling.snapshot import SERVICES
 
 # The clip is 40 s: as many chunks, each of four times the usual frames. Minutes for one encoder.
 _LONG_VIDEO = {"chunk_duration_seconds": 2, "frames_per_chunk": 64}
 _SAMPLE_SECONDS = 0.5
-_GRACE_SECONDS = 300
 
 
 class Scenario:
@@ -53,7 +52,7 @@ class Scenario:
         self._leaving = ExitStack()
         self._names = 0
         self._keda_namespace = "keda"
-        self._values: dict[str, Any] = {}
+        self._values: Values = {}
 
     def steps(self) -> Sequence[Step]:
         return [
@@ -91,32 +90,7 @@ class Scenario:
         return f"Kubernetes {version}, KEDA in namespace {self._keda_namespace}"
 
     def install(self) -> str:
-        # What a GPU would take is waited for, so that few calls make much to do; scaling down is not waited for.
-        at_once = {
-            "stabilizationWindowSeconds": 15,
-            "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
-        }
-        self._values = {
-            "model": {"source": "synthetic", "imageSize": 96},
-            "allowedBuckets": [],
-            "textBanks": {"location": "none"},
-            "networkPolicy": {"kedaNamespace": self._keda_namespace},
-            "ingress": {
-                "settings": {"max_videos": 4},
-                "shutdown": {"graceSeconds": _GRACE_SECONDS},
-                "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "behavior": {"scaleDown": at_once}},
-            },
-            "encoder": {
-                "settings": {"synthetic_service_ms": 1000, "synthetic_embedding_dim": 64},
-                "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
-                "autoscaling": {
-                    "minReplicas": 1,
-                    "maxReplicas": self._encoders,
-                    "behavior": {"scaleDown": at_once},
-                },
-            },
-            "decoder": {"autoscaling": {"minReplicas": 1, "maxReplicas": 2, "behavior": {"scaleDown": at_once}}},
-        }
+        self._values = own_values(self._keda_namespace, self._encoders)
         self._deploy()
         return f"namespace {self._release.namespace}, release {self._release.name}"
 
@@ -143,7 +117,7 @@ class Scenario:
     def change_model(self) -> str:
         load, began = self._loaded(), time.time()
         old = load.calls().models
-        self._values["encoder"]["settings"]["synthetic_embedding_dim"] = 128
+        with_another_model(self._values)
         self._deploy()
         self._wait_for_rollout("encoder")
 
@@ -157,7 +131,7 @@ class Scenario:
     def upgrade(self) -> str:
         before = self._release.deployment("encoder")["spec"]["replicas"]
         revision = self._helm.revision()
-        self._values["commonAnnotations"] = {"videoanalysis.test/upgraded": datetime.now(UTC).isoformat()}
+        upgraded(self._values, datetime.now(UTC).isoformat())
         began = time.time()
         self._deploy()
         after = self._release.deployment("encoder")["spec"]["replicas"]
@@ -192,7 +166,7 @@ class Scenario:
         return wait_until("scale explain to find nothing wrong", is_healthy, self._seconds(120), every=5)
 
     def drain(self) -> str:
-        long = LoadPod(self._release, self._name("long"), calls=1, timeout_seconds=_GRACE_SECONDS, **_LONG_VIDEO)
+        long = LoadPod(self._release, self._name("long"), calls=1, timeout_seconds=GRACE_SECONDS, **_LONG_VIDEO)
         with long:
             pod = self._where_it_is()
             self._api.delete(self._release.path("api/v1", "pods", pod))
@@ -207,7 +181,7 @@ class Scenario:
                 done = long.calls().calls
                 return bool(done), f"{len(samples)} samples, the last {samples[-1][1]:g}; no end of the call yet"
 
-            wait_until("the call at the draining ingress to end", is_over, _GRACE_SECONDS, every=_SAMPLE_SECONDS)
+            wait_until("the call at the draining ingress to end", is_over, GRACE_SECONDS, every=_SAMPLE_SECONDS)
             (call,) = long.calls().calls
         if call.error or call.retries:
             raise Failed(f"the call did not end where it began: {call.error or 'the client had to repeat it'}")
@@ -219,7 +193,7 @@ class Scenario:
         return f"{len(samples)} samples over {lasted:.0f} s, never under {lowest:g}; the call ended well"
 
     def from_zero(self) -> str:
-        self._values["encoder"]["autoscaling"] |= {"minReplicas": 0, "cooldownPeriod": 15}
+        from_zero(self._values)
         self._deploy()
         wait_until("no encoder", lambda: self._release.has_replicas("encoder", 0, 0), self._seconds(300), every=2)
         asleep = self._one_call("from-zero", self._seconds(300))
@@ -235,7 +209,7 @@ class Scenario:
 
         return wait_until("everything to be gone", is_gone, self._long(), every=2)
 
-    def explanations(self) -> Sequence[Any]:
+    def explanations(self) -> Sequence[Explanation]:
         with Cluster(self._context, self._release.namespace) as cluster:
             return explain(cluster.snapshot(release=self._release.name))
 
@@ -303,4 +277,4 @@ class Scenario:
 
     def _long(self) -> float:
         """What an ingress may take that has videos to finish."""
-        return self._seconds(_GRACE_SECONDS + 120)
+        return self._seconds(GRACE_SECONDS + 120)

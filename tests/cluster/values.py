@@ -1,0 +1,47 @@
+"""Values of the chart by which little load makes much to do, without a GPU, and scaling down is not waited for."""
+
+from typing import Any
+
+GRACE_SECONDS = 300
+
+Values = dict[str, Any]
+
+
+def own_values(keda_namespace: str, encoders: int) -> Values:
+    """`encoders` is the most that there will be."""
+
+    def scaling(most: int) -> Values:
+        policies = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
+        down = {"stabilizationWindowSeconds": 15, "policies": policies}
+        return {"minReplicas": 1, "maxReplicas": most, "behavior": {"scaleDown": down}}
+
+    return {
+        "model": {"source": "synthetic", "imageSize": 96},
+        "allowedBuckets": [],
+        "textBanks": {"location": "none"},
+        "networkPolicy": {"kedaNamespace": keda_namespace},
+        "ingress": {
+            "settings": {"max_videos": 4},
+            "shutdown": {"graceSeconds": GRACE_SECONDS},
+            "autoscaling": scaling(2),
+        },
+        "encoder": {
+            "settings": {"synthetic_service_ms": 1000, "synthetic_embedding_dim": 64},
+            "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+            "autoscaling": scaling(encoders),
+        },
+        "decoder": {"autoscaling": scaling(2)},
+    }
+
+
+def with_another_model(values: Values) -> None:
+    values["encoder"]["settings"]["synthetic_embedding_dim"] *= 2
+
+
+def from_zero(values: Values) -> None:
+    values["encoder"]["autoscaling"] |= {"minReplicas": 0, "cooldownPeriod": 15}
+
+
+def upgraded(values: Values, when: str) -> None:
+    """Nothing of the pods' but an annotation."""
+    values["commonAnnotations"] = {"videoanalysis.test/upgraded": when}
