@@ -128,6 +128,7 @@ def test_without_banks_there_is_no_job_and_the_test_brings_labels():
     assert len(parsed(pod["spec"]["containers"][0]["command"]).params["label"]) == 2
     decoder = rendered.deployments()["decoder"]["spec"]["template"]["spec"]["containers"][0]
     assert "DECODER_BANKS" not in {item["name"] for item in decoder["env"]}
+    assert not [item for item in rendered if item["metadata"]["name"].endswith("-textbank")]
 
 
 def test_on_a_volume_the_decoder_reads_and_the_job_writes():
