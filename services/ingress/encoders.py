@@ -1,6 +1,8 @@
 """The encoders: frames and texts in, embeddings out."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,15 +139,18 @@ class _Handshake:
         self._frames = frames
 
     async def admitted(self) -> None:
-        await self._call.write(EncodeChunkRequest(header=self._header))
+        with suppress(asyncio.InvalidStateError):
+            await self._call.write(EncodeChunkRequest(header=self._header))
         answer = await anext(self._answers, None)
         if answer is None or not answer.HasField("admitted"):
             raise Unavailable("the encoder ended the call without a word")
 
     async def result(self) -> EncodedChunk:
-        for piece in self._frames.pieces(_PIECE_BYTES):
-            await self._call.write(EncodeChunkRequest(piece=piece))
-        await self._call.done_writing()
+        # So grpc.aio says that the encoder has ended the call meanwhile; why, is read where the answer would be.
+        with suppress(asyncio.InvalidStateError):
+            for piece in self._frames.pieces(_PIECE_BYTES):
+                await self._call.write(EncodeChunkRequest(piece=piece))
+            await self._call.done_writing()
         answer = await anext(self._answers, None)
         if answer is None or not answer.HasField("result"):
             raise Lost("the encoder ended the call without a result")

@@ -1,10 +1,12 @@
 """One encoder or decoder among many, as its caller sees it."""
 
+import random
 import time
 
 import grpc
 
 from videoanalysis import channels
+from videoanalysis.usual_time import UsualTime
 
 # A replica that failed is asked last for so long, twice as long each time that it fails again.
 _AVOID_SECONDS, _AVOID_AT_MOST_SECONDS = 1.0, 30.0
@@ -19,6 +21,8 @@ class Replica:
         self.address = address
         self.channel = channels.connect(address, while_ready=True)
         self.in_flight = 0  # attempts, those that wait for admission included
+        self._usual = UsualTime()  # from admission to result
+        self._admitted_at = 0.0
         self._avoided_until = 0.0
         self._avoid_seconds = _AVOID_SECONDS
         self._full_until = 0.0
@@ -32,6 +36,22 @@ class Replica:
     async def end(self) -> None:
         self.in_flight -= 1
         await self._close_if_done()
+
+    def admitted(self) -> None:
+        """It has taken up work of ours."""
+        self._admitted_at = time.monotonic()
+
+    def done(self) -> None:
+        """What it took up last is done."""
+        self._usual.observe(time.monotonic() - self._admitted_at)
+
+    def busy_until(self) -> tuple[int, float, float]:
+        """Smaller for one that is likely to be free sooner, as far as our own work tells; among equals by speed."""
+        usual = self._usual.mean
+        if usual is None:
+            return self.in_flight, 0.0, 0.0
+        ends_in = max(0.0, self._admitted_at + usual - time.monotonic()) if self.in_flight else 0.0
+        return self.in_flight, ends_in, random.expovariate(1 / usual)
 
     async def retire(self) -> None:
         """Close the channel once the attempts in flight are over."""

@@ -243,6 +243,7 @@ class Replicas:
         self, accepted: "_OpenOffer[T]", deadline: Deadline, service_time: ServiceTime, units: float
     ) -> T:
         _check_hope(service_time, deadline, units)
+        accepted.replica.admitted()
         started = _now()
         limit = service_time.limit(units)
         try:
@@ -257,6 +258,7 @@ class Replicas:
             if isinstance(failure, Overloaded | Unavailable):
                 raise Lost(failure.message, reason=failure.reason) from error
             raise failure from error
+        accepted.replica.done()
         self._succeeded(accepted.replica, started, service_time, units)
         return result
 
@@ -336,7 +338,7 @@ class _Search:
         if not willing and all(replica.lacks(self._needs) for replica in self._tried):
             willing = untried
         random.shuffle(willing)
-        best = min(willing, key=lambda one: (one.is_avoided(), one.is_full(), one.in_flight), default=None)
+        best = min(willing, key=lambda one: (one.is_avoided(), one.is_full(), *one.busy_until()), default=None)
         if best is not None:
             self._tried.add(best)
         return best

@@ -1,0 +1,79 @@
+from collections import Counter
+
+import pytest
+
+from services.ingress import replica as module
+from services.ingress.replica import Replica
+
+
+class Clock:
+    """Stands in for the module's clock."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def experienced(clock: Clock, address: str, usual_seconds: float) -> Replica:
+    one = Replica(address)
+    one.admitted()
+    clock.now += usual_seconds
+    one.done()
+    return one
+
+
+async def test_the_one_with_less_of_our_work_is_free_sooner(clock: Clock):
+    idle, busy = Replica("a:1"), Replica("b:1")
+    busy.begin()
+    assert idle.busy_until() < busy.busy_until()
+
+
+async def test_of_two_with_as_much_the_one_whose_work_began_earlier_is_free_sooner(clock: Clock):
+    first, second = experienced(clock, "a:1", 2.0), experienced(clock, "b:1", 2.0)
+    first.begin()
+    first.admitted()
+    clock.now += 0.5
+    second.begin()
+    second.admitted()
+    assert first.busy_until()[:2] == (1, 1.5)
+    assert second.busy_until()[:2] == (1, 2.0)
+
+
+async def test_of_two_that_are_idle_the_one_twice_as_fast_is_chosen_twice_as_often(clock: Clock):
+    fast, slow = experienced(clock, "a:1", 1.0), experienced(clock, "b:1", 2.0)
+    chosen = Counter(min((fast, slow), key=Replica.busy_until).address for _ in range(4000))
+    assert chosen["a:1"] / chosen["b:1"] == pytest.approx(2, rel=0.15)
+
+
+async def test_one_that_fails_again_is_avoided_for_longer_until_it_succeeds(clock: Clock):
+    one = Replica("a:1")
+    for seconds in (1, 2, 4, 8, 16, 30, 30):
+        one.failed()
+        clock.now += seconds - 0.01
+        assert one.is_avoided()
+        clock.now += 0.02
+        assert not one.is_avoided()
+    one.succeeded()
+    one.failed()
+    clock.now += 1.01
+    assert not one.is_avoided()
+
+
+async def test_what_it_lacks_and_that_it_is_full_is_forgotten_after_a_while(clock: Clock):
+    one = Replica("a:1")
+    one.remember_lack("sha256:1")
+    one.was_full(0.5)
+    assert one.lacks("sha256:1")
+    assert not one.lacks("sha256:2")
+    assert one.is_full()
+    clock.now += 3
+    assert not one.lacks("sha256:1")
+    assert not one.is_full()
