@@ -129,8 +129,9 @@ class Measurement:
                 try:
                     answer = await service.first(uri)
                 except ServiceError as error:
-                    error.args = (f"{uri}: {error.message}",)
-                    raise
+                    if uri in error.message:
+                        raise
+                    raise type(error)(f"{uri}: {error.message}", reason=error.reason, field=error.field) from error
                 chunks, seconds = len(answer.chunks), answer.video_duration_seconds
                 videos.append(Video(name, uri, wanted.weight, chunks, seconds))
                 model = answer.model

@@ -59,19 +59,25 @@ async def sweep(
     finally:
         sampling.cancel()
         await asyncio.wait([sampling])
+        if not sampling.cancelled() and (error := sampling.exception()) is not None:
+            measured.notes.append(f"sampling ended early: {error!r}")
 
 
 async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: Progress, measured: Measured) -> None:
     progress.begin(level, plan.length)
     begun = clock()
     silence = _Silence(plan.give_up_seconds, service)
+    unanswered = 0
 
     def keep(request: Request) -> None:
         measured.requests.append(request)
         progress.hear(request, service.in_flight)
 
     async def send(due: float) -> bool:
+        nonlocal unanswered
+        unanswered += 1
         request, has_answered = await service.call(level.name, mix.draw(), due)
+        unanswered -= 1
         keep(request)
         silence.hear(has_answered)
         return request.is_ok
@@ -87,6 +93,10 @@ async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: P
     finally:
         end = clock() if ended is None else ended
         measured.sent.append(Sent(level, begun - service.origin, end - service.origin))
+        if unanswered:
+            measured.notes.append(
+                f"{level.name}: {unanswered} requests were under way at the end; they are not counted"
+            )
 
 
 async def _unwrapped(work: Coroutine[Any, Any, float]) -> float:

@@ -102,3 +102,7 @@ async def test_an_interrupted_sweep_keeps_what_was_answered():
             await running
     assert 8 <= len(measured.requests) <= fake.calls
     assert len(measured.sent) == 1
+    # The service may not yet have heard of a call that was on its way.
+    assert measured.notes in [
+        [f"2 at a time: at the end {under_way} were under way, which are not counted"] for under_way in (1, 2)
+    ]
