@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -17,8 +18,9 @@ _REMEMBER_LACK_SECONDS = 2.0
 class Replica:
     """One address with a channel of its own, so that a call goes where we send it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.address = address
+        self._clock = clock
         self.channel = channels.connect(address, while_ready=True)
         self.in_flight = 0  # attempts, those that wait for admission included
         self._usual = UsualTime()  # from admission to result
@@ -39,18 +41,18 @@ class Replica:
 
     def admitted(self) -> None:
         """It has taken up work of ours."""
-        self._admitted_at = time.monotonic()
+        self._admitted_at = self._clock()
 
     def done(self) -> None:
         """What it took up last is done."""
-        self._usual.observe(time.monotonic() - self._admitted_at)
+        self._usual.observe(self._clock() - self._admitted_at)
 
     def busy_until(self) -> tuple[int, float, float]:
         """Smaller for one that is likely to be free sooner, as far as our own work tells; among equals by speed."""
         usual = self._usual.mean
         if usual is None:
             return self.in_flight, 0.0, 0.0
-        ends_in = max(0.0, self._admitted_at + usual - time.monotonic()) if self.in_flight else 0.0
+        ends_in = max(0.0, self._admitted_at + usual - self._clock()) if self.in_flight else 0.0
         return self.in_flight, ends_in, random.expovariate(1 / usual)
 
     async def retire(self) -> None:
@@ -67,26 +69,26 @@ class Replica:
 
     def failed(self) -> None:
         """It is away, hangs, or has lost what it had taken up."""
-        self._avoided_until = time.monotonic() + self._avoid_seconds
+        self._avoided_until = self._clock() + self._avoid_seconds
         self._avoid_seconds = min(2 * self._avoid_seconds, _AVOID_AT_MOST_SECONDS)
 
     def is_avoided(self) -> bool:
         """Whether it failed lately, or is known to be away or draining."""
         away = self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        return away or self._avoided_until > time.monotonic()
+        return away or self._avoided_until > self._clock()
 
     def was_full(self, retry_after_seconds: float) -> None:
-        self._full_until = time.monotonic() + retry_after_seconds
+        self._full_until = self._clock() + retry_after_seconds
 
     def is_full(self) -> bool:
         """Whether it said a moment ago that it has no room, and when to come back."""
-        return self._full_until > time.monotonic()
+        return self._full_until > self._clock()
 
     def remember_lack(self, digest: str) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._lacks_until = {lacking: until for lacking, until in self._lacks_until.items() if until > now}
         self._lacks_until[digest] = now + _REMEMBER_LACK_SECONDS
 
     def lacks(self, digest: str) -> bool:
         """Whether it said a moment ago that it has no such model, or version of a text bank."""
-        return self._lacks_until.get(digest, 0.0) > time.monotonic()
+        return self._lacks_until.get(digest, 0.0) > self._clock()

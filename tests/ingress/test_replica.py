@@ -2,28 +2,23 @@ from collections import Counter
 
 import pytest
 
-from services.ingress import replica as module
 from services.ingress.replica import Replica
 
 
 class Clock:
-    """Stands in for the module's clock."""
-
     now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def experienced(clock: Clock, address: str, usual_seconds: float) -> Replica:
-    one = Replica(address)
+    one = Replica(address, clock)
     one.admitted()
     clock.now += usual_seconds
     one.done()
@@ -31,7 +26,7 @@ def experienced(clock: Clock, address: str, usual_seconds: float) -> Replica:
 
 
 async def test_the_one_with_less_of_our_work_is_free_sooner(clock: Clock):
-    idle, busy = Replica("a:1"), Replica("b:1")
+    idle, busy = Replica("a:1", clock), Replica("b:1", clock)
     busy.begin()
     assert idle.busy_until() < busy.busy_until()
 
@@ -54,7 +49,7 @@ async def test_of_two_that_are_idle_the_one_twice_as_fast_is_chosen_twice_as_oft
 
 
 async def test_one_that_fails_again_is_avoided_for_longer_until_it_succeeds(clock: Clock):
-    one = Replica("a:1")
+    one = Replica("a:1", clock)
     for seconds in (1, 2, 4, 8, 16, 30, 30):
         one.failed()
         clock.now += seconds - 0.01
@@ -68,7 +63,7 @@ async def test_one_that_fails_again_is_avoided_for_longer_until_it_succeeds(cloc
 
 
 async def test_what_it_lacks_and_that_it_is_full_is_forgotten_after_a_while(clock: Clock):
-    one = Replica("a:1")
+    one = Replica("a:1", clock)
     one.remember_lack("sha256:1")
     one.was_full(0.5)
     assert one.lacks("sha256:1")
