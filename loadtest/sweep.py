@@ -94,9 +94,7 @@ async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: P
         end = clock() if ended is None else ended
         measured.sent.append(Sent(level, begun - service.origin, end - service.origin))
         if unanswered:
-            measured.notes.append(
-                f"{level.name}: {unanswered} requests were under way at the end; they are not counted"
-            )
+            measured.notes.append(f"{level.name}: at the end {unanswered} were under way, which are not counted")
 
 
 async def _unwrapped(work: Coroutine[Any, Any, float]) -> float:
