@@ -78,6 +78,25 @@ async def test_reflection_names_the_service_health_and_itself():
         assert await reflected(channel) == names
 
 
+@pytest.mark.parametrize(
+    ("symbol", "is_known"),
+    [
+        ("grpc.health.v1.Health", True),
+        ("grpc.health.v1.Health.Check", True),
+        ("grpc.health.v1.Health.Cheque", False),
+        ("grpc.health.v2.Health.Check", False),
+    ],
+)
+async def test_reflection_finds_services_and_methods_by_name(symbol: str, is_known: bool):
+    async with listening() as (_, channel):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        requests = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)]
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter(requests), timeout=5)]
+        assert [answer.WhichOneof("message_response") for answer in answers] == [
+            "file_descriptor_response" if is_known else "error_response"
+        ]
+
+
 async def test_reflection_can_be_switched_off():
     async with listening(reflection=False) as (_, channel):
         with pytest.raises(grpc.aio.AioRpcError) as refusal:

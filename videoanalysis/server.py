@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -63,6 +65,26 @@ class _Health(health.aio.HealthServicer):
             watch.cancel()
 
 
+class _MethodsToo:
+    """A descriptor pool that finds methods by name as well: ghz asks reflection for the method that it is to call."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
+
+
 class Server:
     """A gRPC server that lives until SIGTERM or SIGINT and then drains.
 
@@ -94,7 +116,7 @@ class Server:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self.grpc)
+            reflection.enable_server_reflection(names, self.grpc, pool=_MethodsToo(descriptor_pool.Default()))
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
