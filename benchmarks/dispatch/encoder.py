@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SLOTS = 2
 HOP_SECONDS, COPY_SECONDS, SERVICE_SECONDS = 0.0005, 0.006, 0.0226
 
-_UPLOAD_DEVIATIONS, _SERVICE_DEVIATIONS = 4, 2
+_DEVIATIONS = 4
 _ROUNDING = 1e-9
 
 
@@ -152,10 +152,9 @@ class Encoder:
     def _lead(self) -> float:
         if self._policy.lead is not None:
             return self._policy.lead
-        if self._upload.mean is None or self._service.mean is None:
+        if self._upload.mean is None:
             return inf
-        margin = _UPLOAD_DEVIATIONS * self._upload.deviation + _SERVICE_DEVIATIONS * self._service.deviation
-        return self._upload.mean + margin
+        return self._upload.mean + _DEVIATIONS * self._upload.deviation
 
     def _admit(self, offer: Offer) -> None:
         self._free -= 1

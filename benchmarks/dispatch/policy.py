@@ -29,7 +29,7 @@ class Policy:
     longest_pause: float = 1.0
 
     # The encoder.
-    max_parked: float = 64
+    max_parked: float = 32
     park_seconds: float = 1.0
     retry_after: float = 0.1
     # The further place is given so long before the chunk that computes should end; None learns it from the uploads.

@@ -33,6 +33,7 @@ CHANGES = {
     "one chunk on offer": replace(OURS, window=1),
     "four chunks on offer": replace(OURS, window=4),
     "all chunks on offer": replace(OURS, window=inf),
+    "64 headers parked": replace(OURS, max_parked=64),
     "8 headers parked": replace(OURS, max_parked=8),
     "parked for 3 s": replace(OURS, park_seconds=3.0),
     "further place at once": replace(OURS, lead=inf),
