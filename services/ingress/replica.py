@@ -43,9 +43,9 @@ class Replica:
         """It has taken up work of ours."""
         self._admitted_at = self._clock()
 
-    def done(self) -> None:
-        """What it took up last is done."""
-        self._usual.observe(self._clock() - self._admitted_at)
+    def done(self, seconds: float) -> None:
+        """What it had taken up so long ago is done."""
+        self._usual.observe(seconds)
 
     def busy_until(self) -> tuple[int, float, float]:
         """Smaller for one that is likely to be free sooner, as far as our own work tells; among equals by speed."""

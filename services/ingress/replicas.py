@@ -258,7 +258,7 @@ class Replicas:
             if isinstance(failure, Overloaded | Unavailable):
                 raise Lost(failure.message, reason=failure.reason) from error
             raise failure from error
-        accepted.replica.done()
+        accepted.replica.done(_now() - started)
         self._succeeded(accepted.replica, started, service_time, units)
         return result
 

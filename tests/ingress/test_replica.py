@@ -19,9 +19,7 @@ def clock() -> Clock:
 
 def experienced(clock: Clock, address: str, usual_seconds: float) -> Replica:
     one = Replica(address, clock)
-    one.admitted()
-    clock.now += usual_seconds
-    one.done()
+    one.done(usual_seconds)
     return one
 
 
