@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -72,22 +73,20 @@ async def analyse(client: AsyncClient, uri: str, due: float) -> Answer:
     return Answer(time.monotonic() - due, len(analysis.chunks), analysis.timing)
 
 
-def service_times(answers: Sequence[Answer]) -> ServiceTimes:
-    """Of videos of one chunk, in which no stage hides behind another."""
-    timings = [(answer.seconds, answer.timing) for answer in answers if answer.chunks == 1]
-
-    def between(seconds: float, timing: Timing) -> float:
-        """Calls between the processes and from here: nobody queues for samplers and decoders in these stacks."""
-        return seconds - timing.total_seconds + timing.sample.queue_seconds + timing.decode.queue_seconds
-
-    return ServiceTimes(
-        download_seconds=fmean(timing.download.compute_seconds for _, timing in timings),
-        sample_seconds=fmean(timing.sample.compute_seconds for _, timing in timings),
+def service_times(answers: Sequence[Answer]) -> tuple[ServiceTimes, float]:
+    """Of videos of one chunk, in which no stage hides behind another; and the seconds outside of the service."""
+    alone = [answer for answer in answers if answer.chunks == 1]
+    timings = [answer.timing for answer in alone]
+    times = ServiceTimes(
+        download_seconds=fmean(timing.download.compute_seconds for timing in timings),
+        sample_seconds=fmean(timing.sample.compute_seconds for timing in timings),
         upload_seconds=0.0,
-        encode_seconds=fmean(timing.encode.compute_seconds for _, timing in timings),
-        decode_seconds=fmean(timing.decode.compute_seconds for _, timing in timings),
-        answer_seconds=fmean(between(seconds, timing) for seconds, timing in timings),
+        encode_seconds=fmean(timing.encode.compute_seconds for timing in timings),
+        decode_seconds=fmean(timing.decode.compute_seconds for timing in timings),
+        # Nobody queues for samplers and decoders in these stacks: these are calls between the processes.
+        answer_seconds=fmean(timing.sample.queue_seconds + timing.decode.queue_seconds for timing in timings),
     )
+    return times, fmean(answer.seconds - answer.timing.total_seconds for answer in alone)
 
 
 async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> list[Answer]:
@@ -143,20 +142,23 @@ def row(case: Case, measured: np.ndarray, model: np.ndarray) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def constant(rate: float, _: float) -> float:
+    return rate
+
+
 def main(seconds: float) -> None:
     print("| stack | videos | mean ms, real : model | p50 | p95 |\n|---|---|---|---|---|")
     loads = []
     for number, case in enumerate(CASES):
         rate, chance = case.rate, random.Random(number)
-        arrivals = list(
-            poisson(lambda _, rate=rate: rate, highest=rate, seconds=seconds, mix=ChunkMix(case.mix), chance=chance)
-        )
+        mix = ChunkMix(case.mix)
+        arrivals = list(poisson(partial(constant, rate), highest=rate, seconds=seconds, mix=mix, chance=chance))
         with tempfile.TemporaryDirectory() as directory:
             answers = asyncio.run(real(case, arrivals, Path(directory)))
-        times = service_times(answers)
+        times, outside = service_times(answers)
         measured = np.array([answer.seconds for answer in answers])
-        print(row(case, measured, modelled(case, arrivals, seconds, times)), flush=True)
-        print(f"  load {case.load:.2f}, {times}", file=sys.stderr)
+        print(row(case, measured, outside + modelled(case, arrivals, seconds, times)), flush=True)
+        print(f"  load {case.load:.2f}, outside {outside:.3f}, {times}", file=sys.stderr)
         loads.append(os.getloadavg()[0])
     print(f"load average {min(loads):.1f} to {max(loads):.1f}", file=sys.stderr)
 

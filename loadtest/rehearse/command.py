@@ -49,9 +49,7 @@ def rehearse(
             help="What a new replica waits for, as in encoder.load=20: node, pull, load, discovery, keep_node."
         ),
     ] = None,
-    rate: Annotated[
-        float, typer.Option(min=1e-6, help="Videos a second: the peak of a day, the base of a spike.")
-    ] = 5,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Videos a second: the peak of a day, the base of a spike.")] = 5,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long; a day is a day, a trace as long as it is.")] = 60,
     mix: Annotated[str, typer.Option(help="Chunks per video with their weights, as in 1:70,6:25,60:5.")] = "1",
     factor: Annotated[float, typer.Option(min=0.01, help="Of a spike, over its base.")] = 10,
@@ -62,10 +60,6 @@ def rehearse(
         list[str] | None, typer.Option(help="What must hold, as in p95=2s or errors=0; if not, the exit code is 1.")
     ] = None,
     optimise: Annotated[bool, typer.Option("--optimise", help="Search the cheapest settings that meet --slo.")] = False,
-    encoders_see_line: Annotated[
-        bool,
-        typer.Option("--encoders-see-line", help="What if videos waiting for an ingress counted for the encoders?"),
-    ] = False,
     gpu_price: Annotated[float, typer.Option(min=0, help="Of a GPU's hour, for the cost.")] = Prices().gpu,
     core_price: Annotated[float, typer.Option(min=0, help="Of a CPU core's hour.")] = Prices().core,
     plot: Annotated[Path | None, typer.Option(help="Write the course as a picture: .png, .svg or .pdf.")] = None,
@@ -104,15 +98,7 @@ def rehearse(
         _misuse(error)
 
     def run(deployment: Deployment, seed: int = seed) -> Outcome:
-        plan = Plan(
-            deployment,
-            scenario.load(seed),
-            service_times,
-            starts,
-            encoders_see_line=encoders_see_line,
-            seed=seed,
-        )
-        return play(plan)
+        return play(Plan(deployment, scenario.load(seed), service_times, starts, seed=seed))
 
     prices = Prices(gpu_price, core_price)
     outcome = run(deployment)

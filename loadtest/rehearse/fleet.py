@@ -28,13 +28,13 @@ class Node:
 
 
 class Replica:
-    """`in_flight` and `free_at` belong to whoever works with it."""
+    """`in_flight`, `free_at` and `called` belong to whoever works with it."""
 
-    __slots__ = ("draining", "drains_since", "free_at", "gone", "in_flight", "node", "ready")
+    __slots__ = ("called", "draining", "drains_since", "free_at", "gone", "in_flight", "node", "ready")
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.ready = self.draining = self.gone = False
+        self.ready = self.draining = self.gone = self.called = False
         self.in_flight = 0
         self.free_at = self.drains_since = 0.0
 

@@ -10,8 +10,10 @@ from loadtest.rehearse.station import Piece, Station
 
 # As services/ingress/replicas.py has it.
 OFFERS = 3
-# After so long an encoder sends away what waits for it, and it is offered elsewhere.
+# As services/encoder/admission.py has them: after so long an encoder sends away what waits for it, and it is offered
+# elsewhere; and with so many waiting it gives all its permits.
 _PARK_SECONDS = 1.0
+_CROWD = 4
 # Where a piece waits that waits no more.
 _TAKEN: list[Replica] = []
 
@@ -32,7 +34,8 @@ class Offers(Station[Piece]):
     """Each owner of pieces knows how many of its own are at each replica, and of others' nothing.
 
     It asks the replica with fewest, at random among equals; if that has no room, two more, and the first of the three
-    that has some gets the piece. Left out is the bound on how many an ingress has on offer at a time, which is seldom
+    that has some gets the piece. A replica at work gives a further permit only when it is time to upload the next
+    piece, or when many wait. Left out is the bound on how many an ingress has on offer at a time, which is seldom
     reached.
     """
 
@@ -55,7 +58,7 @@ class Offers(Station[Piece]):
             own = self._own[owner] = {}
         if self._ready:
             replica = self._least(own)
-            if replica.in_flight < self._permits:
+            if self._has_room(replica):
                 own[replica] = own.get(replica, 0) + 1
                 self._begin(piece, replica)
                 return
@@ -71,12 +74,11 @@ class Offers(Station[Piece]):
             return
         self._ready.remove(replica)
         for offer in self._parked.pop(replica):
-            if replica in offer.at:
-                offer.at.remove(replica)
-                own = self._own[offer.owner]
-                _subtract(own, replica)
-                if not offer.at:
-                    self._place(offer, own)
+            offer.at.remove(replica)
+            own = self._own[offer.owner]
+            _subtract(own, replica)
+            if not offer.at:
+                self._place(offer, own)
 
     def _ended(self, piece: Piece, replica: Replica) -> None:
         _subtract(self._own[self._owner_of(piece)], replica)
@@ -108,10 +110,16 @@ class Offers(Station[Piece]):
             replica = self._least(own, offer.at)
             own[replica] = own.get(replica, 0) + 1
             offer.at.append(replica)
-            if replica.in_flight < self._permits:
+            if self._has_room(replica):
                 self._take(offer, replica)
                 return
             self._parked[replica].append(offer)
+            if self._has_room(replica):  # with one more it is crowded
+                self._fill(replica)
+                if offer.at is _TAKEN:
+                    return
+            else:
+                self._call(replica, replica.free_at - self._upload_seconds)
 
     def _take(self, offer: _Offer, replica: Replica) -> None:
         own = self._own[offer.owner]
@@ -120,6 +128,7 @@ class Offers(Station[Piece]):
         for other in offer.at:
             if other is not replica:
                 _subtract(own, other)
+                self._parked[other].remove(offer)
         offer.at = _TAKEN
         self.waiting -= 1
         self.waited_seconds += self._clock.now - offer.since
@@ -128,20 +137,43 @@ class Offers(Station[Piece]):
     def _fill(self, replica: Replica) -> None:
         """What waits for this one, and then what was sent away elsewhere or has not been offered to anybody."""
         parked = self._parked[replica]
-        while replica.in_flight < self._permits and parked:
-            offer = parked.popleft()
-            if replica in offer.at:
-                self._take(offer, replica)
+        while parked and self._has_room(replica):
+            self._take(parked.popleft(), replica)
         waiting = self._waiting
-        while waiting and replica.in_flight < self._permits:
+        while waiting and self._has_room(replica):
             offer = waiting[0]
             if offer.at is _TAKEN:
                 waiting.popleft()
-            elif not offer.at or self._clock.now - offer.since >= _PARK_SECONDS:
+            elif not offer.at or self._clock.now >= offer.since + _PARK_SECONDS:
                 waiting.popleft()
+                if replica in offer.at:
+                    parked.remove(offer)
                 self._take(offer, replica)
             else:
                 break
+        if self._has_room(replica):
+            if waiting:
+                self._call(replica, waiting[0].since + _PARK_SECONDS)
+        elif parked:
+            self._call(replica, replica.free_at - self._upload_seconds)
+
+    def _has_room(self, replica: Replica) -> bool:
+        if replica.in_flight == 0:
+            return True
+        if replica.in_flight >= self._permits:
+            return False
+        return self._clock.now >= replica.free_at - self._upload_seconds or len(self._parked[replica]) >= _CROWD
+
+    def _call(self, replica: Replica, at: float) -> None:
+        """Have it look for work then."""
+        if replica.in_flight < self._permits and not replica.called:
+            replica.called = True
+            self._clock.at(at, self._called, replica)
+
+    def _called(self, replica: Replica) -> None:
+        replica.called = False
+        if not replica.draining:
+            self._fill(replica)
 
 
 def _subtract(own: dict[Replica, int], replica: Replica) -> None:

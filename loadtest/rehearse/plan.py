@@ -84,6 +84,4 @@ class Plan:
     times: ServiceTimes = field(default_factory=ServiceTimes)
     starts: Mapping[Service, Start] = field(default_factory=lambda: STARTS)
     sync_seconds: float = SYNC_SECONDS
-    # What if: the encoders' gauge counted videos that wait for a place at an ingress, too.
-    encoders_see_line: bool = False
     seed: int = 1

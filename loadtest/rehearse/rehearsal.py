@@ -76,7 +76,7 @@ class _Rehearsal:
         self._fleets["decoder"].open(self._decoders)
         self._gauges: dict[Service, Callable[[], int]] = {
             "ingress": lambda: self._ingresses.queue,
-            "encoder": self._encoder_gauge,
+            "encoder": lambda: self._ingresses.encoder_queue,
             "decoder": lambda: self._decoders.queue,
         }
         self._under_way = 0
@@ -128,10 +128,6 @@ class _Rehearsal:
             linger_seconds=deployed.linger_seconds,
             grace_seconds=deployed.grace_seconds,
         )
-
-    def _encoder_gauge(self) -> int:
-        in_line = self._ingresses.waiting if self._plan.encoders_see_line else 0
-        return self._ingresses.encoder_queue + in_line
 
     def _start_autoscalers(self) -> None:
         # Each is on rounds of its own, which began whenever it was.

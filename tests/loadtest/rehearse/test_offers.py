@@ -11,7 +11,13 @@ from tests.loadtest.rehearse.queueing import crommelin, measure
 
 class Encoders:
     def __init__(
-        self, count: int, *, permits: int = 2, owner_of: Callable[[int], object] = lambda _: "only", load: float = 0.0
+        self,
+        count: int,
+        *,
+        permits: int = 2,
+        owner_of: Callable[[int], object] = lambda _: "only",
+        load: float = 0.0,
+        upload: float = 0.0,
     ) -> None:
         self.clock = Clock()
         self.done: list[tuple[float, int]] = []
@@ -20,7 +26,7 @@ class Encoders:
             self.clock,
             self.fleet,
             permits=permits,
-            upload_seconds=0,
+            upload_seconds=upload,
             work=lambda: 1.0,
             on_done=lambda piece: self.done.append((self.clock.now, piece)),
             owner_of=owner_of,
@@ -52,13 +58,36 @@ def test_owners_who_know_nothing_of_each_other_wait_longer_but_far_less_than_in_
     assert crommelin(10, run.offered) < run.wait < 0.25 * crommelin(1, run.offered / 10)
 
 
-def test_a_second_permit_is_taken_blindly_by_owners_who_know_nothing_of_each_other():
-    blind = Encoders(10, owner_of=lambda piece: piece % 20)
-    knowing = Encoders(10)
+def test_the_second_permit_is_given_when_it_is_time_to_upload():
+    encoders = Encoders(1, upload=0.25)
 
-    waits = [measure(encoders.clock, encoders.offers, 10 * 0.5).wait for encoders in (blind, knowing)]
+    encoders.submit(3)
+    encoders.clock.run(0.9)
+    assert encoders.offers.in_flight == 1
+    encoders.clock.run(1.1)
+    assert encoders.offers.in_flight == 2
+    encoders.clock.run(10)
 
-    assert waits[0] > 3 * waits[1]
+    assert encoders.finished_at() == [1.25, 2.25, 3.25]
+
+
+def test_nothing_is_put_behind_another_while_one_is_idle():
+    # Each has an owner of its own, who knows of no other.
+    encoders = Encoders(3, owner_of=lambda piece: piece)
+    for piece in range(3):
+        encoders.clock.at(piece * 0.1, encoders.offers.submit, piece)
+
+    encoders.clock.run(10)
+
+    assert encoders.finished_at() == [1.0, 1.1, 1.2]
+
+
+def test_with_many_waiting_all_permits_are_given():
+    encoders = Encoders(1)
+
+    encoders.submit(6)
+
+    assert encoders.offers.in_flight == 2
 
 
 def test_an_owner_spreads_its_own_over_encoders_before_it_doubles_up():
