@@ -135,6 +135,29 @@ async def test_a_port_in_use_is_refused():
                 pass
 
 
+async def test_an_old_connection_is_closed_and_its_calls_finish():
+    """Or else a caller that keeps one open would never find a replica that is new."""
+    peers: list[str] = []
+    released = asyncio.Event()
+
+    async def work(context: grpc.aio.ServicerContext) -> None:
+        peers.append(context.peer())
+        if len(peers) == 1:
+            await released.wait()
+
+    server = Server(SleeperSettings(), [], connection_seconds=0.2)
+    server.grpc.add_generic_rpc_handlers([Handlers(work)])
+    async with server, connect(f"127.0.0.1:{server.port}") as channel:
+        long = asyncio.create_task(answers(start(channel, "unary")))
+        async with asyncio.timeout(8):
+            while len(set(peers)) < 2:
+                await asyncio.sleep(0.05)
+                if peers:
+                    await answers(start(channel, "unary"))
+        released.set()
+        assert await long == [b"answer"]
+
+
 # Errors, from handlers of every form
 
 

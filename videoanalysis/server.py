@@ -90,11 +90,16 @@ class Server:
 
     Health answers under `liveness`, `readiness` and the full name of every service, also on a port of its own where
     there is one. Entering starts to listen; leaving stops at once what is still running. `on_drain` is called when we
-    begin to drain.
+    begin to drain. Connections are closed `connection_seconds` after they were opened, give or take a tenth, or else
+    never; calls in progress on them finish.
     """
 
     def __init__(
-        self, settings: ServiceSettings, service_names: list[str], on_drain: Callable[[], None] = lambda: None
+        self,
+        settings: ServiceSettings,
+        service_names: list[str],
+        on_drain: Callable[[], None] = lambda: None,
+        connection_seconds: float | None = None,
     ) -> None:
         self._settings = settings
         self._service_names = service_names
@@ -108,6 +113,7 @@ class Server:
                 # Callers keep connections open through idle times; see `videoanalysis.channels`.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                *([("grpc.max_connection_age_ms", int(connection_seconds * 1000))] if connection_seconds else []),
             ],
         )
         # Probes know no TLS, and must be answered to the end of the drain.

@@ -78,7 +78,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             settings.max_object_bytes,
         )
         outputs = Outputs(s3, settings.allowed_output_prefixes)
-        server = Server(settings, [_SERVICE_NAME], on_drain=demand.drain)
+        server = Server(settings, [_SERVICE_NAME], demand.drain, settings.connection_seconds)
         servicer = VideoAnalysisServicer(
             pipeline,
             sources,

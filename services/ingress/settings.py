@@ -35,6 +35,13 @@ class IngressSettings(ServiceSettings):
         None, ge=0, le=65535, description="Port of /scaling, which autoscalers read; unset: not served."
     )
 
+    connection_seconds: float = Field(
+        60,
+        gt=0,
+        le=86400,
+        description="A caller's connection is closed after about as long, so that its next call finds new replicas; "
+        "calls in progress finish.",
+    )
     caller_header: str = Field(
         "x-caller-id",
         pattern=r"^[a-z0-9_.-]+$",
