@@ -50,7 +50,7 @@ async def main(address: str, concurrency: int, calls: int, timeout_seconds: floa
             tasks.create_task(call_again_and_again(client))
 
 
-def _remember(retries: list[ServiceError], error: ServiceError, _: float) -> None:
+def _remember(retries: list[ServiceError], error: ServiceError, *_: float) -> None:
     retries.append(error)
 
 

@@ -50,6 +50,8 @@ class LoadPod:
             wait_until(f"pod {self._name} to end", self._is_gone, _END_SECONDS + 30)
 
     def calls(self) -> Calls:
+        """Raises Failed if the program in the pod has broken down: it would call no more."""
+        self._raise_if_failed(self._release.api.get(self._path)["status"])
         self._read()
         return Calls.parse(self._log)
 
@@ -58,14 +60,17 @@ class LoadPod:
 
     def _is_calling(self) -> tuple[bool, str]:
         status = self._release.api.get(self._path)["status"]
-        if status.get("phase") == "Failed":
-            self._read()
-            raise Failed(f"pod {self._name} ended: {self._log[-500:]}")
+        self._raise_if_failed(status)
         waiting = [(each.get("state") or {}).get("waiting") for each in status.get("containerStatuses") or ()]
         if status.get("phase") not in ("Running", "Succeeded"):
             return False, f"{status.get('phase')} {[each for each in waiting if each]}"
         self._read()
         return bool(self._log), "it runs and has not said anything yet"
+
+    def _raise_if_failed(self, status: Json) -> None:
+        if status.get("phase") == "Failed":
+            self._read()
+            raise Failed(f"pod {self._name} ended: {self._log[-500:]}")
 
     def _is_gone(self) -> tuple[bool, str]:
         try:
