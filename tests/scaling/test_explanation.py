@@ -455,6 +455,20 @@ def test_a_draining_pod_is_told_with_what_it_still_does():
     assert "POD_DRAINING" not in wrong(explanation)
 
 
+def test_pods_that_were_evicted_are_told_once_and_not_wrong():
+    said = "The node had condition: [DiskPressure]."
+    evicted = [
+        pod(name, created=ago(age), trouble="Evicted", state=said, is_over=True) for name, age in (("c", 90), ("b", 60))
+    ]
+
+    explanation = one(snapshot(workload(1, pods=(*evicted, pod("a", is_ready=True, state=""))), 2))
+
+    assert text(explanation, "PODS_ENDED") == (
+        f"2 pods have been ended and replaced, the latest of them b, made 1 min ago: Evicted: {said}"
+    )
+    assert explanation.is_healthy
+
+
 def test_pods_that_cannot_be_made_are_wrong():
     refused = workload(3, existing=2, ready=2, replica_failure='pods "va-encoder-x" is forbidden: exceeded quota: gpus')
 

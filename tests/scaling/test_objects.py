@@ -126,6 +126,14 @@ def test_what_a_pod_that_is_not_ready_waits_for(item, trouble, state):
     assert pod.is_ready == (not pod.state)
 
 
+@pytest.mark.parametrize(("phase", "is_over"), [("Failed", True), ("Running", False)])
+def test_a_pod_that_has_failed_is_over(phase, is_over):
+    item = recorded.waiting_pod("encoder", "a", "")
+    item["status"] |= {"phase": phase, "reason": "Evicted", "containerStatuses": []}
+
+    assert objects.pod(item).is_over == is_over
+
+
 def test_an_init_container_that_fails_is_the_reason():
     item = recorded.waiting_pod("encoder", "a", "PodInitializing")
     failing = recorded.waiting_pod("encoder", "a", "CrashLoopBackOff", "back-off 20s")["status"]["containerStatuses"]

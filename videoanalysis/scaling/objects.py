@@ -140,6 +140,7 @@ def pod(item: Json, events: Sequence[Json] = ()) -> Pod:
         trouble=trouble,
         events=tuple(f"{each.get('reason')}: {each.get('message')}" for each in latest),
         ends_at=ends_at,
+        is_over=status.get("phase") == "Failed",
     )
 
 

@@ -14,8 +14,16 @@ def pods(workload: Workload, snapshot: Snapshot) -> Iterator[Finding]:
     """What is to be said of each; of those that are ready, nothing."""
     if workload.replica_failure:
         yield Finding("PODS_REFUSED", f"Pods cannot be made: {workload.replica_failure}", is_wrong=True)
+    over = sorted((pod for pod in workload.pods if pod.is_over), key=lambda pod: pod.created)
+    if over:
+        last = over[-1]
+        text = (
+            f"{len(over)} {'pod has' if len(over) == 1 else 'pods have'} been ended and replaced, the latest of them "
+            f"{last.name}, made {span((snapshot.at - last.created).total_seconds())} ago: {last.trouble}: {last.state}"
+        )
+        yield Finding("PODS_ENDED", f"{text}{stop(text)}")
     by_pod = {gauges.pod: gauges for gauges in snapshot.gauges}
-    for pod in workload.pods:
+    for pod in (pod for pod in workload.pods if not pod.is_over):
         events = f" {'; '.join(pod.events)}." if pod.events else ""
         age = (snapshot.at - pod.created).total_seconds()
         if pod.ends_at is not None:

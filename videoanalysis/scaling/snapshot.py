@@ -108,7 +108,8 @@ class Pod:
     """`state` says what a pod that is not ready waits for, in the cluster's words.
 
     `trouble` is the reason of a state that does not pass by itself, such as Unschedulable or ImagePullBackOff.
-    `ends_at` is when a pod that is draining is killed at the latest.
+    `ends_at` is when a pod that is draining is killed at the latest. One that `is_over` is a record of what was, such
+    as an eviction, and not counted by its Deployment.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Pod:
     trouble: str = ""
     events: tuple[str, ...] = ()
     ends_at: datetime | None = None
+    is_over: bool = False
 
     @property
     def is_draining(self) -> bool:
