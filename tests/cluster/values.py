@@ -12,7 +12,8 @@ def own_values(keda_namespace: str, encoders: int) -> Values:
 
     def scaling(most: int) -> Values:
         policies = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
-        down = {"stabilizationWindowSeconds": 15, "policies": policies}
+        # The videos of few callers end together, and for a moment there is nothing to do.
+        down = {"stabilizationWindowSeconds": 60, "policies": policies}
         return {"minReplicas": 1, "maxReplicas": most, "behavior": {"scaleDown": down}}
 
     return {
