@@ -24,6 +24,7 @@ from tests.decoder.samples import MODEL, make_bank
 from tests.rendering import render, steady
 from tests.test_bank_builder import FakeEncoder, encoder_address
 from tests.test_client import Call, Service, chunk, rest, serving
+from videoanalysis.errors import Unavailable
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.textbank import TextBank
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoResponse
@@ -455,6 +456,23 @@ async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_fo
         ended = await asyncio.to_thread(run, *build, "--model-digest", MODEL)
         assert ended.returncode == 0, ended.stderr
         assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "exit_code"), [("BANK_NOT_READY", 0), ("BANK_MODEL_MISMATCH", 0), ("ENCODERS_UNAVAILABLE", 1)]
+)
+async def test_an_ingress_wakes_an_encoder_before_the_bank_that_it_will_need_is_built(tmp_path, reason, exit_code):
+    (tmp_path / "tags.txt").write_text("kitchen\n")
+    (tmp_path / "descriptions.txt").write_text("A person cooking\n")
+    out = tmp_path / "rooms.safetensors"
+    ingress = Service([Call(failure=Unavailable("not now", reason=reason))])
+    async with serving(ingress) as woken, encoder_address(FakeEncoder()) as encoder:
+        build = ["textbank", "build", tmp_path, "--encoder", encoder, "--out", out, "--wake", woken]
+        ended = await asyncio.to_thread(run, *build)
+
+    assert ended.returncode == exit_code, ended.stderr
+    assert out.exists() == (exit_code == 0)
+    assert [request.video_uri for request in ingress.requests] == ["sample://clip"]
 
 
 def test_texts_that_make_no_bank_are_told(running, tmp_path):

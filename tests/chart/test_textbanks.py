@@ -157,13 +157,12 @@ def test_an_existing_volume_is_used_and_none_is_made():
 
 
 def test_an_encoder_at_zero_is_woken_first_by_way_of_the_ingress():
-    assert "initContainers" not in jobs(render("gpu"))["default"]["spec"]["template"]["spec"]
-    rendered = render("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}})
-    (waking,) = jobs(rendered)["default"]["spec"]["template"]["spec"]["initContainers"]
-    asked = parsed(waking["command"]).params
-    assert (asked["video"], asked["address"]) == ("sample://clip", f"{NAME}-ingress:50051")
-    # Which need no bank.
-    assert len(asked["label"]) == 2
+    def woken(changes):
+        (container,) = jobs(render("gpu", changes))["default"]["spec"]["template"]["spec"]["containers"]
+        return parsed(container["command"]).params["wake"]
+
+    assert woken({}) is None
+    assert woken({"encoder": {"autoscaling": {"minReplicas": 0}}}) == f"{NAME}-ingress:50051"
 
 
 def test_the_test_of_the_release_analyses_the_sample_at_the_ingress():

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from videoanalysis.cli import ending, objects
+from videoanalysis.errors import ServiceError
 from videoanalysis.files import write_whole
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Make and check what videos are com
 _Template = Annotated[str, typer.Option(help="Put each text into this in place of {}.")]
 # More than a million texts need; it is held in memory.
 _MAX_BANK_BYTES = 8 << 30
+# A new node, an image and a large model.
+_WAKE_SECONDS = 900.0
 
 
 @app.command("build")
@@ -34,6 +37,10 @@ def build(
     model_digest: Annotated[
         str | None, typer.Option(help="Write nothing if the encoder has another model, as in the middle of a rollout.")
     ] = None,
+    wake: Annotated[
+        str | None,
+        typer.Option(help="host:port of an ingress that analyses its sample first: it wakes an encoder at zero."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot tell apart.")] = False,
 ) -> None:
     """Embed the texts of a directory and write them as a bank."""
@@ -45,6 +52,8 @@ def build(
     if uri is None and not Path(out).absolute().parent.is_dir():
         ending.misuse(f"--out: there is no directory {Path(out).parent}")
 
+    if wake is not None:
+        ending.run(_wake(wake))
     bank = ending.run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
     if model_digest not in (None, bank.model_digest):
         ending.fail(f"the encoder at {encoder} has the model {bank.model_digest}, not {model_digest}; try again later")
@@ -119,6 +128,19 @@ def show(
         typer.echo(bank_table.as_json(found))
     else:
         bank_table.show(Console(), found)
+
+
+async def _wake(ingress: str) -> None:
+    """Returns when there is an encoder. Nobody but an ingress can tell the autoscaler that one is needed."""
+    from videoanalysis.client import AsyncClient
+
+    async with AsyncClient(ingress, attempts=1) as client:
+        try:
+            await client.analyze("sample://clip", timeout_seconds=_WAKE_SECONDS)
+        except ServiceError as error:
+            # The ingress asks for the bank, which is yet to be built, when an encoder has told its model.
+            if error.reason not in ("BANK_NOT_READY", "BANK_MODEL_MISMATCH"):
+                raise
 
 
 async def _embed(directory: Path, name: str, encoder: str, template: str) -> "TextBank":
