@@ -1,5 +1,6 @@
 """What becomes of an analysis while it runs: kept for one answer, or streamed to the caller."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -52,6 +53,7 @@ class Stream:
     def __init__(self, context: grpc.aio.ServicerContext, *, keep: bool) -> None:
         self._context = context
         self._keep = keep
+        self._writing = asyncio.Lock()
         self._last_progress = Progress()
         self._progress_at = 0.0
         self.chunks: list[ChunkResult] = []
@@ -65,11 +67,16 @@ class Stream:
         if progress.stage == self._last_progress.stage and now < self._progress_at + _SECONDS_BETWEEN_PROGRESS:
             return
         self._last_progress, self._progress_at = progress, now
-        await self._context.write(StreamAnalyzeVideoResponse(progress=progress))
+        await self._write(StreamAnalyzeVideoResponse(progress=progress))
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         if self._keep:
             self.chunks.append(result)
-        await self._context.write(
+        await self._write(
             StreamAnalyzeVideoResponse(chunk=result, finished_scenes=finished_scenes, resume_token=resume_token)
         )
+
+    async def _write(self, response: StreamAnalyzeVideoResponse) -> None:
+        # gRPC takes one message at a time, and a download goes on while we tell that there is no encoder yet.
+        async with self._writing:
+            await self._context.write(response)

@@ -9,7 +9,7 @@ import grpc
 from videoanalysis import channels
 from videoanalysis.usual_time import UsualTime
 
-# A replica that failed is asked last for so long, twice as long each time that it fails again.
+# A replica that failed is asked last for so long, one that hangs twice as long each time.
 _AVOID_SECONDS, _AVOID_AT_MOST_SECONDS = 1.0, 30.0
 # A replica that lacks what is needed is not asked for it again for so long, while another one may have it.
 _REMEMBER_LACK_SECONDS = 2.0
@@ -68,7 +68,11 @@ class Replica:
         self._avoid_seconds = _AVOID_SECONDS
 
     def failed(self) -> None:
-        """It is away, hangs, or has lost what it had taken up."""
+        """It is away, or has lost what it had taken up."""
+        self._avoided_until = max(self._avoided_until, self._clock() + _AVOID_SECONDS)
+
+    def hung(self) -> None:
+        """It did not answer in time; to find out whether it still hangs costs as much again."""
         self._avoided_until = self._clock() + self._avoid_seconds
         self._avoid_seconds = min(2 * self._avoid_seconds, _AVOID_AT_MOST_SECONDS)
 

@@ -369,7 +369,8 @@ class _Search:
                 replica.remember_lack(self._needs)
             case Unavailable() | DeadlineExceeded():
                 if error.reason not in _FINAL:
-                    replica.failed()
+                    hangs = isinstance(error, DeadlineExceeded) or error.reason == "HANGS"
+                    (replica.hung if hangs else replica.failed)()
                     _log.warning("attempt failed", service=name, address=replica.address, error=error.message)
             case _:
                 raise error

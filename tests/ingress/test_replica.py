@@ -46,16 +46,26 @@ async def test_of_two_that_are_idle_the_one_twice_as_fast_is_chosen_twice_as_oft
     assert chosen["a:1"] / chosen["b:1"] == pytest.approx(2, rel=0.15)
 
 
-async def test_one_that_fails_again_is_avoided_for_longer_until_it_succeeds(clock: Clock):
+async def test_one_that_is_away_is_avoided_for_a_second_however_often_it_was(clock: Clock):
+    one = Replica("a:1", clock)
+    for _ in range(3):
+        one.failed()
+        clock.now += 0.99
+        assert one.is_avoided()
+        clock.now += 0.02
+        assert not one.is_avoided()
+
+
+async def test_one_that_hangs_again_is_avoided_for_longer_until_it_succeeds(clock: Clock):
     one = Replica("a:1", clock)
     for seconds in (1, 2, 4, 8, 16, 30, 30):
-        one.failed()
+        one.hung()
         clock.now += seconds - 0.01
         assert one.is_avoided()
         clock.now += 0.02
         assert not one.is_avoided()
     one.succeeded()
-    one.failed()
+    one.hung()
     clock.now += 1.01
     assert not one.is_avoided()
 
