@@ -35,6 +35,8 @@ _FIRST_LOOK_SECONDS = 0.5
 # Work that takes down whatever does it must not go round for ever.
 _MAX_LOST = 3
 _TOO_LATE = "TOO_LATE"
+# No work was lost, and nobody is to blame but this process, which stood still: so fare many calls at once.
+_OWN_FAULT = "UPLOAD_TOO_SLOW"
 # A replica that says so may be passed over for one that has what is asked for.
 _LACKS = {"MODEL_MISMATCH", "TEXT_BANK_REPLACED"}
 # All replicas say the same in the end, so waiting does not help within one call.
@@ -363,6 +365,8 @@ class _Search:
             raise error
         name = self._replicas.name
         match error:
+            case DeadlineExceeded() if error.reason == _OWN_FAULT:
+                _log.warning("we were too slow", service=name, address=replica.address, error=error.message)
             case Overloaded():
                 replica.was_full(error.retry_after_seconds)
             case FailedPrecondition() if error.reason in _LACKS:
@@ -375,7 +379,8 @@ class _Search:
             case _:
                 raise error
         self._said.append(error)
-        took_it_up = isinstance(error, Lost | DeadlineExceeded) or error.reason == "INTERNAL"
+        took_it_up = isinstance(error, Lost | DeadlineExceeded) and error.reason != _OWN_FAULT
+        took_it_up |= error.reason == "INTERNAL"
         is_away = isinstance(error, Unavailable) and error.reason not in _FINAL
         ATTEMPTS.labels(name, "lost" if took_it_up else "away" if is_away else "refused").inc()
         if took_it_up:

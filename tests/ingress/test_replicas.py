@@ -437,3 +437,14 @@ async def test_one_that_failed_lately_is_offered_nothing_while_another_lets_work
         assert places.places["a"].offers == 0
         places.places["b"].room.set()
         assert await work == "done by b"
+
+
+async def test_uploads_that_we_have_broken_off_ourselves_are_repeated_without_limit_or_blame():
+    too_slow = DeadlineExceeded("0 of 10 bytes came", reason="UPLOAD_TOO_SLOW")
+    places = Places(a=with_room(ends=too_slow))
+    async with replicas(["a:1"]) as pool:
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.places["a"].offers > 4)
+        assert not pool.by_address["a:1"].is_avoided()
+        places.places["a"].ends = None
+        assert await work == "done by a"
