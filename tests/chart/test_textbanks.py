@@ -112,9 +112,29 @@ def test_another_bank_is_another_job_since_a_job_cannot_be_changed(changes):
     assert not _names({}) & _names(changes)
 
 
-def test_own_texts_are_no_other_for_another_image():
-    own = {"textBanks": {"build": {"default": None, "own": OWN}}}
-    assert _names(own) == _names({**own, "image": {"tag": "0.2.0"}})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": {"tag": "0.2.0"}},
+        {"encoder": {"autoscaling": {"minReplicas": 0}}},
+        {"textBanks": {"job": {"resources": {"limits": {"memory": "2Gi"}}}}},
+        {"commonLabels": {"team": "media"}},
+    ],
+    ids=["image", "wakes", "resources", "labels"],
+)
+def test_what_changes_a_job_makes_another_that_writes_the_same_file(changes):
+    """The API server refuses an upgrade that changes a Job."""
+
+    def name_and_file(changes):
+        banks = {"build": {"default": None, "own": OWN}} | changes.get("textBanks", {})
+        rendered = render("local", changes | {"textBanks": banks})
+        (name,) = rendered.of_kind("Job")
+        (file,) = (word for word in command(jobs(rendered)["own"]) if word.startswith("--out="))
+        return name, file
+
+    (before, file), (after, file_after) = name_and_file({}), name_and_file(changes)
+    assert before != after
+    assert file == file_after
 
 
 def test_a_bank_of_the_defaults_can_be_left_out():
