@@ -405,6 +405,17 @@ def test_without_any_gauge_it_goes_by_what_the_autoscaler_sees():
     assert wrong(one(snapshot(workload(2), None)))[0] == "DEMAND_UNKNOWN"
 
 
+def test_what_a_fallback_makes_up_is_no_demand():
+    """KEDA then tells the HPA whatever keeps the count."""
+    conditions = {"Ready": Condition(True, "ScaledObjectReady"), "Fallback": Condition(True, "FallbackExists")}
+    active = scaled_object(conditions=conditions, fallback=Fallback(3, 1, "currentReplicasIfHigher"), failures=7)
+
+    explanation = one(snapshot(workload(2, hpa=hpa(metric=4.0), scaled_object=active, metric_now=4.0), None))
+
+    assert explanation.demand is None
+    assert wrong(explanation) == ["DEMAND_UNKNOWN", "FALLBACK"]
+
+
 POD = {
     "Unschedulable": ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", "No node has a GPU left"),
     "ImagePullBackOff": ('Back-off pulling image "registry/encoder:1"', "imagePullSecrets"),

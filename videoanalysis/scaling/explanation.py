@@ -85,9 +85,11 @@ def _explain(workload: Workload, snapshot: Snapshot) -> Explanation:
 
 
 def _demand(workload: Workload, snapshot: Snapshot) -> float | None:
-    """The sum of our gauges; without any of them, what KEDA or the HPA say."""
+    """The sum of our gauges; without any of them, what KEDA or the HPA say, unless it is made up by a fallback."""
     if (sum_of_ours := _sum(workload.service, snapshot)) is not None:
         return sum_of_ours
+    if workload.scaled_object is not None and workload.scaled_object.says("Fallback"):
+        return None
     if workload.metric_now is not None:
         return workload.metric_now
     return workload.hpa.metric if workload.hpa else None
