@@ -52,6 +52,8 @@ _OPTIONS = [
     *channels.OPTIONS,
     # The summary of a day of short scenes is over gRPC's 4 MiB.
     ("grpc.max_receive_message_length", 64 << 20),
+    # Where all replicas that were known have gone, new ones are asked for sooner than after gRPC's 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     # Behind one name there may be many replicas; one that is draining, or away, is passed over.
     (
         "grpc.service_config",
