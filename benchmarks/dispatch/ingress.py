@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, Encoder, Offer
+from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, SERVICE_SECONDS, Encoder, Offer
 from benchmarks.dispatch.events import Events
 from benchmarks.dispatch.policy import Choice, Policy
 from benchmarks.dispatch.workload import Chunk
@@ -14,16 +14,19 @@ from benchmarks.dispatch.workload import Chunk
 _FIRST_WINDOW, _EASE_SECONDS = 4.0, 0.1
 # What an encoder reported is worth nothing after so long.
 _REPORT_SECONDS = 0.05
+_SLOW = 1.4
 
 
 class _Search:
     """Rounds through the encoders for one chunk."""
 
-    __slots__ = ("chunk", "is_over", "offers", "pause", "refusals", "tried")
+    __slots__ = ("chunk", "gap", "is_over", "offers", "pause", "refusals", "round", "tried")
 
     def __init__(self, chunk: Chunk, pause: float) -> None:
         self.chunk = chunk
         self.pause = pause
+        self.gap = 0.0
+        self.round = 0
         self.offers: list[Offer] = []
         self.tried: set[Encoder] = set()
         self.refusals = 0
@@ -33,11 +36,13 @@ class _Search:
 class _Known:
     """What an ingress knows of one encoder, from its own calls."""
 
-    __slots__ = ("admitted_at", "full_until", "own", "reported", "reported_at", "usual_seconds")
+    __slots__ = ("admitted_at", "done_at", "full_until", "others", "own", "reported", "reported_at", "usual_seconds")
 
     def __init__(self) -> None:
         self.own = 0
         self.admitted_at = -inf
+        self.done_at = -inf
+        self.others = 0
         self.full_until = -inf
         self.usual_seconds = 0.0
         self.reported = 0
@@ -98,36 +103,47 @@ class Ingress:
             known.own -= 1
             search.offers.remove(offer)
             search.refusals += 1
-            self._ask(search)
+            self._ask(search, self._policy.offers)
 
     def finished(self, offer: Offer, load: int) -> None:
         self._hear(offer.encoder, load)
         known = self._known[offer.encoder]
         known.own -= 1
         known.usual_seconds += (offer.compute_seconds - known.usual_seconds) / (4 if known.usual_seconds else 1)
+        known.done_at, known.others = self._events.now, load
         offer.chunk.done = self._events.now
 
     def _offer_next(self) -> None:
         while self._line and len(self._searches) + 1 <= self._window:
             chunk = self._line.popleft()
             search = self._searches[chunk] = _Search(chunk, self._policy.first_pause)
-            self._ask(search)
+            self._begin_round(search)
 
-    def _ask(self, search: _Search) -> None:
-        while not search.is_over and len(search.offers) < self._policy.offers:
+    def _ask(self, search: _Search, wanted: int) -> None:
+        """As long as fewer than `wanted` offers wait."""
+        while len(search.offers) < wanted:
             encoder = self._pick(search) if search.refusals < self._policy.max_refusals else None
             if encoder is None:
                 break
             search.tried.add(encoder)
             self._offer(search, encoder)
-            if self._policy.apart and len(search.offers) < self._policy.offers:
-                self._events.after(self._policy.apart, self._ask, search)
-                return
-        if not search.offers and not search.is_over:
+        if not search.offers:
             self._rest(search)
+
+    def _ask_more(self, search: _Search, in_round: int) -> None:
+        if search.is_over or search.round != in_round:
+            return
+        asked = len(search.offers)
+        if asked < self._policy.most_offers:
+            self._ask(search, max(self._policy.offers, asked + 1))
+        if search.round == in_round:
+            if len(search.offers) == asked:
+                search.gap *= 2
+            self._events.after(search.gap, self._ask_more, search, in_round)
 
     def _rest(self, search: _Search) -> None:
         full = min(known.full_until for known in self._known.values()) - self._events.now
+        search.round += 1
         pause = max(search.pause, full) * self._random.uniform(0.5, 1.5)
         search.pause = min(2 * search.pause, self._policy.longest_pause)
         self._events.after(pause, self._begin_round, search)
@@ -135,7 +151,10 @@ class Ingress:
     def _begin_round(self, search: _Search) -> None:
         search.tried.clear()
         search.refusals = 0
-        self._ask(search)
+        search.gap = max(self._policy.apart, self._policy.gap * SERVICE_SECONDS)
+        self._ask(search, 1 if self._policy.apart else self._policy.offers)
+        if self._policy.apart and search.offers:
+            self._events.after(self._policy.apart, self._ask_more, search, search.round)
 
     def _offer(self, search: _Search, encoder: Encoder) -> None:
         offer = Offer(search.chunk, self, encoder)
@@ -154,6 +173,9 @@ class Ingress:
 
     def _pick(self, search: _Search) -> Encoder | None:
         untried = [encoder for encoder in self._known if encoder not in search.tried]
+        if len(search.offers) >= self._policy.offers:
+            now = self._events.now
+            untried = [one for one in untried if not self._known[one].own and self._known[one].full_until <= now]
         self._random.shuffle(untried)
         self._turn += 1
         order: dict[Choice, Callable[[Encoder], Any]] = {
@@ -162,6 +184,7 @@ class Ingress:
             Choice.FEWEST_OWN: lambda one: self._known[one].own,
             Choice.REPORTED: self._reported,
             Choice.SOONEST: self._soonest,
+            Choice.LATEST: self._latest,
         }
         key, now = order[self._policy.choice], self._events.now
         return min(untried, key=lambda one: (self._known[one].full_until > now, key(one)), default=None)
@@ -175,6 +198,12 @@ class Ingress:
         remaining = max(0.0, known.admitted_at + known.usual_seconds - self._events.now) if known.own else 0.0
         by_speed = self._random.expovariate(1 / known.usual_seconds) if known.usual_seconds else 0.0
         return known.own, remaining, by_speed
+
+    def _latest(self, encoder: Encoder) -> tuple[int, float, bool, bool, float]:
+        known = self._known[encoder]
+        fastest = min((one.usual_seconds for one in self._known.values() if one.usual_seconds), default=0.0)
+        is_slow = known.usual_seconds > _SLOW * fastest
+        return *self._soonest(encoder)[:2], is_slow, known.others > 0, -known.done_at
 
     def _hear(self, encoder: Encoder, load: int) -> None:
         self._known[encoder].reported, self._known[encoder].reported_at = load, self._events.now

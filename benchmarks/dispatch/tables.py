@@ -22,13 +22,16 @@ POLICIES = {
 
 CHANGES = {
     "**ours**": OURS,
-    "one offer": replace(OURS, offers=1),
-    "two offers": replace(OURS, offers=2),
+    "one offer": replace(OURS, offers=1, most_offers=1),
+    "two offers, then one by one": replace(OURS, offers=2),
     "four offers": replace(OURS, offers=4),
+    "no more than three offers": replace(OURS, most_offers=3),
+    "up to eight offers": replace(OURS, most_offers=8),
     "three at once": replace(OURS, apart=0.0),
     "5 ms apart": replace(OURS, apart=0.005),
     "a random encoder": replace(OURS, choice=Choice.RANDOM),
     "that with fewest of one's own": replace(OURS, choice=Choice.FEWEST_OWN),
+    "that where ours should end first": replace(OURS, choice=Choice.SOONEST),
     "that which reported fewest": replace(OURS, choice=Choice.REPORTED),
     "one chunk on offer": replace(OURS, window=1),
     "four chunks on offer": replace(OURS, window=4),
@@ -41,7 +44,7 @@ CHANGES = {
     "further place learnt, never at once": replace(OURS, prompt_from=inf),
 }
 
-SHAPES = ((1, 2), (1, 4), (1, 8), (1, 16), (4, 8), (20, 10), (40, 4))
+SHAPES = ((1, 2), (1, 4), (1, 8), (1, 16), (4, 8), (20, 10), (40, 4), (2, 64), (8, 64))
 
 # Service and copying times are never quite the same.
 _NOISE, _COPY_NOISE = 0.1, 0.4

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from services.encoder.engine import Encoded
 from services.encoder.lead import Lead
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
 
@@ -78,10 +79,12 @@ class Admission:
         finally:
             permit.when_idle(lambda: self._end(permit, buffer))
 
-    async def warm_up(self, work: Callable[[], object]) -> None:
-        """Run `work` on every thread on which permits will run theirs."""
+    async def warm_up(self, work: Callable[[], Encoded]) -> None:
+        """Run `work` on every thread on which permits will run theirs. The fastest run tells what to expect of them."""
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self.threads, work) for _ in range(self._max_in_flight)))
+        runs = await asyncio.gather(*(loop.run_in_executor(self.threads, work) for _ in range(self._max_in_flight)))
+        fastest = min(runs, key=lambda run: run.compute_seconds / len(run.embeddings))
+        self.lead.expect(fastest.compute_seconds, len(fastest.embeddings))
 
     async def __aenter__(self) -> Self:
         return self

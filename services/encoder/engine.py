@@ -54,6 +54,6 @@ class Engine(Protocol):
         """Embed texts: float32 [texts, embedding_dim], unit rows."""
         ...
 
-    def warm_up(self) -> None:
-        """Pay on this thread what the first call would pay."""
+    def warm_up(self) -> Encoded:
+        """Pay on this thread what the first call would pay; the pictures that this encoded."""
         ...

@@ -15,6 +15,11 @@ class Lead:
     def __init__(self) -> None:
         self._upload = UsualTime()
         self._computation = UsualTime()
+        self._expected: float | None = None
+
+    def expect(self, seconds: float, frames: int) -> None:
+        """What a computation will take, as far as the warm-up tells: until there was one."""
+        self._expected = seconds / frames
 
     def uploaded(self, seconds: float, frames: int) -> None:
         self._upload.observe(seconds / frames)
@@ -25,9 +30,11 @@ class Lead:
     def next_at(self, admitted_at: float, uploaded_at: float | None, frames: int) -> float:
         """The time to let in the next behind a chunk of `frames` frames, one of equal size.
 
-        In the past while nothing is known, and where the chunk should be done by then: its upload may hang.
+        In the past while nothing is known, and where the chunk should be done by then: its upload may hang. The first
+        upload is taken for nothing.
         """
-        if self._upload.mean is None or self._upload.most is None or self._computation.mean is None:
+        computation = self._expected if self._computation.mean is None else self._computation.mean
+        if computation is None:
             return admitted_at
-        begins = admitted_at + frames * self._upload.mean if uploaded_at is None else uploaded_at
-        return begins + frames * (self._computation.mean - self._upload.most)
+        begins = admitted_at + frames * (self._upload.mean or 0.0) if uploaded_at is None else uploaded_at
+        return begins + frames * (computation - (self._upload.most or 0.0))

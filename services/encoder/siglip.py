@@ -53,12 +53,12 @@ class SiglipEngine:
         batches = (texts[start : start + _TEXTS_PER_BATCH] for start in range(0, len(texts), _TEXTS_PER_BATCH))
         return np.concatenate([self._accelerator.run(self._tokenize(batch), self._embed_texts)[0] for batch in batches])
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> Encoded:
         """One chunk of usual size on CUDA, where kernels load on first use; one frame on a CPU, which has nothing to
         load and may need seconds a frame."""
-        frames = 16 if self._model.device == "cuda" else 1
-        self.encode(np.zeros((frames, self._model.image_size, self._model.image_size, 3), np.uint8))
         self.encode_texts(["a picture"])
+        frames = 16 if self._model.device == "cuda" else 1
+        return self.encode(np.zeros((frames, self._model.image_size, self._model.image_size, 3), np.uint8))
 
     def _embed_pictures(self, frames: Tensor) -> Tensor:
         return _unit_rows(self._network.get_image_features(pixel_values=self._normalise(frames)))

@@ -72,8 +72,8 @@ class SyntheticEngine:
         ]
         return _unit_rows(np.stack(rows))
 
-    def warm_up(self) -> None:
-        self.encode(np.zeros((1, self._model.image_size, self._model.image_size, 3), np.uint8))
+    def warm_up(self) -> Encoded:
+        return self.encode(np.zeros((1, self._model.image_size, self._model.image_size, 3), np.uint8))
 
     def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Twice the sum of each block's channel, less what medium grey would give, and a constant."""

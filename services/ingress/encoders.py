@@ -137,6 +137,7 @@ class _Handshake:
         self._answers: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
         self._header = header
         self._frames = frames
+        self.others = 0
 
     async def admitted(self) -> None:
         with suppress(asyncio.InvalidStateError):
@@ -154,6 +155,7 @@ class _Handshake:
         answer = await anext(self._answers, None)
         if answer is None or not answer.HasField("result"):
             raise Lost("the encoder ended the call without a result")
+        self.others = answer.result.others
         embeddings = _rows(tensors.from_proto(answer.result.embeddings), self._header.frames)
         return EncodedChunk(embeddings, answer.result.compute.ToNanoseconds() / 1e9)
 

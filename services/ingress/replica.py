@@ -1,6 +1,5 @@
 """One encoder or decoder among many, as its caller sees it."""
 
-import random
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,8 @@ from videoanalysis.usual_time import UsualTime
 _AVOID_SECONDS, _AVOID_AT_MOST_SECONDS = 1.0, 30.0
 # A replica that lacks what is needed is not asked for it again for so long, while another one may have it.
 _REMEMBER_LACK_SECONDS = 2.0
+# One that takes so many times as long as the fastest is slow.
+_SLOW = 1.4
 
 
 class Replica:
@@ -25,6 +26,8 @@ class Replica:
         self.in_flight = 0  # attempts, those that wait for admission included
         self._usual = UsualTime()  # from admission to result
         self._admitted_at = 0.0
+        self._done_at = 0.0
+        self._has_others = False
         self._avoided_until = 0.0
         self._avoid_seconds = _AVOID_SECONDS
         self._full_until = 0.0
@@ -43,17 +46,29 @@ class Replica:
         """It has taken up work of ours."""
         self._admitted_at = self._clock()
 
-    def done(self, seconds: float) -> None:
-        """What it had taken up so long ago is done."""
+    def done(self, seconds: float, others: int) -> None:
+        """What it had taken up so long ago is done, and so much work of others is there."""
         self._usual.observe(seconds)
+        self._done_at = self._clock()
+        self._has_others = others > 0
 
-    def busy_until(self) -> tuple[int, float, float]:
-        """Smaller for one that is likely to be free sooner, as far as our own work tells; among equals by speed."""
+    @property
+    def usual_seconds(self) -> float | None:
+        """From admission to result, None while nothing is known."""
+        return self._usual.mean
+
+    def busy_until(self, fastest: float) -> tuple[int, float, bool, bool, float]:
+        """Smaller for one that is likely to be free sooner, where the fastest usually takes so many seconds.
+
+        Of those that do nothing for us the slow ones come last, and before them those that had work of others when we
+        heard of them: the longer that is ago, the less it tells. So callers that know nothing of each other soon keep
+        to encoders of their own, as long as there are enough.
+        """
         usual = self._usual.mean
         if usual is None:
-            return self.in_flight, 0.0, 0.0
+            return self.in_flight, 0.0, False, False, 0.0
         ends_in = max(0.0, self._admitted_at + usual - self._clock()) if self.in_flight else 0.0
-        return self.in_flight, ends_in, random.expovariate(1 / usual)
+        return self.in_flight, ends_in, usual > _SLOW * fastest, self._has_others, -self._done_at
 
     async def retire(self) -> None:
         """Close the channel once the attempts in flight are over."""

@@ -47,6 +47,10 @@ _FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
 _OFFERS = 3
 # The others are asked only if the first has no room at once: each would keep a place free for the same work.
 _NEXT_OFFERS_SECONDS = 0.002
+# Then one more at a time, up to so many, where we have nothing under way: it may be idle, and nobody tells us. As an
+# offer costs the same for long work as for short, the next waits for this share of what the work usually takes.
+_MOST_OFFERS = 16
+_GAP = 1 / 32
 # So many refusals are enough to know that the service is full; asking everybody would only add to its load.
 _MAX_REFUSALS = 4
 # A replica answers an offer within its parking time, 1 s; one that does not hangs.
@@ -67,7 +71,12 @@ class Gone(FailedPrecondition):
 
 
 class Offer(Protocol[T_co]):
-    """Work offered to one replica, which takes it up when it has room. Raises ServiceError or grpc.RpcError."""
+    """Work offered to one replica, which takes it up when it has room. Raises ServiceError or grpc.RpcError.
+
+    `others` is how much other work the replica had when this was done.
+    """
+
+    others: int
 
     async def admitted(self) -> None:
         """Until the replica takes it up."""
@@ -202,7 +211,8 @@ class Replicas:
         search = _Search(self, deadline, needs)
         while True:
             _check_hope(service_time, deadline, units)
-            while (accepted := await self._accepted(search, offer, on_refused)) is not None:
+            gap = max(_NEXT_OFFERS_SECONDS, _GAP * service_time.usual(units))
+            while (accepted := await self._accepted(search, offer, gap, on_refused)) is not None:
                 on_admitted()
                 try:
                     try:
@@ -214,21 +224,27 @@ class Replicas:
             await search.rest()
 
     async def _accepted(
-        self, search: "_Search", offer: Callable[[Replica], Offer[T]], on_refused: Callable[[], None]
+        self, search: "_Search", offer: Callable[[Replica], Offer[T]], gap: float, on_refused: Callable[[], None]
     ) -> "_OpenOffer[T] | None":
-        """The offer that was admitted first, the others withdrawn; None if nobody is left to ask in this round."""
+        """The offer that was admitted first, the others withdrawn; None if nobody is left to ask in this round.
+
+        `gap` is the seconds between the offers beyond the usual few.
+        """
         waiting: dict[asyncio.Task[None], _OpenOffer[T]] = {}
         wanted = 1
-        patience: float | None = _NEXT_OFFERS_SECONDS
+        patience = _NEXT_OFFERS_SECONDS
         try:
             while True:
-                while len(waiting) < wanted and (picked := search.pick_for_offer(alone=not waiting)) is not None:
+                while len(waiting) < wanted and (picked := search.pick_for_offer(len(waiting))) is not None:
                     opened = _OpenOffer(picked, offer(picked))
                     waiting[opened.admission] = opened
                 if not waiting:
                     return None
+                if len(waiting) < wanted:
+                    # Nobody to ask for now, and the more often that is so, the less will it change.
+                    gap *= 2
                 done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                wanted, patience = _OFFERS, None
+                wanted, patience = max(_OFFERS, len(waiting) + (not done)), gap
                 for task in done:
                     if (error := waiting[task].refusal()) is None:
                         return waiting.pop(task)
@@ -260,7 +276,7 @@ class Replicas:
             if isinstance(failure, Overloaded | Unavailable):
                 raise Lost(failure.message, reason=failure.reason) from error
             raise failure from error
-        accepted.replica.done(_now() - started)
+        accepted.replica.done(_now() - started, accepted.offer.others)
         self._succeeded(accepted.replica, started, service_time, units)
         return result
 
@@ -330,34 +346,44 @@ class _Search:
         self._tried: set[Replica] = set()
 
     def pick(self) -> Replica | None:
-        """The least busy one not tried in this round; those that are full or failed lately come last.
+        """The one not tried in this round that does least for us; those that are full or failed lately come last.
 
         One that lately said that it lacks what is needed is asked only if nobody else can be, to learn whether that is
         gone.
         """
+        # Of equals a random one: nothing would tell us that others keep to the same.
+        return self._try(self._willing(), lambda one: (one.is_avoided(), one.is_full(), one.in_flight))
+
+    def pick_for_offer(self, waiting: int) -> Replica | None:
+        """The one that should have room soonest, where so many offers are waiting already.
+
+        None once some have said that they are full, and of those that failed only the last hope: an offer to one that
+        hangs would keep the work from going back to those that answer. Beyond a few offers none where we have work.
+        """
+        refusals = sum(isinstance(error, Overloaded) for error in self._said)
+        if refusals >= _MAX_REFUSALS or waiting >= _MOST_OFFERS:
+            return None
+        willing = self._willing()
+        if waiting or refusals:
+            willing = [one for one in willing if not one.is_avoided()]
+        if waiting >= _OFFERS:
+            willing = [one for one in willing if not one.in_flight and not one.is_full()]
+        fastest = min((one.usual_seconds for one in self._replicas.by_address.values() if one.usual_seconds), default=0)
+        return self._try(willing, lambda one: (one.is_avoided(), one.is_full(), *one.busy_until(fastest)))
+
+    def _willing(self) -> list[Replica]:
         untried = [replica for replica in self._replicas.by_address.values() if replica not in self._tried]
         willing = [replica for replica in untried if not replica.lacks(self._needs)]
         if not willing and all(replica.lacks(self._needs) for replica in self._tried):
-            willing = untried
+            return untried
+        return willing
+
+    def _try(self, willing: list[Replica], order: Callable[[Replica], tuple[float, ...]]) -> Replica | None:
         random.shuffle(willing)
-        best = min(willing, key=lambda one: (one.is_avoided(), one.is_full(), *one.busy_until()), default=None)
+        best = min(willing, key=order, default=None)
         if best is not None:
             self._tried.add(best)
         return best
-
-    def pick_for_offer(self, *, alone: bool) -> Replica | None:
-        """As `pick`, but no more once some have said that they are full, and of those that failed only the last hope.
-
-        An offer to one that hangs would keep the work from going back to those that answer. `alone`: no other waits.
-        """
-        refusals = sum(isinstance(error, Overloaded) for error in self._said)
-        if refusals >= _MAX_REFUSALS:
-            return None
-        picked = self.pick()
-        if picked is not None and picked.is_avoided() and (refusals or not alone):
-            self._tried.discard(picked)
-            return None
-        return picked
 
     async def failed(self, replica: Replica, error: ServiceError) -> None:
         """Take note of what came of an attempt; raises it if trying further is of no use."""

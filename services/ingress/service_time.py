@@ -34,6 +34,10 @@ class ServiceTime:
         self._latest.remove(fastest)
         return True
 
+    def usual(self, units: float = 1) -> float:
+        """Seconds that `units` take, 0 while nothing is known."""
+        return (self._usual.mean or 0.0) * units
+
     def limit(self, units: float = 1) -> float:
         """Seconds after which an attempt at `units` is given up."""
         usual = self._usual.most

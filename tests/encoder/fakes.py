@@ -54,7 +54,8 @@ class FakeEngine:
         assert self.release.wait(10)
         return _unit_rows(len(texts))
 
-    def warm_up(self) -> None: ...
+    def warm_up(self) -> Encoded:
+        return self.encode(np.zeros((1, MODEL.image_size, MODEL.image_size, 3), np.uint8))
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.encoder.admission import Admission
+from services.encoder.engine import Encoded
 from tests.encoder.fakes import FakeEngine, until
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
 
@@ -315,6 +316,13 @@ async def test_while_one_computes_the_next_waits_until_it_is_time_to_upload():
             assert asyncio.get_running_loop().time() >= due > first.uploaded_at + 0.3
         await cancelled(second)
     assert (gate.in_flight, gate.parked) == (0, 0)
+
+
+async def test_what_the_warm_up_took_is_known_to_the_first():
+    computed = iter((0.9, 0.6))
+    async with admission() as gate:
+        await gate.warm_up(lambda: Encoded(np.zeros((2, 4), np.float32), next(computed)))
+        assert gate.lead.next_at(10.0, None, 1) == pytest.approx(10.3)
 
 
 async def test_where_many_wait_the_next_is_let_in_at_once():

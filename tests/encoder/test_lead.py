@@ -18,6 +18,16 @@ def test_while_nothing_is_known_the_next_may_come_at_once():
     assert half.next_at(5.0, 5.1, 16) == 5.0
 
 
+def test_until_a_computation_is_known_it_takes_what_is_expected():
+    lead = Lead()
+    lead.expect(0.1, 4)
+    assert lead.next_at(5.0, None, 16) == pytest.approx(5.4)
+    lead.uploaded(0.016, 16)
+    assert lead.next_at(5.0, 5.016, 16) == pytest.approx(5.016 + 0.4 - 3 * 0.016)
+    lead.computed(0.2, 16)
+    assert lead.next_at(5.0, 5.016, 16) == pytest.approx(5.016 + 0.2 - 3 * 0.016)
+
+
 def test_the_next_comes_in_time_for_its_upload_to_end_with_the_computation_before_it():
     assert learnt(0.006, 0.0226).next_at(0.0, 10.0, 16) == pytest.approx(10.0 + 0.0226 - 0.006)
 

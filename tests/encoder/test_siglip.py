@@ -151,8 +151,10 @@ def test_two_threads_get_what_one_gets(siglip_engine):
             assert np.array_equal(encoded.embeddings, wanted)
 
 
-def test_warms_up(siglip_engine):
-    siglip_engine.warm_up()
+def test_warms_up_with_pictures_that_it_encodes(siglip_engine):
+    encoded = siglip_engine.warm_up()
+    assert len(encoded.embeddings) >= 1
+    assert encoded.compute_seconds > 0
 
 
 def test_encodes_from_a_part_of_its_own_buffer(siglip_engine):

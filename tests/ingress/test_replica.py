@@ -1,5 +1,3 @@
-from collections import Counter
-
 import pytest
 
 from services.ingress.replica import Replica
@@ -17,16 +15,19 @@ def clock() -> Clock:
     return Clock()
 
 
-def experienced(clock: Clock, address: str, usual_seconds: float) -> Replica:
+FASTEST = 1.0
+
+
+def experienced(clock: Clock, address: str, usual_seconds: float = FASTEST, others: int = 0) -> Replica:
     one = Replica(address, clock)
-    one.done(usual_seconds)
+    one.done(usual_seconds, others)
     return one
 
 
 async def test_the_one_with_less_of_our_work_is_free_sooner(clock: Clock):
     idle, busy = Replica("a:1", clock), Replica("b:1", clock)
     busy.begin()
-    assert idle.busy_until() < busy.busy_until()
+    assert idle.busy_until(FASTEST) < busy.busy_until(FASTEST)
 
 
 async def test_of_two_with_as_much_the_one_whose_work_began_earlier_is_free_sooner(clock: Clock):
@@ -36,14 +37,26 @@ async def test_of_two_with_as_much_the_one_whose_work_began_earlier_is_free_soon
     clock.now += 0.5
     second.begin()
     second.admitted()
-    assert first.busy_until()[:2] == (1, 1.5)
-    assert second.busy_until()[:2] == (1, 2.0)
+    assert first.busy_until(2.0)[:2] == (1, 1.5)
+    assert second.busy_until(2.0)[:2] == (1, 2.0)
 
 
-async def test_of_two_that_are_idle_the_one_twice_as_fast_is_chosen_twice_as_often(clock: Clock):
-    fast, slow = experienced(clock, "a:1", 1.0), experienced(clock, "b:1", 2.0)
-    chosen = Counter(min((fast, slow), key=Replica.busy_until).address for _ in range(4000))
-    assert chosen["a:1"] / chosen["b:1"] == pytest.approx(2, rel=0.15)
+async def test_of_those_that_do_nothing_for_us_a_slow_one_comes_last(clock: Clock):
+    fast, slow = experienced(clock, "a:1", 1.3), experienced(clock, "b:1", 1.5)
+    assert fast.busy_until(FASTEST) < slow.busy_until(FASTEST)
+
+
+async def test_before_a_slow_one_comes_one_that_had_work_of_others(clock: Clock):
+    free, shared = experienced(clock, "a:1"), experienced(clock, "b:1", others=2)
+    slow = experienced(clock, "c:1", 1.5)
+    assert free.busy_until(FASTEST) < shared.busy_until(FASTEST) < slow.busy_until(FASTEST)
+
+
+async def test_of_those_that_do_nothing_for_us_that_is_first_which_did_something_last(clock: Clock):
+    unknown, longer_ago = Replica("a:1", clock), experienced(clock, "b:1")
+    clock.now += 0.1
+    lately = experienced(clock, "c:1", 1.3)
+    assert lately.busy_until(FASTEST) < longer_ago.busy_until(FASTEST) < unknown.busy_until(FASTEST)
 
 
 async def test_one_that_is_away_is_avoided_for_a_second_however_often_it_was(clock: Clock):

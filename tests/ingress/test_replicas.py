@@ -275,6 +275,7 @@ class Offered:
     def __init__(self, name: str, place: Place) -> None:
         self._name, self._place = name, place
         self._withdrawn = False
+        self.others = 0
         place.offers += 1
         place.waiting += 1
 
@@ -311,8 +312,10 @@ class Places:
         return not any(place.waiting for place in self.places.values())
 
 
-async def place(pool: Replicas, places: Places, **heard: object) -> str:
-    return await pool.place(places, Deadline.after(SOON), needs="", service_time=ServiceTime(10), **heard)
+async def place(pool: Replicas, places: Places, service_time: ServiceTime | None = None, **heard: object) -> str:
+    return await pool.place(
+        places, Deadline.after(SOON), needs="", service_time=service_time or ServiceTime(10), **heard
+    )
 
 
 def with_room(**behaviour: object) -> Place:
@@ -334,10 +337,12 @@ async def test_the_first_that_has_room_gets_the_work_and_the_other_is_told():
     assert (places.places["a"].done, admitted) == (0, [1])
 
 
-async def test_work_waits_at_three_however_many_there_are():
+async def test_work_waits_at_three_where_all_are_busy_with_ours():
     names = [f"{letter}:1" for letter in "abcdef"]
     places = Places(**{name[0]: Place() for name in names})
     async with replicas(names) as pool:
+        for replica in pool.by_address.values():
+            replica.begin()
         work = asyncio.ensure_future(place(pool, places))
         await until(lambda: places.offered() == 3)
         await asyncio.sleep(0.1)
@@ -345,6 +350,44 @@ async def test_work_waits_at_three_however_many_there_are():
         work.cancel()
         await asyncio.wait([work])
         assert places.are_at_rest()
+
+
+async def test_work_that_waits_is_offered_step_by_step_where_nothing_of_ours_is():
+    names = [f"{letter}:1" for letter in "abcdefghijklmnopqrst"]
+    places = Places(**{name[0]: Place() for name in names})
+    busy = names[:3]
+    async with replicas(names) as pool:
+        for name in busy:
+            pool.by_address[name].begin()
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.offered() == 16)
+        await asyncio.sleep(0.1)
+        assert places.offered() == 16
+        assert not any(places.places[name[0]].offers for name in busy)
+        work.cancel()
+        await asyncio.wait([work])
+        assert places.are_at_rest()
+
+
+async def test_the_longer_work_usually_takes_the_longer_it_waits_before_the_next_is_asked():
+    names = [f"{letter}:1" for letter in "abcdef"]
+    places = Places(**{name[0]: Place() for name in names})
+    takes_long = ServiceTime(100)
+    takes_long.observe(15)
+    async with replicas(names) as pool:
+        work = asyncio.ensure_future(place(pool, places, service_time=takes_long))
+        await until(lambda: places.offered() == 3)
+        await asyncio.sleep(0.1)
+        assert places.offered() == 3
+        work.cancel()
+        await asyncio.wait([work])
+
+
+async def test_one_that_did_our_work_last_is_asked_first():
+    names = [f"{letter}:1" for letter in "abcdef"]
+    places = Places(**{name[0]: with_room() for name in names})
+    async with replicas(names) as pool:
+        assert len({await place(pool, places) for _ in range(10)}) == 1
 
 
 async def test_only_one_is_asked_if_it_has_room_at_once():
@@ -356,8 +399,8 @@ async def test_only_one_is_asked_if_it_has_room_at_once():
 
 async def test_in_the_place_of_one_that_refuses_another_is_asked():
     places = Places(a=Place(refuses=Overloaded("full")), b=with_room())
-    async with replicas(["a:1", "b:1"]) as pool:
-        for _ in range(20):
+    for _ in range(20):  # Which one is asked first is left to chance.
+        async with replicas(["a:1", "b:1"]) as pool:
             assert await place(pool, places) == "done by b"
     assert places.places["a"].offers > 0
 
