@@ -8,8 +8,10 @@ from typing import Any
 from loadtest.rehearse.fleet import Replica
 from loadtest.rehearse.station import Piece, Station
 
-# As services/ingress/replicas.py has it.
-OFFERS = 3
+# As services/ingress/replicas.py has them: a piece waits at a few, and then at one more at a time up to so many, each
+# after a share of what the work usually takes and no less than 2 ms.
+OFFERS, _MOST_OFFERS = 3, 16
+_GAP, _LEAST_GAP_SECONDS = 1 / 32, 0.002
 # As services/encoder/admission.py has them: after so long an encoder sends away what waits for it, and it is offered
 # elsewhere; and with so many waiting it gives all its permits.
 _PARK_SECONDS = 1.0
@@ -21,22 +23,23 @@ _TAKEN: list[Replica] = []
 class _Offer:
     """A piece that waits at a few replicas at once."""
 
-    __slots__ = ("at", "owner", "piece", "since")
+    __slots__ = ("at", "gap", "owner", "piece", "since")
 
     def __init__(self, piece: object, owner: object, since: float) -> None:
         self.piece: Any = piece
         self.owner = owner
         self.since = since
+        self.gap = 0.0
         self.at: list[Replica] = []
 
 
 class Offers(Station[Piece]):
-    """Each owner of pieces knows how many of its own are at each replica, and of others' nothing.
+    """Each owner of pieces knows how many of its own are at each replica, and where it was alone when one was done.
 
-    It asks the replica with fewest, at random among equals; if that has no room, two more, and the first of the three
-    that has some gets the piece. A replica at work gives a further permit only when it is time to upload the next
-    piece, or when many wait. Left out is the bound on how many an ingress has on offer at a time, which is seldom
-    reached.
+    It asks the replica with fewest, the one where it was last found alone or a random one; if that has no room, two
+    more, and then one after another of those that have none of its own. The first with room gets the piece. A replica
+    at work gives a further permit only when it is time to upload the next piece, or when many wait. Left out is the
+    bound on how many an ingress has on offer at a time, which is seldom reached.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Offers(Station[Piece]):
         self._ready: list[Replica] = []
         self._parked: dict[Replica, deque[_Offer]] = {}
         self._own: dict[object, dict[Replica, int]] = {}
+        # Where each owner was alone when something of its own was done, the latest at the end.
+        self._alone: dict[object, dict[Replica, None]] = {}
         # All that wait, the first that came first, and some that do not wait any more.
         self._waiting: deque[_Offer] = deque()
 
@@ -56,13 +61,14 @@ class Offers(Station[Piece]):
         own = self._own.get(owner)
         if own is None:
             own = self._own[owner] = {}
+            self._alone[owner] = {}
         if self._ready:
-            replica = self._least(own)
+            replica = self._least(owner, [])
             if self._has_room(replica):
                 own[replica] = own.get(replica, 0) + 1
                 self._begin(piece, replica)
                 return
-        self._offer(_Offer(piece, owner, self._clock.now), own)
+        self._offer(_Offer(piece, owner, self._clock.now))
 
     def add(self, replica: Replica) -> None:
         self._ready.append(replica)
@@ -73,53 +79,92 @@ class Offers(Station[Piece]):
         if replica not in self._parked:  # nobody knew of it yet
             return
         self._ready.remove(replica)
+        for alone in self._alone.values():
+            alone.pop(replica, None)
         for offer in self._parked.pop(replica):
             offer.at.remove(replica)
             own = self._own[offer.owner]
             _subtract(own, replica)
             if not offer.at:
-                self._place(offer, own)
+                self._place(offer)
 
     def _ended(self, piece: Piece, replica: Replica) -> None:
-        _subtract(self._own[self._owner_of(piece)], replica)
-        if not replica.draining:
-            self._fill(replica)
+        owner = self._owner_of(piece)
+        _subtract(self._own[owner], replica)
+        if replica.draining:
+            return
+        alone = self._alone[owner]
+        alone.pop(replica, None)
+        if not replica.in_flight and not self._parked[replica]:
+            alone[replica] = None
+        self._fill(replica)
 
-    def _least(self, own: dict[Replica, int], besides: list[Replica] | None = None) -> Replica:
-        """Of which the owner has fewest; at random among equals."""
-        replicas, besides = self._ready, besides or []
+    def _least(self, owner: object, besides: list[Replica]) -> Replica:
+        """Of which the owner has fewest; among equals where it was last alone, and else a random one."""
+        replica = self._unused(owner, besides)
+        if replica is None:
+            own = self._own[owner]
+            replica = min(
+                (replica for replica in self._ready if replica not in besides),
+                key=lambda replica: own.get(replica, 0) + self._random(),
+            )
+        return replica
+
+    def _unused(self, owner: object, besides: list[Replica]) -> Replica | None:
+        """One that has nothing of the owner, if there is one."""
+        own, replicas = self._own[owner], self._ready
+        for replica in reversed(self._alone[owner]):
+            if replica not in own and replica not in besides:
+                return replica
         count = len(replicas)
         if 2 * (len(own) + len(besides)) <= count:
             while True:
                 replica = replicas[int(self._random() * count)]
                 if replica not in own and replica not in besides:
                     return replica
-        return min(
-            (replica for replica in replicas if replica not in besides),
-            key=lambda replica: own.get(replica, 0) + self._random(),
-        )
+        unused = [replica for replica in replicas if replica not in own and replica not in besides]
+        return unused[int(self._random() * len(unused))] if unused else None
 
-    def _offer(self, offer: _Offer, own: dict[Replica, int]) -> None:
+    def _offer(self, offer: _Offer) -> None:
         self.waiting += 1
         self._waiting.append(offer)
-        self._place(offer, own)
+        usual = self.worked_seconds / (self.done + self.in_flight) if self.worked_seconds else 0.0
+        offer.gap = max(_LEAST_GAP_SECONDS, _GAP * usual)
+        self._place(offer)
+        if offer.at is not _TAKEN:
+            self._clock.after(offer.gap, self._offer_more, offer)
 
-    def _place(self, offer: _Offer, own: dict[Replica, int]) -> None:
+    def _offer_more(self, offer: _Offer) -> None:
+        """Where the owner has nothing: it may be idle."""
+        if offer.at is _TAKEN or len(offer.at) >= _MOST_OFFERS:
+            return
+        replica = self._unused(offer.owner, offer.at) if len(offer.at) >= OFFERS else None
+        if replica is None:
+            offer.gap *= 2
+        elif self._offer_at(offer, replica):
+            return
+        self._clock.after(offer.gap, self._offer_more, offer)
+
+    def _place(self, offer: _Offer) -> None:
         """At as many as it is offered to; with none ready it waits for the first that comes."""
         while len(offer.at) < min(OFFERS, len(self._ready)):
-            replica = self._least(own, offer.at)
-            own[replica] = own.get(replica, 0) + 1
-            offer.at.append(replica)
-            if self._has_room(replica):
-                self._take(offer, replica)
+            if self._offer_at(offer, self._least(offer.owner, offer.at)):
                 return
-            self._parked[replica].append(offer)
-            if self._has_room(replica):  # with one more it is crowded
-                self._fill(replica)
-                if offer.at is _TAKEN:
-                    return
-            else:
-                self._call(replica, replica.free_at - self._upload_seconds)
+
+    def _offer_at(self, offer: _Offer, replica: Replica) -> bool:
+        """Whether some replica has taken it now."""
+        own = self._own[offer.owner]
+        own[replica] = own.get(replica, 0) + 1
+        offer.at.append(replica)
+        if self._has_room(replica):
+            self._take(offer, replica)
+            return True
+        self._parked[replica].append(offer)
+        if self._has_room(replica):  # with one more it is crowded
+            self._fill(replica)
+        else:
+            self._call(replica, replica.free_at - self._upload_seconds)
+        return offer.at is _TAKEN
 
     def _take(self, offer: _Offer, replica: Replica) -> None:
         own = self._own[offer.owner]

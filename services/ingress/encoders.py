@@ -137,7 +137,7 @@ class _Handshake:
         self._answers: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
         self._header = header
         self._frames = frames
-        self.others = 0
+        self.seconds, self.others = 0.0, 0
 
     async def admitted(self) -> None:
         with suppress(asyncio.InvalidStateError):
@@ -155,9 +155,9 @@ class _Handshake:
         answer = await anext(self._answers, None)
         if answer is None or not answer.HasField("result"):
             raise Lost("the encoder ended the call without a result")
-        self.others = answer.result.others
         embeddings = _rows(tensors.from_proto(answer.result.embeddings), self._header.frames)
-        return EncodedChunk(embeddings, answer.result.compute.ToNanoseconds() / 1e9)
+        self.seconds, self.others = answer.result.compute.ToNanoseconds() / 1e9, answer.result.others
+        return EncodedChunk(embeddings, self.seconds)
 
     def withdraw(self) -> None:
         self._call.cancel()

@@ -24,8 +24,9 @@ class Replica:
         self._clock = clock
         self.channel = channels.connect(address, while_ready=True)
         self.in_flight = 0  # attempts, those that wait for admission included
-        self._usual = UsualTime()  # from admission to result
+        self._usual = UsualTime()  # for a unit of work
         self._admitted_at = 0.0
+        self._admitted_units = 0.0
         self._done_at = 0.0
         self._has_others = False
         self._avoided_until = 0.0
@@ -42,23 +43,26 @@ class Replica:
         self.in_flight -= 1
         await self._close_if_done()
 
-    def admitted(self) -> None:
+    def admitted(self, units: float) -> None:
         """It has taken up work of ours."""
-        self._admitted_at = self._clock()
+        self._admitted_at, self._admitted_units = self._clock(), units
 
-    def done(self, seconds: float, others: int) -> None:
-        """What it had taken up so long ago is done, and so much work of others is there."""
-        self._usual.observe(seconds)
+    def done(self, seconds: float, units: float, others: int) -> None:
+        """It has done work of ours, which took it so long, and so much work of others is there.
+
+        What the work waited is not part of it: that says nothing of its speed.
+        """
+        self._usual.observe(seconds / units)
         self._done_at = self._clock()
         self._has_others = others > 0
 
     @property
     def usual_seconds(self) -> float | None:
-        """From admission to result, None while nothing is known."""
+        """For a unit of work, None while nothing is known."""
         return self._usual.mean
 
     def busy_until(self, fastest: float) -> tuple[int, float, bool, bool, float]:
-        """Smaller for one that is likely to be free sooner, where the fastest usually takes so many seconds.
+        """Smaller for one that is likely to be free sooner, where the fastest takes so many seconds for a unit of work.
 
         Of those that do nothing for us the slow ones come last, and before them those that had work of others when we
         heard of them: the longer that is ago, the less it tells. So callers that know nothing of each other soon keep
@@ -67,7 +71,8 @@ class Replica:
         usual = self._usual.mean
         if usual is None:
             return self.in_flight, 0.0, False, False, 0.0
-        ends_in = max(0.0, self._admitted_at + usual - self._clock()) if self.in_flight else 0.0
+        ends_at = self._admitted_at + self._admitted_units * usual
+        ends_in = max(0.0, ends_at - self._clock()) if self.in_flight else 0.0
         return self.in_flight, ends_in, usual > _SLOW * fastest, self._has_others, -self._done_at
 
     async def retire(self) -> None:

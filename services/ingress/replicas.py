@@ -73,9 +73,11 @@ class Gone(FailedPrecondition):
 class Offer(Protocol[T_co]):
     """Work offered to one replica, which takes it up when it has room. Raises ServiceError or grpc.RpcError.
 
-    `others` is how much other work the replica had when this was done.
+    With the result there is what the replica says of itself: `seconds` is what the work alone took it, `others` how
+    much other work it had then.
     """
 
+    seconds: float
     others: int
 
     async def admitted(self) -> None:
@@ -261,7 +263,7 @@ class Replicas:
         self, accepted: "_OpenOffer[T]", deadline: Deadline, service_time: ServiceTime, units: float
     ) -> T:
         _check_hope(service_time, deadline, units)
-        accepted.replica.admitted()
+        accepted.replica.admitted(units)
         started = _now()
         limit = service_time.limit(units)
         try:
@@ -276,7 +278,7 @@ class Replicas:
             if isinstance(failure, Overloaded | Unavailable):
                 raise Lost(failure.message, reason=failure.reason) from error
             raise failure from error
-        accepted.replica.done(_now() - started, accepted.offer.others)
+        accepted.replica.done(accepted.offer.seconds, units, accepted.offer.others)
         self._succeeded(accepted.replica, started, service_time, units)
         return result
 

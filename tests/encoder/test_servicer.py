@@ -151,6 +151,18 @@ async def test_says_how_long_the_header_was_parked():
         assert at_once.parked.ToNanoseconds() < 40e6 < parked.parked.ToNanoseconds()
 
 
+async def test_says_how_much_of_others_is_there_when_a_chunk_is_done():
+    async with serving() as encoder:
+        first, _ = await admitted(encoder, header())
+        uploading, _ = await admitted(encoder, header())
+        parked = asyncio.ensure_future(encode(encoder, header(), picture_bytes(2)))
+        await until(lambda: encoder.chunks.parked == 1)
+        # The parked one moves up as the first leaves.
+        assert (await finish(first, picture_bytes(2))).others == 2
+        await parked
+        assert (await finish(uploading, picture_bytes(2))).others == 0
+
+
 async def test_an_empty_or_equal_digest_is_served_and_another_refused_naming_both():
     async with serving() as encoder:
         await encode(encoder, header(model_digest=""), picture_bytes(2))

@@ -20,7 +20,7 @@ FASTEST = 1.0
 
 def experienced(clock: Clock, address: str, usual_seconds: float = FASTEST, others: int = 0) -> Replica:
     one = Replica(address, clock)
-    one.done(usual_seconds, others)
+    one.done(usual_seconds, 1, others)
     return one
 
 
@@ -33,12 +33,20 @@ async def test_the_one_with_less_of_our_work_is_free_sooner(clock: Clock):
 async def test_of_two_with_as_much_the_one_whose_work_began_earlier_is_free_sooner(clock: Clock):
     first, second = experienced(clock, "a:1", 2.0), experienced(clock, "b:1", 2.0)
     first.begin()
-    first.admitted()
+    first.admitted(1)
     clock.now += 0.5
     second.begin()
-    second.admitted()
+    second.admitted(1)
     assert first.busy_until(2.0)[:2] == (1, 1.5)
     assert second.busy_until(2.0)[:2] == (1, 2.0)
+
+
+async def test_longer_work_ends_later_in_proportion(clock: Clock):
+    one = Replica("a:1", clock)
+    one.done(8.0, 16, 0)
+    one.begin()
+    one.admitted(4)
+    assert one.busy_until(0.5)[1] == pytest.approx(2.0)
 
 
 async def test_of_those_that_do_nothing_for_us_a_slow_one_comes_last(clock: Clock):

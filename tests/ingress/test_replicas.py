@@ -275,7 +275,7 @@ class Offered:
     def __init__(self, name: str, place: Place) -> None:
         self._name, self._place = name, place
         self._withdrawn = False
-        self.others = 0
+        self.seconds, self.others = 1.0, 0
         place.offers += 1
         place.waiting += 1
 

@@ -82,6 +82,28 @@ def test_nothing_is_put_behind_another_while_one_is_idle():
     assert encoders.finished_at() == [1.0, 1.1, 1.2]
 
 
+def test_the_one_encoder_that_is_idle_is_found_though_its_user_knows_of_none():
+    encoders = Encoders(16, permits=1, owner_of=lambda piece: piece < 15)
+    encoders.submit(16)
+
+    encoders.clock.run(10)
+
+    # It is asked within 13 gaps, a 32nd of the service time each.
+    assert max(encoders.finished_at()) <= 1 + 13 / 32
+
+
+def test_an_owner_keeps_to_where_it_was_alone():
+    encoders = Encoders(64, permits=1, owner_of=lambda piece: piece % 2)
+    encoders.submit(60)
+    encoders.clock.run(10)
+
+    for piece in range(60):
+        encoders.offers.submit(piece)
+
+    # Were they asked at random, 14 would wait behind another on average.
+    assert encoders.offers.waiting <= 3
+
+
 def test_with_many_waiting_all_permits_are_given():
     encoders = Encoders(1)
 
