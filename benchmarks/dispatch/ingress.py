@@ -65,6 +65,7 @@ class Ingress:
         self._searches: dict[Chunk, _Search] = {}
         self._window = _FIRST_WINDOW if policy.window is None else policy.window
         self._eased_at = -inf
+        self._fastest_seconds = inf
         self._turn = self._random.randrange(len(encoders))
 
     @property
@@ -110,6 +111,7 @@ class Ingress:
         known = self._known[offer.encoder]
         known.own -= 1
         known.usual_seconds += (offer.compute_seconds - known.usual_seconds) / (4 if known.usual_seconds else 1)
+        self._fastest_seconds = min(one.usual_seconds for one in self._known.values() if one.usual_seconds)
         known.done_at, known.others = self._events.now, load
         offer.chunk.done = self._events.now
 
@@ -201,8 +203,7 @@ class Ingress:
 
     def _latest(self, encoder: Encoder) -> tuple[int, float, bool, bool, float]:
         known = self._known[encoder]
-        fastest = min((one.usual_seconds for one in self._known.values() if one.usual_seconds), default=0.0)
-        is_slow = known.usual_seconds > _SLOW * fastest
+        is_slow = known.usual_seconds > _SLOW * self._fastest_seconds
         return *self._soonest(encoder)[:2], is_slow, known.others > 0, -known.done_at
 
     def _hear(self, encoder: Encoder, load: int) -> None:

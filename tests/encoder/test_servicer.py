@@ -152,7 +152,7 @@ async def test_says_how_long_the_header_was_parked():
 
 
 async def test_says_how_much_of_others_is_there_when_a_chunk_is_done():
-    async with serving() as encoder:
+    async with serving(piece_seconds=10, upload_seconds=10) as encoder:
         first, _ = await admitted(encoder, header())
         uploading, _ = await admitted(encoder, header())
         parked = asyncio.ensure_future(encode(encoder, header(), picture_bytes(2)))

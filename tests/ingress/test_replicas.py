@@ -312,10 +312,9 @@ class Places:
         return not any(place.waiting for place in self.places.values())
 
 
-async def place(pool: Replicas, places: Places, service_time: ServiceTime | None = None, **heard: object) -> str:
-    return await pool.place(
-        places, Deadline.after(SOON), needs="", service_time=service_time or ServiceTime(10), **heard
-    )
+async def place(pool: Replicas, places: Places, **options: object) -> str:
+    options = {"deadline": Deadline.after(SOON), "service_time": ServiceTime(10), **options}
+    return await pool.place(places, needs="", **options)
 
 
 def with_room(**behaviour: object) -> Place:
@@ -372,10 +371,10 @@ async def test_work_that_waits_is_offered_step_by_step_where_nothing_of_ours_is(
 async def test_the_longer_work_usually_takes_the_longer_it_waits_before_the_next_is_asked():
     names = [f"{letter}:1" for letter in "abcdef"]
     places = Places(**{name[0]: Place() for name in names})
-    takes_long = ServiceTime(100)
-    takes_long.observe(15)
+    takes_long = ServiceTime(1000)
+    takes_long.observe(500)
     async with replicas(names) as pool:
-        work = asyncio.ensure_future(place(pool, places, service_time=takes_long))
+        work = asyncio.ensure_future(place(pool, places, deadline=Deadline.after(1000), service_time=takes_long))
         await until(lambda: places.offered() == 3)
         await asyncio.sleep(0.1)
         assert places.offered() == 3
