@@ -27,7 +27,7 @@ CHANGES = {
     "four offers": replace(OURS, offers=4),
     "no more than three offers": replace(OURS, most_offers=3),
     "up to eight offers": replace(OURS, most_offers=8),
-    "three at once": replace(OURS, apart=0.0),
+    "three at once and no more": replace(OURS, apart=0.0, most_offers=3),
     "5 ms apart": replace(OURS, apart=0.005),
     "a random encoder": replace(OURS, choice=Choice.RANDOM),
     "that with fewest of one's own": replace(OURS, choice=Choice.FEWEST_OWN),

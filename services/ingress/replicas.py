@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Generic, Protocol, Self, TypeVar
 
 import grpc
@@ -234,6 +234,7 @@ class Replicas:
         `gap` is the seconds between the offers beyond the usual few.
         """
         waiting: dict[asyncio.Task[None], _OpenOffer[T]] = {}
+        accepted: _OpenOffer[T] | None = None
         wanted = 1
         patience = _NEXT_OFFERS_SECONDS
         try:
@@ -250,15 +251,23 @@ class Replicas:
                 wanted, patience = max(_OFFERS, len(waiting) + (not done)), gap
                 for task in done:
                     if (error := waiting[task].refusal()) is None:
-                        return waiting.pop(task)
+                        accepted = waiting.pop(task)
+                        return accepted
                     refused = waiting.pop(task)
                     await refused.close()
                     if isinstance(error, Overloaded):
                         on_refused()
                     await search.failed(refused.replica, error)
         finally:
-            for unwanted in waiting.values():
-                await unwanted.close()
+            try:
+                # All of them, even if we are cancelled at one.
+                async with AsyncExitStack() as closing:
+                    for unwanted in waiting.values():
+                        closing.push_async_callback(unwanted.close)
+            except asyncio.CancelledError:
+                if accepted is not None:
+                    await accepted.close()
+                raise
 
     async def _result(
         self, accepted: "_OpenOffer[T]", deadline: Deadline, service_time: ServiceTime, units: float
@@ -325,10 +334,12 @@ class _OpenOffer(Generic[T]):
     async def close(self) -> None:
         self.admission.cancel()
         self.offer.withdraw()
-        await asyncio.wait([self.admission])
-        if not self.admission.cancelled():
-            self.admission.exception()
-        await self.replica.end()
+        try:
+            await asyncio.wait([self.admission])
+            if not self.admission.cancelled():
+                self.admission.exception()
+        finally:
+            await self.replica.end()
 
 
 class _Search:

@@ -265,6 +265,8 @@ class Place:
         self.room = asyncio.Event()
         self.ends = ends
         self.hangs = False
+        self.lingers = False
+        self.left = asyncio.Event()
         self.refuses = refuses
         self.offers = 0
         self.waiting = 0
@@ -282,7 +284,11 @@ class Offered:
     async def admitted(self) -> None:
         if self._place.refuses is not None:
             raise self._place.refuses
-        await self._place.room.wait()
+        try:
+            await self._place.room.wait()
+        finally:
+            if self._place.lingers:
+                await self._place.left.wait()
 
     async def result(self) -> str:
         if self._place.hangs:
@@ -334,6 +340,26 @@ async def test_the_first_that_has_room_gets_the_work_and_the_other_is_told():
         assert places.are_at_rest()
         assert [replica.in_flight for replica in pool.by_address.values()] == [0, 0]
     assert (places.places["a"].done, admitted) == (0, [1])
+
+
+async def test_work_that_is_cancelled_while_offers_are_withdrawn_leaves_none_behind():
+    places = Places(a=Place(), b=Place(), c=Place())
+    async with replicas() as pool:
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.offered() == 3)
+        for name in "bc":
+            places.places[name].lingers = True
+        places.places["a"].room.set()
+        await until(lambda: sum(there.waiting for there in places.places.values()) == 2)  # the first is withdrawn
+        for _ in "bc":
+            work.cancel()
+            await asyncio.sleep(0.01)
+        await asyncio.wait([work], timeout=5)
+        assert work.cancelled()
+        assert places.are_at_rest()
+        assert [replica.in_flight for replica in pool.by_address.values()] == [0, 0, 0]
+        for name in "bc":
+            places.places[name].left.set()
 
 
 async def test_work_waits_at_three_where_all_are_busy_with_ours():
