@@ -70,7 +70,7 @@ lint: setup
 
 demo: setup
 	@mkdir -p build
-	$(BIN)/videoanalysis analyze services/ingress/sample_clip.mp4 --report build/report.html
+	$(BIN)/videoanalysis analyze services/ingress/sources/sample_clip.mp4 --report build/report.html
 
 images:
 	for service in ingress encoder decoder; do \

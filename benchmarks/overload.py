@@ -24,7 +24,7 @@ import psutil
 from tests.rendering import calm_picture, render, steady
 from videoanalysis.channels import connect
 from videoanalysis.errors import Overloaded, from_rpc_error
-from videoanalysis.stack import Stack
+from videoanalysis.stack.stack import Stack
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 

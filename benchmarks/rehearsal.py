@@ -21,17 +21,17 @@ from statistics import fmean
 
 import numpy as np
 
-from loadtest.rehearse.arrivals import Arrival, ChunkMix, poisson
-from loadtest.rehearse.fleet import Start
-from loadtest.rehearse.outcome import percentile
-from loadtest.rehearse.plan import SERVICES, Deployed, Deployment, OpenLoad, Plan
-from loadtest.rehearse.rehearsal import rehearse
-from loadtest.rehearse.service_times import ServiceTimes
-from loadtest.rehearse.videos import IngressLimits
+from loadtest.simulate.arrivals import Arrival, ChunkMix, poisson
+from loadtest.simulate.fleet import Start
+from loadtest.simulate.outcome import percentile
+from loadtest.simulate.plan import SERVICES, Deployed, Deployment, OpenLoad, Plan
+from loadtest.simulate.service_times import ServiceTimes
+from loadtest.simulate.simulation import rehearse
+from loadtest.simulate.videos import IngressLimits
 from tests.rendering import render, steady
-from videoanalysis.analysis import Timing
 from videoanalysis.client import AsyncClient
-from videoanalysis.stack import Stack
+from videoanalysis.stack.stack import Stack
+from videoanalysis.video_analysis import Timing
 
 # Small pictures: it is about queues here, and the cores are few.
 SIZE, FRAMES_A_SECOND, CHUNK_SECONDS = 32, 4, 10

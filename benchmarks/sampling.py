@@ -16,8 +16,8 @@ from statistics import median
 import av
 import numpy as np
 
-from services.ingress.frame_pixels import Resizer
-from services.ingress.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.pixels import Resizer
+from services.ingress.sampling.sampler import Sampler, SamplingLimits
 
 FRAMES, CHUNK, SIZE, REPEATS = 16, Fraction(10), 384, 5
 CLIPS = {

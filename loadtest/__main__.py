@@ -2,9 +2,10 @@
 
 import typer
 
-from loadtest import original_command, report
-from loadtest.rehearse.command import rehearse
-from loadtest.sweep_command import sweep
+from loadtest.baseline import command as original_command
+from loadtest.report import page as report
+from loadtest.simulate.command import rehearse
+from loadtest.sweep.command import sweep
 
 app = typer.Typer(
     add_completion=False,

@@ -21,8 +21,8 @@ from locust import User, constant, events, task
 import grpc  # isort: skip
 import grpc.experimental.gevent  # isort: skip
 
-from loadtest.mix import Mix, Video, parse_videos
-from loadtest.slo import figure, judge, parse_objective
+from loadtest.sweep.mix import Mix, Video, parse_videos
+from loadtest.sweep.slo import figure, judge, parse_objective
 from videoanalysis import channels
 from videoanalysis.errors import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest

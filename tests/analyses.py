@@ -2,10 +2,10 @@
 
 from itertools import pairwise
 
-from videoanalysis.analysis import Analysis
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Scene, StageTiming, Timing, Usage
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.video_analysis import VideoAnalysis
 
 
 def answer(
@@ -72,5 +72,5 @@ def answer(
     return made
 
 
-def analysis(**arguments: object) -> Analysis:
-    return Analysis.from_message(answer(**arguments))
+def analysis(**arguments: object) -> VideoAnalysis:
+    return VideoAnalysis.from_message(answer(**arguments))

@@ -12,31 +12,31 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.decoder.servicer import DecoderServicer
-from services.decoder.shelf import Directory, Shelf
+from services.decoder.text_bank_store import Directory, TextBankStore
 from services.encoder.admission import Admission as EncoderAdmission
 from services.encoder.engine import Encoded
 from services.encoder.engine import Engine as EncoderEngine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.synthetic import SyntheticEngine
 from services.ingress.__main__ import worker_limits
-from services.ingress.admission import Admission
-from services.ingress.byte_budget import ByteBudget
-from services.ingress.decoders import Decoders
-from services.ingress.demand import Demand
-from services.ingress.discovery import Discovery, discover
-from services.ingress.encoders import Encoders
-from services.ingress.outputs import Outputs
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.demand import Demand
+from services.ingress.admission.slots import Admission
+from services.ingress.answer.outputs import Outputs
+from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch.discovery import Discovery, discover
+from services.ingress.dispatch.encoders import Encoders
+from services.ingress.dispatch.replicas import Replicas
 from services.ingress.pipeline import Pipeline
-from services.ingress.replicas import Replicas
-from services.ingress.resume_token import ResumeTokens
-from services.ingress.sampling_pool import SamplingPool
+from services.ingress.resume.token import ResumeTokens
+from services.ingress.sampling.pool import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
-from services.ingress.sources import Allowed, Sources
-from videoanalysis import bank_builder
+from services.ingress.sources.sources import Allowed, Sources
 from videoanalysis.channels import connect
 from videoanalysis.server import READINESS, ErrorInterceptor
 from videoanalysis.storage import Storage
+from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub, add_VideoAnalysisServiceServicer_to_server
 from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
 from videoanalysis.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
@@ -92,7 +92,7 @@ class System:
     sampling: SamplingPool
     encoders: list[Replica] = field(default_factory=list)
     decoders: list[Replica] = field(default_factory=list)
-    shelf: Shelf | None = None
+    shelf: TextBankStore | None = None
 
     def is_at_rest(self) -> bool:
         """Whether no request holds anything."""
@@ -128,7 +128,7 @@ async def system(
             async with connect(encoder_replicas[0].address) as channel:
                 bank = await bank_builder.build(texts, name="default", encoder=channel)
             (banks / "default.safetensors").write_bytes(bank.to_bytes())
-        shelf = Shelf(Directory(banks), 1 << 28)
+        shelf = TextBankStore(Directory(banks), 1 << 28)
         await shelf.refresh()
         decoder_replicas = [await stack.enter_async_context(decoder(shelf, interceptors)) for _ in range(decoder_count)]
         chosen = IngressSettings(
@@ -167,7 +167,9 @@ async def encoder(
 
 
 @asynccontextmanager
-async def decoder(shelf: Shelf, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> AsyncIterator[Replica]:
+async def decoder(
+    shelf: TextBankStore, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+) -> AsyncIterator[Replica]:
     with ThreadPoolExecutor(1) as threads:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)

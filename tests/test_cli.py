@@ -22,11 +22,11 @@ from google.protobuf import json_format
 from tests import processes
 from tests.decoder.samples import MODEL, make_bank
 from tests.rendering import render, steady
-from tests.test_bank_builder import FakeEncoder, encoder_address
 from tests.test_client import Call, Service, chunk, rest, serving
+from tests.text_bank.test_builder import FakeEncoder, encoder_address
 from videoanalysis.errors import Unavailable
 from videoanalysis.storage import S3Uri, Storage
-from videoanalysis.textbank import TextBank
+from videoanalysis.text_bank.format import TextBank
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoResponse
 from videoanalysis.v1.encoder_pb2 import EncodeTextsRequest
 

@@ -16,7 +16,6 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from videoanalysis.analysis import Analysis
 from videoanalysis.channels import connect
 from videoanalysis.client import AnalysisOptions, AsyncClient, Client
 from videoanalysis.errors import (
@@ -42,6 +41,7 @@ from videoanalysis.v1.analysis_pb2 import (
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore
+from videoanalysis.video_analysis import VideoAnalysis
 
 ROOT = Path(__file__).parents[1]
 URI = "s3://bucket/clip.mp4"
@@ -101,13 +101,13 @@ async def serving(service: Service, health: health_aio.HealthServicer | None = N
         await server.stop(None)
 
 
-async def with_async_client(address: str, attempts: int = 5, **arguments: object) -> Analysis:
+async def with_async_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
     async with AsyncClient(address, attempts=attempts) as client:
         return await client.analyze(URI, **arguments)
 
 
-async def with_client(address: str, attempts: int = 5, **arguments: object) -> Analysis:
-    def analyze() -> Analysis:
+async def with_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
+    def analyze() -> VideoAnalysis:
         with Client(address, attempts=attempts) as client:
             return client.analyze(URI, **arguments)
 
@@ -261,7 +261,7 @@ TOKEN_REFUSALS = [
 ]
 
 
-def check_whole(analysis: Analysis, chunks: int) -> None:
+def check_whole(analysis: VideoAnalysis, chunks: int) -> None:
     starts = [10.0 * index for index in range(chunks)]
     assert [found.start_seconds for found in analysis.chunks] == starts
     assert [found.timestamp_seconds for found in analysis.scene_changes] == [start + 1 for start in starts]

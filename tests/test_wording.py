@@ -1,7 +1,7 @@
 import pytest
 
-from videoanalysis.analysis import Model
 from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.video_analysis import Model
 from videoanalysis.wording import clock, count, model_name, percent, short_digest
 
 

@@ -18,7 +18,6 @@ from typing import Any, Self, TypedDict, Unpack
 import grpc
 
 from videoanalysis import channels
-from videoanalysis.analysis import Analysis, Progress
 from videoanalysis.errors import Overloaded, ServiceError, Unavailable, carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_WAITING,
@@ -32,6 +31,7 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 from videoanalysis.v1.decoder_pb2 import SceneDetection
+from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 # As long as a service works on one request unless its operator says otherwise.
 TIMEOUT_SECONDS = 3600.0
@@ -122,7 +122,7 @@ class AsyncClient:
         on_retry: OnRetry = _ignore,
         timeout_seconds: float = TIMEOUT_SECONDS,
         **options: Unpack[AnalysisOptions],
-    ) -> Analysis:
+    ) -> VideoAnalysis:
         """Analyse a video of any length, which the service must be able to read at `video_uri`.
 
         `on_retry` hears what has failed and how it goes on. Raises ServiceError within `timeout_seconds`. Leaving, by
@@ -171,7 +171,7 @@ class Client:
         on_retry: OnRetry = _ignore,
         timeout_seconds: float = TIMEOUT_SECONDS,
         **options: Unpack[AnalysisOptions],
-    ) -> Analysis:
+    ) -> VideoAnalysis:
         """As AsyncClient.analyze."""
         attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
         while True:
@@ -226,7 +226,7 @@ class _Attempts:
         request = StreamAnalyzeVideoRequest(analysis=self._request, resume_token=self._token)
         return request, self._remaining_seconds()
 
-    def hear(self, response: StreamAnalyzeVideoResponse) -> Analysis | None:
+    def hear(self, response: StreamAnalyzeVideoResponse) -> VideoAnalysis | None:
         """The analysis, once it is complete."""
         event = response.WhichOneof("event")
         self._has_begun |= event != "progress" or response.progress.stage != STAGE_WAITING
@@ -244,7 +244,7 @@ class _Attempts:
                     # Got further: whatever fails next is another matter.
                     self._attempts_left, self._pause_seconds = self._attempts, _FIRST_PAUSE_SECONDS
             case "summary":
-                return Analysis.from_message(self._whole(response.summary))
+                return VideoAnalysis.from_message(self._whole(response.summary))
         return None
 
     def _forget(self) -> None:

@@ -18,8 +18,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from videoanalysis import metrics
+from videoanalysis.atomic_write import write_whole
 from videoanalysis.errors import Overloaded, ServiceError, status_code, trailing_metadata
-from videoanalysis.files import write_whole
 from videoanalysis.settings import ServiceSettings
 
 LIVENESS = "liveness"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from videoanalysis.analysis import Model
+from videoanalysis.video_analysis import Model
 
 
 def clock(seconds: float) -> str:

@@ -11,8 +11,8 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from videoanalysis import checkout
-from videoanalysis.child import Child
+from videoanalysis.stack import checkout
+from videoanalysis.stack.child_process import Child
 
 # Small pictures: what is measured is placement, not copying.
 IMAGE_SIZE, FRAMES = 16, 16

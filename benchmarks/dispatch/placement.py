@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 
 from benchmarks.dispatch.fleet import FRAMES, IMAGE_SIZE
 from benchmarks.dispatch.workload import Chunk
-from services.ingress.byte_budget import ByteBudget
-from services.ingress.deadline import Deadline
-from services.ingress.discovery import Static
-from services.ingress.encoders import Encoders
-from services.ingress.fair_queue import Share
-from services.ingress.frame_buffer import FrameBuffer
-from services.ingress.replicas import Replicas
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.fair_queue import Share
+from services.ingress.dispatch.discovery import Static
+from services.ingress.dispatch.encoders import Encoders
+from services.ingress.dispatch.replicas import Replicas
+from services.ingress.sampling.frame_buffer import FrameBuffer
 
 _CHUNK_BYTES = FRAMES * IMAGE_SIZE**2 * 3
 _DEADLINE_SECONDS = 600

@@ -7,7 +7,7 @@ from contextlib import suppress
 from services.decoder import metrics as decoder_metrics
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
-from services.decoder.shelf import Shelf, open_location
+from services.decoder.text_bank_store import TextBankStore, open_location
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
@@ -29,7 +29,7 @@ def main() -> None:
 async def _serve(settings: DecoderSettings) -> None:
     with ThreadPoolExecutor(settings.compute_threads, "ranking") as threads:
         async with open_location(settings.banks, settings.s3_endpoint_url, settings.s3_region) as location:
-            shelf = Shelf(location, settings.max_bank_bytes)
+            shelf = TextBankStore(location, settings.max_bank_bytes)
             decoder_metrics.follow(shelf, settings.compute_threads)
             server = Server(settings, [_SERVICE_NAME])
             servicer = DecoderServicer(shelf, threads)

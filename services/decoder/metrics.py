@@ -6,11 +6,11 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from services.decoder.shelf import Shelf
+from services.decoder.text_bank_store import TextBankStore
 from videoanalysis import metrics
 
 
-def follow(shelf: Shelf, slots: int) -> None:
+def follow(shelf: TextBankStore, slots: int) -> None:
     """Show the banks of `shelf`; it is asked whenever Prometheus asks. Calls wait for no slot: those that run share."""
     metrics.RUNNING.labels("decoder")
     metrics.SLOTS.labels("decoder").set(slots)
@@ -18,7 +18,7 @@ def follow(shelf: Shelf, slots: int) -> None:
 
 
 class _TextBanks(Collector):
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: TextBankStore) -> None:
         self._shelf = shelf
 
     def collect(self) -> Iterator[InfoMetricFamily]:

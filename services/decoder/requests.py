@@ -11,7 +11,7 @@ from services.decoder.ranking import Calibration, Texts
 from services.decoder.scenes import SceneDetector, SceneState
 from videoanalysis import tensors
 from videoanalysis.errors import InvalidInput
-from videoanalysis.textbank import UNIT_TOLERANCE
+from videoanalysis.text_bank.format import UNIT_TOLERANCE
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
 

@@ -15,11 +15,11 @@ from services.decoder import ranking, requests
 from services.decoder.ranking import Match, Texts
 from services.decoder.requests import Chunk, Ranking, Rows
 from services.decoder.scenes import SceneState
-from services.decoder.shelf import Shelf
+from services.decoder.text_bank_store import TextBankStore
 from services.decoder.vectors import pool
 from videoanalysis import tensors
 from videoanalysis.metrics import RUNNING
-from videoanalysis.textbank import TextBank
+from videoanalysis.text_bank.format import TextBank
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
 # Scores (rows times texts) that cost two milliseconds at most; more are computed in a thread, off the event loop.
@@ -42,7 +42,7 @@ class Candidates:
 class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
     """`threads` rank against large banks."""
 
-    def __init__(self, shelf: Shelf, threads: Executor) -> None:
+    def __init__(self, shelf: TextBankStore, threads: Executor) -> None:
         self._shelf = shelf
         self._threads = threads
 

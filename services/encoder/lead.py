@@ -1,6 +1,6 @@
 """When to let in the next chunk, so that its frames are there just as the accelerator becomes free."""
 
-from videoanalysis.usual_time import UsualTime
+from videoanalysis.latency import LatencyEstimate
 
 
 class Lead:
@@ -13,8 +13,8 @@ class Lead:
     """
 
     def __init__(self) -> None:
-        self._upload = UsualTime()
-        self._computation = UsualTime()
+        self._upload = LatencyEstimate()
+        self._computation = LatencyEstimate()
         self._expected: float | None = None
 
     def expect(self, seconds: float, frames: int) -> None:

@@ -83,7 +83,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 queue=_duration(queue_seconds),
                 compute=_duration(encoded.compute_seconds),
                 model_digest=self._model.digest,
-                others=self._chunks.in_flight + self._chunks.parked,
+                other_chunks_in_flight=self._chunks.in_flight + self._chunks.parked,
             )
         )
 

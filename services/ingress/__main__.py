@@ -4,21 +4,21 @@ import asyncio
 from contextlib import ExitStack
 
 from services.ingress import metrics as ingress_metrics
-from services.ingress.admission import Admission
-from services.ingress.byte_budget import ByteBudget
-from services.ingress.decoders import Decoders
-from services.ingress.demand import Demand
-from services.ingress.discovery import discover
-from services.ingress.encoders import Encoders
-from services.ingress.outputs import Outputs
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.demand import Demand
+from services.ingress.admission.slots import Admission
+from services.ingress.answer.outputs import Outputs
+from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch.discovery import discover
+from services.ingress.dispatch.encoders import Encoders
+from services.ingress.dispatch.replicas import Replicas
 from services.ingress.pipeline import Pipeline
-from services.ingress.replicas import Replicas
-from services.ingress.resume_token import ResumeTokens
-from services.ingress.sampling_pool import SamplingPool, WorkerLimits
+from services.ingress.resume.token import ResumeTokens
+from services.ingress.sampling.pool import SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
-from services.ingress.sources import Allowed, Sources
+from services.ingress.sources.sources import Allowed, Sources
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings

@@ -2,8 +2,8 @@
 
 from prometheus_client import Counter, Gauge
 
-from services.ingress.admission import Admission
-from services.ingress.demand import Demand
+from services.ingress.admission.demand import Demand
+from services.ingress.admission.slots import Admission
 from videoanalysis import metrics
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming
 
@@ -30,7 +30,7 @@ _stage_seconds = Counter(
 
 _STAGES = ("download", "sample", "encode", "decode")
 # The replica had no room or serves another model; could not be reached or failed at once; took it up and lost it.
-_OUTCOMES = ("succeeded", "refused", "away", "lost")
+_OUTCOMES = ("succeeded", "refused", "unavailable", "failed")
 _REFUSALS = ("OVERLOADED", "SCRATCH_FULL")
 
 

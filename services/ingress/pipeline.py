@@ -13,25 +13,25 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from services.ingress.admission import Admission
-from services.ingress.byte_budget import ByteBudget
-from services.ingress.caller import Caller
-from services.ingress.checkpoint import Checkpoint
-from services.ingress.deadline import Deadline
-from services.ingress.decoders import Decoders
-from services.ingress.demand import Demand, VideoDemand
-from services.ingress.encoders import EncodedChunk, Encoders
-from services.ingress.fair_queue import Share
-from services.ingress.frame_buffer import FrameBuffer
-from services.ingress.label_embeddings import LabelEmbeddings
-from services.ingress.replicas import Gone
-from services.ingress.requests import Analysis
-from services.ingress.resume_token import RequestTokens, Resumption, refused
-from services.ingress.sampling_plan import SampledChunk
-from services.ingress.sampling_pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
-from services.ingress.sources import Source
-from services.ingress.summary import Summary
-from services.ingress.timeline import Part, Timeline, Trace
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.caller import Caller
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.demand import Demand, VideoDemand
+from services.ingress.admission.fair_queue import Share
+from services.ingress.admission.slots import Admission
+from services.ingress.answer.summary import Summary
+from services.ingress.answer.timeline import Part, Timeline, Trace
+from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch.encoders import EncodedChunk, Encoders
+from services.ingress.dispatch.label_embeddings import LabelEmbeddings
+from services.ingress.dispatch.replicas import Gone
+from services.ingress.job import AnalysisJob
+from services.ingress.resume.state import ResumeState
+from services.ingress.resume.token import RequestTokens, Resumption, refused
+from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.plan import SampledChunk
+from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
+from services.ingress.sources.sources import Source
 from videoanalysis import tensors
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
@@ -120,7 +120,7 @@ class Pipeline:
     async def analyze(
         self,
         source: Source,
-        analysis: Analysis,
+        analysis: AnalysisJob,
         caller: Caller,
         deadline: Deadline,
         observer: Observer,
@@ -143,7 +143,7 @@ class Pipeline:
     async def _admitted(
         self,
         source: Source,
-        analysis: Analysis,
+        analysis: AnalysisJob,
         caller: Caller,
         deadline: Deadline,
         observer: Observer,
@@ -179,7 +179,7 @@ class Pipeline:
             issue = partial(tokens.issue, object_version=media.version) if tokens is not None else None
             usage = Usage(bytes_read=os.fstat(media.fd).st_size)
             try:
-                return await _Pass(
+                return await VideoRun(
                     self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue, checkpoint
                 ).run(media.fd, trace)
             except* Gone:
@@ -191,9 +191,9 @@ class Pipeline:
             demand.begin()
             trace = timeline.trace(Part.ENCODE_QUEUE)
             pinned = await self._pin(analysis, deadline)
-            return await _Pass(self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue).run(
-                media.fd, trace
-            )
+            return await VideoRun(
+                self, analysis, share, pinned, deadline, observer, timeline, usage, demand, issue
+            ).run(media.fd, trace)
 
     async def _tell_of_cold_start(self, pinning: asyncio.Task[Pinned], observer: Observer) -> None:
         """While there is no encoder, how long that may last."""
@@ -203,7 +203,7 @@ class Pipeline:
                 await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
             await asyncio.wait([pinning], timeout=_SECONDS_BETWEEN_ESTIMATES)
 
-    async def _pin(self, analysis: Analysis, deadline: Deadline, start: Checkpoint | None = None) -> Pinned:
+    async def _pin(self, analysis: AnalysisJob, deadline: Deadline, start: ResumeState | None = None) -> Pinned:
         """Pinned to a model that has the bank, if there is one: while a model is replaced, the new one may lack it.
 
         With `start`, to what it was pinned before.
@@ -223,7 +223,7 @@ class Pipeline:
                     raise
                 without_bank[model.digest] = error
 
-    async def _pin_again(self, analysis: Analysis, deadline: Deadline, start: Checkpoint) -> Pinned:
+    async def _pin_again(self, analysis: AnalysisJob, deadline: Deadline, start: ResumeState) -> Pinned:
         try:
             model = await self.encoders.model_again(start.model_digest, deadline)
         except Gone as error:
@@ -238,7 +238,7 @@ class Pipeline:
             raise refused("TEXT_BANK_CHANGED", "the text bank has been replaced since")
         return pinned
 
-    async def _pin_to(self, model: ModelInfo, analysis: Analysis, deadline: Deadline) -> Pinned:
+    async def _pin_to(self, model: ModelInfo, analysis: AnalysisJob, deadline: Deadline) -> Pinned:
         ranking = RankingSpec(
             text_bank=analysis.text_bank,
             model_digest=model.digest,
@@ -264,13 +264,13 @@ class Pipeline:
         return Pinned(model, text_bank, ranking)
 
 
-class _Pass:
+class VideoRun:
     """One pass through a video, on one model."""
 
     def __init__(
         self,
         rooms: Pipeline,
-        analysis: Analysis,
+        analysis: AnalysisJob,
         share: Share,
         pinned: Pinned,
         deadline: Deadline,
@@ -278,8 +278,8 @@ class _Pass:
         timeline: Timeline,
         usage: Usage,
         demand: VideoDemand,
-        issue: Callable[[Checkpoint], bytes] | None,
-        start: Checkpoint | None = None,
+        issue: Callable[[ResumeState], bytes] | None,
+        start: ResumeState | None = None,
     ) -> None:
         self._rooms = rooms
         self._analysis = analysis
@@ -383,7 +383,7 @@ class _Pass:
         if self._issue is None or self._state is None:
             return b""
         return self._issue(
-            Checkpoint(
+            ResumeState(
                 next_chunk=chunk.index + 1,
                 model_digest=self._pinned.model.digest,
                 text_bank_digest=self._pinned.text_bank.digest,
@@ -438,7 +438,7 @@ def _close(buffer: FrameBuffer, _: object) -> None:
 
 
 def _chunk_result(
-    sampled: SampledChunk, encoded: EncodedChunk, decoded: DecodeChunkResponse, analysis: Analysis
+    sampled: SampledChunk, encoded: EncodedChunk, decoded: DecodeChunkResponse, analysis: AnalysisJob
 ) -> ChunkResult:
     result = ChunkResult(
         chunk_index=sampled.index,

@@ -4,15 +4,15 @@ import grpc
 import structlog
 
 from services.ingress import metrics
-from services.ingress.answer_size import check_unary
-from services.ingress.caller import Caller
-from services.ingress.deadline import Deadline
-from services.ingress.observers import OneAnswer, Stream
-from services.ingress.outputs import Outputs
+from services.ingress.admission.caller import Caller
+from services.ingress.admission.deadline import Deadline
+from services.ingress.answer.observers import StreamWriter, UnaryCollector
+from services.ingress.answer.outputs import Outputs
+from services.ingress.answer.size import check_unary
+from services.ingress.job import AnalysisJob, read_job
 from services.ingress.pipeline import Pipeline
-from services.ingress.requests import Analysis, read_analysis
-from services.ingress.resume_token import RequestTokens, ResumeTokens, Resumption
-from services.ingress.sources import Sources
+from services.ingress.resume.token import RequestTokens, ResumeTokens, Resumption
+from services.ingress.sources.sources import Sources
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
@@ -50,7 +50,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     ) -> AnalyzeVideoResponse:
         analysis = _read(request)
         output = self._outputs.locate(request.output_uri)
-        observer = OneAnswer(analysis)
+        observer = UnaryCollector(analysis)
         caller = Caller.of(context, self._caller_header)
         summary = await self._analyze(request.video_uri, analysis, caller, context, observer)
         answer = _whole(summary, observer)
@@ -62,7 +62,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
         analysis = _read(request.analysis)
         output = self._outputs.locate(request.analysis.output_uri)
-        observer = Stream(context, keep=output is not None)
+        observer = StreamWriter(context, keep=output is not None)
         video_uri, caller = request.analysis.video_uri, Caller.of(context, self._caller_header)
         tokens, start = None, None
         if output is None:
@@ -82,10 +82,10 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def _analyze(
         self,
         video_uri: str,
-        analysis: Analysis,
+        analysis: AnalysisJob,
         caller: Caller,
         context: grpc.aio.ServicerContext,
-        observer: OneAnswer | Stream,
+        observer: UnaryCollector | StreamWriter,
         tokens: RequestTokens | None = None,
         start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
@@ -104,14 +104,14 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         return summary
 
 
-def _read(request: AnalyzeVideoRequest) -> Analysis:
-    analysis = read_analysis(request)
+def _read(request: AnalyzeVideoRequest) -> AnalysisJob:
+    analysis = read_job(request)
     # Stays bound to the end of the call, so that the line of a failed call has it too.
     structlog.contextvars.bind_contextvars(stream_id=analysis.stream_id)
     return analysis
 
 
-def _whole(summary: AnalyzeVideoResponse, observer: OneAnswer | Stream) -> AnalyzeVideoResponse:
+def _whole(summary: AnalyzeVideoResponse, observer: UnaryCollector | StreamWriter) -> AnalyzeVideoResponse:
     """The answer with its chunks, in a message of its own."""
     answer = AnalyzeVideoResponse()
     answer.CopyFrom(summary)

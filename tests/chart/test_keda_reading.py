@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.ingress.demand import Demand
+from services.ingress.admission.demand import Demand
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from tests.chart import keda
 from tests.chart.helm import SERVICES, Rendered, render

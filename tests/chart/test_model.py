@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from tests.chart.helm import ROOT, render
-from videoanalysis import default_model
+from videoanalysis.stack import default_model
 
 
 def encoder(values: str, changes: dict | None = None) -> dict:

@@ -28,9 +28,9 @@ def series(query: str) -> set[str]:
 _FAMILIES = """
 import json
 from prometheus_client import REGISTRY
-from services.decoder.shelf import Shelf
+from services.decoder.text_bank_store import TextBankStore
 import services.decoder.metrics, services.encoder.metrics, services.ingress.metrics
-services.decoder.metrics.follow(Shelf(None, 1), 1)
+services.decoder.metrics.follow(TextBankStore(None, 1), 1)
 print(json.dumps([(family.name, family.type) for family in REGISTRY.collect()]))
 """
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from videoanalysis.textbank import TextBank
+from videoanalysis.text_bank.format import TextBank
 
 DIMENSIONS = 8
 MODEL = "sha256:model-one"

@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.decoder.samples import OTHER_MODEL, make_bank
 from tests.decoder.test_servicer import chunk, ranking
+from videoanalysis.atomic_write import write_whole
 from videoanalysis.channels import connect
 from videoanalysis.errors import Unavailable, from_rpc_error
-from videoanalysis.files import write_whole
 from videoanalysis.storage import S3Uri
 from videoanalysis.v1 import decoder_pb2_grpc
 from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.decoder.servicer import DecoderServicer
-from services.decoder.shelf import Directory, Shelf
+from services.decoder.text_bank_store import Directory, TextBankStore
 from services.decoder.vectors import pool
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank, unit_rows
 from videoanalysis import tensors
@@ -25,7 +25,7 @@ FRAMES = unit_rows(16, seed=40)
 @pytest.fixture
 async def shelf(tmp_path):
     (tmp_path / "default.safetensors").write_bytes(make_bank().to_bytes())
-    shelf = Shelf(Directory(tmp_path), 1 << 28)
+    shelf = TextBankStore(Directory(tmp_path), 1 << 28)
     await shelf.refresh()
     return shelf
 
@@ -36,7 +36,7 @@ async def stub(shelf):
         yield stub
 
 
-async def serve(shelf: Shelf):
+async def serve(shelf: TextBankStore):
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     with ThreadPoolExecutor(1, "ranking") as threads:
         decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
@@ -222,7 +222,7 @@ async def test_a_bank_of_another_model_is_a_failed_precondition(stub):
 
 
 async def test_without_a_location_of_banks_labels_give_tags_and_no_caption():
-    async for stub in serve(Shelf(None, 1)):
+    async for stub in serve(TextBankStore(None, 1)):
         response = await stub.DecodeChunk(chunk(ranking=ranking(labels=labels("dog", "cat"))))
         assert len(response.tags) == 2
         assert not response.HasField("caption")

@@ -6,7 +6,7 @@ from services.encoder.bundled import captions
 from services.encoder.bundled.captions import FEATURES, TAGS, Caption
 from services.encoder.bundled.clip import SHOTS
 from services.encoder.bundled.scenes import Scene, random_scene
-from videoanalysis.bank_builder import read_texts
+from videoanalysis.text_bank.builder import read_texts
 
 BANK = Path(__file__).parents[2] / "textbanks" / "rendered"
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.encoder.bundled import clip
 
-CLIP = Path(__file__).parents[2] / "services" / "ingress" / "sample_clip.mp4"
+CLIP = Path(__file__).parents[2] / "services" / "ingress" / "sources" / "sample_clip.mp4"
 
 
 @pytest.fixture(scope="module")

@@ -158,9 +158,9 @@ async def test_says_how_much_of_others_is_there_when_a_chunk_is_done():
         parked = asyncio.ensure_future(encode(encoder, header(), picture_bytes(2)))
         await until(lambda: encoder.chunks.parked == 1)
         # The parked one moves up as the first leaves.
-        assert (await finish(first, picture_bytes(2))).others == 2
+        assert (await finish(first, picture_bytes(2))).other_chunks_in_flight == 2
         await parked
-        assert (await finish(uploading, picture_bytes(2))).others == 0
+        assert (await finish(uploading, picture_bytes(2))).other_chunks_in_flight == 0
 
 
 async def test_an_empty_or_equal_digest_is_served_and_another_refused_naming_both():

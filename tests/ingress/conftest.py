@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.ingress.sampling_pool import SamplingPool
-from tests.ingress.sampling import LIMITS
+from services.ingress.sampling.pool import SamplingPool
+from tests.ingress.sampling.samplers import LIMITS
 from tests.rendering import render, steady
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.decoder.shelf import Directory, Shelf
+from services.decoder.text_bank_store import Directory, TextBankStore
 from tests.processes import descendants, runs
 from tests.rendering import calm_picture, render, steady
 from tests.system import IMAGE_SIZE, TEXTS, Engine, decoder, encoder
-from videoanalysis import bank_builder
 from videoanalysis.channels import connect
 from videoanalysis.errors import Unavailable, from_rpc_error
+from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
@@ -62,7 +62,7 @@ async def running(directory: Path, **settings: object) -> AsyncIterator[Running]
         async with connect(encoding.address) as channel:
             bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
         (banks / "default.safetensors").write_bytes(bank.to_bytes())
-        shelf = Shelf(Directory(banks), 1 << 28)
+        shelf = TextBankStore(Directory(banks), 1 << 28)
         await shelf.refresh()
         decoding = await stack.enter_async_context(decoder(shelf))
         chosen = {

@@ -11,13 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.ingress.resume_token import MAX_TOKEN_BYTES
+from services.ingress.resume.token import MAX_TOKEN_BYTES
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, remux, render, steady
 from tests.system import EMBEDDING_DIM, TEXTS, Engine, System, encoder, system
-from videoanalysis import bank_builder
 from videoanalysis.channels import connect
 from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError, from_rpc_error
+from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2 import (
     PRIORITY_BATCH,
     AnalyzeVideoRequest,

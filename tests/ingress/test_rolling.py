@@ -5,20 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from services.ingress.byte_budget import ByteBudget
-from services.ingress.deadline import Deadline
-from services.ingress.encoders import Encoders
-from services.ingress.endpoint_slices import EndpointSlices
-from services.ingress.fair_queue import Share
-from services.ingress.frame_buffer import FrameBuffer
-from services.ingress.location import KubernetesService
-from services.ingress.replicas import Replicas
-from tests.ingress.api_server import POD, api_server, endpoint_slice
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.fair_queue import Share
+from services.ingress.dispatch.encoders import Encoders
+from services.ingress.dispatch.endpoint_slices import EndpointSlices
+from services.ingress.dispatch.location import KubernetesService
+from services.ingress.dispatch.replicas import Replicas
+from services.ingress.sampling.frame_buffer import FrameBuffer
+from tests.ingress.dispatch.api_server import POD, api_server, endpoint_slice
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, render, steady
 from tests.system import IMAGE_SIZE, Engine, Replica, System, encoder, system
-from videoanalysis import bank_builder
 from videoanalysis.channels import connect
+from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
 
 FRAMES = 2

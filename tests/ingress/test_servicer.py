@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from services.encoder.synthetic import SyntheticEngine
-from tests.ingress import oracle
+from tests.ingress.sampling import oracle
 from tests.rendering import calm_picture, render, steady
 from tests.system import EMBEDDING_DIM, IMAGE_SIZE, TEXTS, Engine, System, encoder, system
-from videoanalysis import bank_builder, tensors
-from videoanalysis.bank_builder import read_texts
+from videoanalysis import tensors
 from videoanalysis.channels import connect
 from videoanalysis.errors import (
     DeadlineExceeded,
@@ -31,6 +30,8 @@ from videoanalysis.errors import (
     from_rpc_error,
 )
 from videoanalysis.storage import S3Uri
+from videoanalysis.text_bank import builder as bank_builder
+from videoanalysis.text_bank.builder import read_texts
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_ANALYZING,
     STAGE_DOWNLOADING,

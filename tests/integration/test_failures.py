@@ -17,9 +17,9 @@ from tests import processes
 from tests.integration.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.integration.load import Calls, connect, load
 from tests.rendering import calm_picture, render, steady
-from videoanalysis.child import Child
 from videoanalysis.errors import from_rpc_error
-from videoanalysis.stack import Kind, Stack
+from videoanalysis.stack.child_process import Child
+from videoanalysis.stack.stack import Kind, Stack
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.rendering import calm_picture, render, steady
 from tests.scraping import depths, fetch, free_port, samples, value
 from videoanalysis.channels import connect
-from videoanalysis.stack import Kind, Stack
+from videoanalysis.stack.stack import Kind, Stack
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
@@ -56,7 +56,9 @@ async def test_every_series_is_there_before_the_first_request(operated):
     ingress, encoder, decoder = (operated.at_first[kind] for kind in KINDS)
     for stage, phase in itertools.product(["download", "sample", "encode", "decode"], ["queue", "compute"]):
         assert value(ingress, "videoanalysis_stage_seconds_total", stage=stage, phase=phase) == 0
-    for service, outcome in itertools.product(["encoder", "decoder"], ["succeeded", "refused", "away", "lost"]):
+    for service, outcome in itertools.product(
+        ["encoder", "decoder"], ["succeeded", "refused", "unavailable", "failed"]
+    ):
         assert value(ingress, "videoanalysis_attempts_total", service=service, outcome=outcome) == 0
     for service in KINDS:
         assert value(ingress, "videoanalysis_queue_depth", service=service) == 0

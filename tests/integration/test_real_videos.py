@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from services.encoder.synthetic import SyntheticEngine
-from tests.ingress import oracle
+from tests.ingress.sampling import oracle
 from tests.system import EMBEDDING_DIM, IMAGE_SIZE, System, system
 from videoanalysis import tensors
 from videoanalysis.errors import from_rpc_error

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.rendering import calm_picture, render, steady
-from videoanalysis.analysis import Analysis, Progress
-from videoanalysis.child import Child
 from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import ServiceError, Unavailable
-from videoanalysis.stack import Kind, Stack
+from videoanalysis.stack.child_process import Child
+from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 SECONDS = 64
 KILLS = 20
@@ -36,7 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render(path, steady(5, SECONDS), cuts=CUTS, draw=calm_picture)
 
 
-def comparable(analysis: Analysis) -> bytes:
+def comparable(analysis: VideoAnalysis) -> bytes:
     """All that was answered, but for what is measured."""
     analysis.message.ClearField("timing")
     analysis.message.ClearField("usage")
@@ -56,8 +56,8 @@ class Interruption:
         self._runs = threading.Event()
         self.retries: list[tuple[ServiceError, float]] = []
 
-    async def analyze(self, uri: str) -> Analysis:
-        def call() -> Analysis:
+    async def analyze(self, uri: str) -> VideoAnalysis:
+        def call() -> VideoAnalysis:
             with Client(self._stack.address) as client:
                 return client.analyze(uri, on_progress=self._hear, on_retry=self._wait, timeout_seconds=LONG, **OPTIONS)
 
@@ -83,7 +83,7 @@ class Interruption:
         self._runs.set()
 
 
-async def whole(stack: Stack, uri: str) -> Analysis:
+async def whole(stack: Stack, uri: str) -> VideoAnalysis:
     async with AsyncClient(stack.address) as client:
         return await client.analyze(uri, timeout_seconds=LONG, **OPTIONS)
 

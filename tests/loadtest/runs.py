@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtest import run
-from loadtest.levels import Level
-from loadtest.mix import Video
-from loadtest.record import Request, Sample
-from loadtest.run import Circumstances, Run
-from loadtest.slo import parse_objective
-from loadtest.summary import Sent
-from loadtest.sweep import Measured
+from loadtest.sweep import run
+from loadtest.sweep.levels import Level
+from loadtest.sweep.mix import Video
+from loadtest.sweep.record import Request, Sample
+from loadtest.sweep.run import Circumstances, Run
+from loadtest.sweep.slo import parse_objective
+from loadtest.sweep.summary import Sent
+from loadtest.sweep.sweep import Measured
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 CLIP = Video("clip", "s3://b/clip.mp4", 1, 1, 8.0)

@@ -13,12 +13,12 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from loadtest import comparison
 from loadtest.__main__ import app
-from loadtest.record import read_requests, read_samples
+from loadtest.report import comparison
+from loadtest.sweep.record import read_requests, read_samples
 from tests import processes
 from tests.test_cli import Up, environment, up
-from videoanalysis import checkout
+from videoanalysis.stack import checkout
 
 GHZ = Path(sys.executable).with_name("ghz")
 SMALL_STACK = ["--encoders", "2", "--image-size", "32", "--service-ms", "5"]

@@ -10,25 +10,25 @@ import pytest
 from tests.analyses import analysis, answer
 from tests.report.pages import Element, read
 from videoanalysis import report
-from videoanalysis.analysis import Analysis
-from videoanalysis.thumbnails import Thumbnail
+from videoanalysis.report.thumbnails import Thumbnail
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
 from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.video_analysis import VideoAnalysis
 
 MADE_AT = datetime(2026, 11, 25, 4, 30, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script> & \"co\" --> ]]> </style></title>"
 
 
-def html(found: Analysis | None = None, **arguments: object) -> str:
+def html(found: VideoAnalysis | None = None, **arguments: object) -> str:
     defaults = {"video": "holiday.mp4", "scene_threshold": 0.15, "made_at": MADE_AT}
     return report.render(found or analysis(), **{**defaults, **arguments})
 
 
-def page(found: Analysis | None = None, **arguments: object) -> Element:
+def page(found: VideoAnalysis | None = None, **arguments: object) -> Element:
     return read(html(found, **arguments))
 
 
-def thumbnails(found: Analysis) -> dict[float, Thumbnail]:
+def thumbnails(found: VideoAnalysis) -> dict[float, Thumbnail]:
     times = {time for chunk in found.chunks for time in chunk.frame_times_seconds}
     return {time: Thumbnail(f"jpeg at {time}".encode(), 192, 108) for time in times}
 
@@ -39,7 +39,7 @@ def percent(style: str | None, side: str) -> float:
 
 @pytest.mark.parametrize(
     "found",
-    [analysis(), analysis(scores=False), analysis(cuts=()), Analysis.from_message(AnalyzeVideoResponse())],
+    [analysis(), analysis(scores=False), analysis(cuts=()), VideoAnalysis.from_message(AnalyzeVideoResponse())],
     ids=["usual", "no scores", "no cuts", "empty"],
 )
 def test_the_page_is_well_formed_and_loads_nothing(found):
@@ -75,7 +75,7 @@ def test_no_text_becomes_markup():
     message.model.model_id = message.model.revision = message.text_bank.name = message.text_bank.template = HOSTILE
     message.stream_id = HOSTILE
     plain = page()
-    root = page(Analysis.from_message(message), video=HOSTILE, note=HOSTILE)
+    root = page(VideoAnalysis.from_message(message), video=HOSTILE, note=HOSTILE)
     assert root.one("h1").text == HOSTILE
     assert root.one("blockquote").text == HOSTILE
     assert [tag.text for tag in root.all(class_="name")] == [HOSTILE]
@@ -199,7 +199,7 @@ def test_tags_and_caption_of_the_video_say_how_sure_and_where():
 
 
 def test_what_is_not_known_is_said():
-    found = Analysis.from_message(AnalyzeVideoResponse())
+    found = VideoAnalysis.from_message(AnalyzeVideoResponse())
     overview = page(found).section("What it shows").text
     assert "No caption" in overview
     assert "No tag over the probability asked for" in overview
@@ -232,7 +232,7 @@ def test_results_that_mean_nothing_say_so_on_top():
     message = answer()
     message.model.CopyFrom(ModelInfo(model_id="synthetic", engine="synthetic"))
     message.decode_failures = 3
-    header = page(Analysis.from_message(message)).one("header")
+    header = page(VideoAnalysis.from_message(message)).one("header")
     first, second = header.all(class_="warning")
     assert "mean nothing" in first.text
     assert second.text == "3 packets of the video could not be decoded."

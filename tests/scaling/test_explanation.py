@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.rehearse import autoscaling as rehearsal
-from loadtest.rehearse.hpa import Hpa
+from loadtest.simulate import autoscaling as rehearsal
+from loadtest.simulate.hpa import Hpa
 from tests.scaling.snapshots import (
     ACTIVE,
     AT_ONCE,

@@ -9,16 +9,18 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from videoanalysis import client, default_model, exports, terminal
-from videoanalysis.analysis import Analysis
-from videoanalysis.cli import ending, objects, options
+from videoanalysis import client
+from videoanalysis.cli import ending, objects, options, terminal
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import Unavailable
-from videoanalysis.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
+from videoanalysis.report import exports
+from videoanalysis.report.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
+from videoanalysis.stack import default_model
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH
+from videoanalysis.video_analysis import VideoAnalysis
 
 if TYPE_CHECKING:
-    from videoanalysis.stack import Stack
+    from videoanalysis.stack.stack import Stack
 
 # The service's, where none is asked for.
 _SCENE_THRESHOLD = 0.15
@@ -104,7 +106,7 @@ def analyze(
         ending.misuse(f"{video}: name the service that can read it with --address HOST:PORT")
     else:
         with ending.extra("stack"):
-            from videoanalysis.stack import Stack, StackError
+            from videoanalysis.stack.stack import Stack, StackError
 
         stack = Stack(model=model, engine=engine, on_step=activity.say)
         analysis = ending.run(_analyze_here(stack, path or video, call), StackError)
@@ -139,7 +141,7 @@ class _Call:
     timeout_seconds: float
     activity: terminal.Activity
 
-    async def to(self, address: str, video_uri: str) -> Analysis:
+    async def to(self, address: str, video_uri: str) -> VideoAnalysis:
         async with AsyncClient(address) as service:
             return await service.analyze(
                 video_uri,
@@ -150,7 +152,7 @@ class _Call:
             )
 
 
-async def _analyze_here(stack: "Stack", video: Path | str, call: _Call) -> Analysis:
+async def _analyze_here(stack: "Stack", video: Path | str, call: _Call) -> VideoAnalysis:
     """A file, or what the services of a stack can read."""
     with call.activity:
         async with stack:
@@ -163,7 +165,7 @@ async def _analyze_here(stack: "Stack", video: Path | str, call: _Call) -> Analy
         return analysis
 
 
-def _analyze_there(address: str, video: Path | str, upload: str | None, call: _Call) -> Analysis:
+def _analyze_there(address: str, video: Path | str, upload: str | None, call: _Call) -> VideoAnalysis:
     """A file by way of `upload`, or what the service can read."""
     if isinstance(video, Path) and upload is None:
         ending.misuse(
@@ -174,7 +176,7 @@ def _analyze_there(address: str, video: Path | str, upload: str | None, call: _C
         ending.misuse(f"--upload: {video} is not a file of this machine")
     uri = objects.s3_uri(upload, "--upload") if upload is not None else None
 
-    async def run() -> Analysis:
+    async def run() -> VideoAnalysis:
         with call.activity:
             if isinstance(video, Path) and uri is not None:
                 call.activity.say("uploading")

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from videoanalysis import checkout
 from videoanalysis.cli import ending
+from videoanalysis.stack import checkout
 
 app = typer.Typer(no_args_is_help=True, help="Check what turns pictures and texts into embeddings.")
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from videoanalysis import default_model
 from videoanalysis.cli import ending
+from videoanalysis.stack import default_model
 
 Model = Annotated[
     str | None,

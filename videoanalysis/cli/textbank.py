@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from videoanalysis.atomic_write import write_whole
 from videoanalysis.cli import ending, objects
 from videoanalysis.errors import ServiceError
-from videoanalysis.files import write_whole
 
 if TYPE_CHECKING:
-    from videoanalysis.textbank import TextBank
+    from videoanalysis.text_bank.format import TextBank
 
 app = typer.Typer(no_args_is_help=True, help="Make and check what videos are compared with.")
 
@@ -45,8 +45,8 @@ def build(
 ) -> None:
     """Embed the texts of a directory and write them as a bank."""
     with ending.extra("decoder"):
-        from videoanalysis import textbank_lint
-        from videoanalysis.textbank import InvalidTextBank
+        from videoanalysis.text_bank import lint as textbank_lint
+        from videoanalysis.text_bank.format import InvalidTextBank
 
     uri = objects.s3_uri(out, "--out") if "://" in out else None
     if uri is None and not Path(out).absolute().parent.is_dir():
@@ -89,8 +89,9 @@ def lint(
 ) -> None:
     """Find texts that cannot be told apart; exits with 1 if there are any."""
     with ending.extra("decoder"):
-        from videoanalysis import bank_builder, textbank_lint
-        from videoanalysis.textbank import InvalidTextBank
+        from videoanalysis.text_bank import builder as bank_builder
+        from videoanalysis.text_bank import lint as textbank_lint
+        from videoanalysis.text_bank.format import InvalidTextBank
 
     bank: TextBank | None = None
     if not Path(texts).is_dir():
@@ -121,7 +122,7 @@ def show(
 ) -> None:
     """Show what a bank holds, and where it comes from."""
     with ending.extra("decoder"):
-        from videoanalysis import bank_table
+        from videoanalysis.text_bank import table as bank_table
 
     found = _read_bank(bank)
     if as_json:
@@ -144,15 +145,15 @@ async def _wake(ingress: str) -> None:
 
 
 async def _embed(directory: Path, name: str, encoder: str, template: str) -> "TextBank":
-    from videoanalysis import bank_builder
     from videoanalysis.channels import connect
+    from videoanalysis.text_bank import builder as bank_builder
 
     async with connect(encoder) as channel:
         return await bank_builder.build(directory, name=name, encoder=channel, template=template)
 
 
 def _read_bank(source: str) -> "TextBank":
-    from videoanalysis.textbank import InvalidTextBank, TextBank
+    from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 
     uri = objects.s3_uri(source, "the bank") if "://" in source else None
 

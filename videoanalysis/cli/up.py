@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis import default_model, terminal
-from videoanalysis.cli import ending, options
-from videoanalysis.files import write_whole
+from videoanalysis.atomic_write import write_whole
+from videoanalysis.cli import ending, options, terminal
+from videoanalysis.stack import default_model
 
 if TYPE_CHECKING:
     # What takes long to import, or is not installed with the client, is imported by the commands that need it.
-    from videoanalysis.stack import Stack
+    from videoanalysis.stack.stack import Stack
 
 _Replicas = Annotated[int, typer.Option(min=1, max=64)]
 
@@ -39,7 +39,7 @@ def up(
     if state is not None and not state.absolute().parent.is_dir():
         ending.misuse(f"--state: there is no directory {state.parent}")
     with ending.extra("stack"):
-        from videoanalysis.stack import Stack, StackError
+        from videoanalysis.stack.stack import Stack, StackError
 
     async def run() -> None:
         async with AsyncExitStack() as leaving:
@@ -73,7 +73,7 @@ def _state(stack: "Stack") -> dict[str, object]:
 
 
 def _how_to_call(stack: "Stack") -> str:
-    from videoanalysis.stack import BUCKET, CREDENTIALS, REGION
+    from videoanalysis.stack.stack import BUCKET, CREDENTIALS, REGION
 
     access_key, secret = CREDENTIALS
     paragraphs = [

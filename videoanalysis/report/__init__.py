@@ -5,15 +5,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videoanalysis import default_model
-from videoanalysis.analysis import Analysis, Caption, Chunk, Scene, Tag
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
 from videoanalysis.report.timeline import Timeline
+from videoanalysis.stack import default_model
+from videoanalysis.video_analysis import Caption, Chunk, Scene, Tag, VideoAnalysis
 from videoanalysis.wording import clock, count, model_name, percent
 
 if TYPE_CHECKING:
-    from videoanalysis.thumbnails import Thumbnail
+    from videoanalysis.report.thumbnails import Thumbnail
 
 # Even if a text found a way to be markup, it could run and load nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -23,7 +23,7 @@ _OPEN_CHUNKS = 6
 
 
 def render(
-    analysis: Analysis,
+    analysis: VideoAnalysis,
     *,
     video: str,
     scene_threshold: float,
@@ -70,7 +70,7 @@ def _note(text: str) -> Markup:
     return element("p", text, class_="note") if text else Markup()
 
 
-def _header(analysis: Analysis, video: str) -> Markup:
+def _header(analysis: VideoAnalysis, video: str) -> Markup:
     frames = sum(len(chunk.frame_times_seconds) for chunk in analysis.chunks)
     facts = [
         ("duration", clock(analysis.video_duration_seconds)),
@@ -91,7 +91,7 @@ def _header(analysis: Analysis, video: str) -> Markup:
     )
 
 
-def _overview(analysis: Analysis) -> Markup:
+def _overview(analysis: VideoAnalysis) -> Markup:
     caption = analysis.caption
     if caption is None:
         said = element("p", "No caption: the service has no text bank.", class_="note")
@@ -105,7 +105,7 @@ def _overview(analysis: Analysis) -> Markup:
     return joined([said, tags])
 
 
-def _bar(analysis: Analysis, tag: Tag) -> Markup:
+def _bar(analysis: VideoAnalysis, tag: Tag) -> Markup:
     return element(
         "li",
         element("span", tag.text, class_="name"),
@@ -115,14 +115,14 @@ def _bar(analysis: Analysis, tag: Tag) -> Markup:
     )
 
 
-def _strongest(analysis: Analysis, text: Tag | Caption) -> str:
+def _strongest(analysis: VideoAnalysis, text: Tag | Caption) -> str:
     start = analysis.start_of_chunk(text.best_chunk_index)
     if start is None or text.max_probability is None:
         return ""
     return f", strongest at {clock(start)} with {percent(text.max_probability)}"
 
 
-def _scenes(analysis: Analysis, pictures: Pictures) -> Markup:
+def _scenes(analysis: VideoAnalysis, pictures: Pictures) -> Markup:
     cards = [_scene(number, scene, pictures) for number, scene in enumerate(analysis.scenes, 1)]
     return element("ol", *cards, class_="scenes")
 
@@ -146,7 +146,7 @@ def _scene(number: int, scene: Scene, pictures: Pictures) -> Markup:
     )
 
 
-def _chunk(chunk: Chunk, analysis: Analysis, pictures: Pictures) -> Markup:
+def _chunk(chunk: Chunk, analysis: VideoAnalysis, pictures: Pictures) -> Markup:
     end = chunk.start_seconds + chunk.duration_seconds
     summary = element(
         "summary",
@@ -178,7 +178,7 @@ def _chips(tags: tuple[Tag, ...]) -> Markup:
     return element("ul", *chips, class_="chips") if chips else Markup()
 
 
-def _timing(analysis: Analysis) -> Markup:
+def _timing(analysis: VideoAnalysis) -> Markup:
     timing = analysis.timing
     total = max(timing.total_seconds, 1e-9)
     pieces = [
@@ -212,7 +212,7 @@ def _timing(analysis: Analysis) -> Markup:
     )
 
 
-def _usage(analysis: Analysis) -> str:
+def _usage(analysis: VideoAnalysis) -> str:
     usage = analysis.usage
     return (
         f"It took {usage.bytes_read / 1e6:.1f} MB of video, {count(usage.frames_decoded, 'decoded frame')} and "
@@ -225,7 +225,7 @@ def _row(name: str, kind: str, queue: float | None, compute: float, total: float
     return element("tr", element("th", name, scope="row", class_=kind), *(element("td", cell) for cell in cells))
 
 
-def _origin(analysis: Analysis) -> Markup:
+def _origin(analysis: VideoAnalysis) -> Markup:
     model, bank = analysis.model, analysis.text_bank
     of_model = {
         "model": model_name(model),

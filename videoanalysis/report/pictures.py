@@ -10,7 +10,7 @@ from videoanalysis.wording import clock
 
 if TYPE_CHECKING:
     # Needs PyAV, which whoever has thumbnails has.
-    from videoanalysis.thumbnails import Thumbnail
+    from videoanalysis.report.thumbnails import Thumbnail
 
 
 class Pictures:

@@ -1,8 +1,8 @@
 """The timeline of a report: pictures, scene scores, threshold, scene changes and scenes over one axis of time."""
 
-from videoanalysis.analysis import Analysis, SceneChange
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
+from videoanalysis.video_analysis import SceneChange, VideoAnalysis
 from videoanalysis.wording import clock
 
 # The plot is drawn in these units and stretched to whatever place there is.
@@ -17,7 +17,7 @@ _STEPS_SCORE = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Timeline:
-    def __init__(self, analysis: Analysis, scene_threshold: float, pictures: Pictures) -> None:
+    def __init__(self, analysis: VideoAnalysis, scene_threshold: float, pictures: Pictures) -> None:
         self._analysis = analysis
         self._threshold = scene_threshold
         self._pictures = pictures

@@ -49,18 +49,18 @@ class Admitted(_message.Message):
     def __init__(self, parked: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ChunkEmbeddings(_message.Message):
-    __slots__ = ("embeddings", "queue", "compute", "model_digest", "others")
+    __slots__ = ("embeddings", "queue", "compute", "model_digest", "other_chunks_in_flight")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_CHUNKS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     embeddings: _tensor_pb2.Tensor
     queue: _duration_pb2.Duration
     compute: _duration_pb2.Duration
     model_digest: str
-    others: int
-    def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model_digest: _Optional[str] = ..., others: _Optional[int] = ...) -> None: ...
+    other_chunks_in_flight: int
+    def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model_digest: _Optional[str] = ..., other_chunks_in_flight: _Optional[int] = ...) -> None: ...
 
 class EncodeChunkResponse(_message.Message):
     __slots__ = ("admitted", "result")

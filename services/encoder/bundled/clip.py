@@ -1,4 +1,4 @@
-"""The demonstration clip: `python -m services.encoder.bundled.clip services/ingress/sample_clip.mp4`.
+"""The demonstration clip: `python -m services.encoder.bundled.clip services/ingress/sources/sample_clip.mp4`.
 
 SHOTS and CUTS are the truth about it.
 """

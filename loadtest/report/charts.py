@@ -1,0 +1,564 @@
+"""The charts of a run, each a figure to be written as PNG; with an earlier run they show both."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from loadtest.sweep import percentiles, samples
+from loadtest.sweep.record import STAGES, Request
+from loadtest.sweep.run import Run
+
+_WIDTH = 10.0
+_ROLLING = 20
+_COLUMNS = 3
+# Of a panel's width, for a word to fit in.
+_WIDE_ENOUGH = 0.2
+# Latencies that differ more than so many times are shown on a logarithmic axis.
+_WIDE_RANGE = 8
+_ACCENT, _EARLIER, _FAILED, _MUTED, _WARM_UP = "#4a5fd9", "#98a0b0", "#d83a34", "#5c6575", "#eef0f5"
+_STAGE_COLOURS = {"download": "#7b8799", "sample": "#1f9c8c", "encode": "#4a5fd9", "decode": "#d08417"}
+_OUTSIDE_COLOUR, _UNATTRIBUTED_COLOUR = "#c9ced8", "#8a5300"
+_SERVICE_COLOURS = {"ingress": "#1f9c8c", "encoder": "#4a5fd9", "decoder": "#d08417"}
+_PERCENTILE_COLOURS = {"p50": "#1f9c8c", "p95": "#4a5fd9", "p99": "#d08417"}
+_STYLE: Any = {
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _MUTED,
+    "axes.grid": True,
+    "grid.color": "#e2e5ec",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+}
+
+# None where the run has nothing to show in it.
+Chart = Callable[[Run, Run | None], Figure | None]
+Level = dict[str, Any]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Around drawing and writing."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def throughput(run: Run, earlier: Run | None) -> Figure | None:
+    """Answers a second against callers, and against arrivals a second, beside what would be perfect."""
+    kinds = [kind for kind in ("closed", "open") if _levels(run, kind)]
+    if not kinds:
+        return None
+    figure, axes = _panels(len(kinds), height=4.2)
+    for kind, ax in zip(kinds, axes, strict=False):
+        for one, colour, label in _both(run, earlier):
+            levels = sorted(_levels(one, kind), key=lambda level: float(level["value"]))
+            ax.plot([_value(level) for level in levels], _of(levels, "rate"), "o-", color=colour, label=label)
+        levels = sorted(_levels(run, kind), key=lambda level: float(level["value"]))
+        values = [_value(level) for level in levels]
+        if kind == "closed":
+            first = levels[0]
+            ideal = [first["rate"] / first["value"] * value for value in values]
+            ax.plot(values, ideal, ":", color=_MUTED, label="as many per caller as at the first level")
+            ax.set_title("Throughput against concurrency")
+            ax.set_xlabel("callers at a time")
+        else:
+            ax.plot(values, _of(levels, "offered_rate"), ":", color=_MUTED, label="all that was offered")
+            ax.set_title("Throughput against what was offered")
+            ax.set_xlabel("arrivals a second")
+        ax.set_ylabel("answers a second")
+        ax.set_ylim(bottom=0)
+        _doubling(ax, values)
+        ax.legend(loc="upper left")
+    return figure
+
+
+def latency_by_level(run: Run, earlier: Run | None) -> Figure | None:
+    """Percentiles at each level."""
+    levels = [level for level in run.levels if level["kept"]]
+    if not levels:
+        return None
+    figure, (ax,) = _panels(1, height=4.2)
+    # A line leads from one level to the next of its kind.
+    breaks = [number for number in range(1, len(levels)) if levels[number]["kind"] != levels[number - 1]["kind"]]
+    positions = np.arange(len(levels), dtype=float)
+    for name, colour in _PERCENTILE_COLOURS.items():
+        values = [level["latency_ms"][name] for level in levels]
+        ax.plot(*_broken(positions, values, breaks), "o-", color=colour, label=name.upper())
+        before = [_latency(_same(earlier, level), name) for level in levels]
+        if earlier is not None and any(value is not None for value in before):
+            known = [np.nan if value is None else value for value in before]
+            ax.plot(*_broken(positions, known, breaks), "o--", color=colour, alpha=0.4, label=f"{name.upper()} earlier")
+    means = [level["latency_ms"]["mean"] for level in levels]
+    widths = [level["mean_confidence_ms"] or 0 for level in levels]
+    ax.errorbar(positions, means, widths, fmt="_", color="black", capsize=4, label="mean and its\n95 % interval")
+    ax.set_xticks(positions, [level["level"] for level in levels])
+    ax.set_title("Latency at each level")
+    ax.set_ylabel("ms")
+    _latency_scale(ax, levels)
+    _legend_beside(ax)
+    return figure
+
+
+def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
+    """What more throughput costs in latency."""
+    if not any(level["kept"] for level in run.levels):
+        return None
+    figure, (ax,) = _panels(1, height=4.2)
+    for one, is_earlier in ((earlier, True), (run, False)):
+        if one is None:
+            continue
+        for name, colour in _PERCENTILE_COLOURS.items():
+            for kind in ("closed", "open"):
+                levels = [level for level in _levels(one, kind) if level["kept"]]
+                label = None if kind == "open" and _levels(one, "closed") else name.upper()
+                ax.plot(
+                    _of(levels, "rate"),
+                    [level["latency_ms"][name] for level in levels],
+                    "o--" if is_earlier else ("o-" if kind == "closed" else "s-"),
+                    color=colour,
+                    alpha=0.35 if is_earlier else 1,
+                    label=None if label is None else f"{label} earlier" if is_earlier else label,
+                )
+        if not is_earlier:
+            for level in one.levels:
+                if level["kept"]:
+                    at = (level["rate"], level["latency_ms"]["p99"])
+                    ax.annotate(level["level"], at, xytext=(4, 5), textcoords="offset points", fontsize=8, color=_MUTED)
+    ax.set_title("Latency against throughput")
+    ax.set_xlabel("answers a second")
+    ax.set_ylabel("ms")
+    _latency_scale(ax, [level for level in run.levels if level["kept"]])
+    ax.margins(x=0.12)
+    ax.set_xlim(left=0)
+    _legend_beside(ax)
+    return figure
+
+
+def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
+    """How latencies spread, level beside level on the same axis."""
+    levels = [level for level in run.levels if level["kept"]]
+    if not levels:
+        return None
+    figure, axes = _panels(len(levels), height=2.5, columns=_COLUMNS, sharex=True)
+    longest = max(level["latency_ms"]["p99.9"] for level in levels)
+    shortest = min(level["latency_ms"]["min"] for level in levels)
+    is_wide = _is_wide(levels)
+    edges = (np.geomspace if is_wide else np.linspace)(shortest * 0.95, longest * 1.02, 48)
+    for level, ax in zip(levels, axes, strict=False):
+        before = _same(earlier, level)
+        if earlier is not None and before is not None:
+            _histogram(
+                ax, _kept(earlier, before), edges, color=_EARLIER, label="earlier", histtype="step", linewidth=1.3
+            )
+        _histogram(ax, _kept(run, level), edges, color=_ACCENT, alpha=0.75, label="this run")
+        for name in ("p50", "p95"):
+            at = level["latency_ms"][name]
+            ax.axvline(at, color=_PERCENTILE_COLOURS[name], linewidth=1.2, linestyle="--")
+            ax.annotate(
+                f"{name.upper()} {at:,.0f}",
+                (at, 0.97 if name == "p50" else 0.84),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="top",
+                fontsize=8,
+                color=_PERCENTILE_COLOURS[name],
+            )
+        ax.set_title(f"{level['level']}, {level['kept']:,} kept")
+        ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        ax.tick_params(labelbottom=True)
+        if is_wide:
+            ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(_with_commas)
+    figure.supxlabel("latency in ms; share of requests", color=_MUTED, fontsize=9.5)
+    if earlier is not None:
+        axes[0].legend(loc="center right")
+    return figure
+
+
+def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
+    """The whole distribution up to its tail, as HDR histograms are drawn."""
+    levels = [level for level in run.levels if level["kept"]]
+    if not levels:
+        return None
+    figure, (ax,) = _panels(1, height=4.2)
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
+    for level, colour in zip(levels, colours, strict=True):
+        ax.plot(*_tail(level), color=colour, label=level["level"])
+        if (before := _same(earlier, level)) is not None and before["kept"]:
+            ax.plot(*_tail(before), color=colour, linestyle=":", alpha=0.7)
+    ticks = [50, 90, 95, 99, 99.9, 99.99]
+    ax.set_xscale("log")
+    ax.set_xticks([1 / (1 - tick / 100) for tick in ticks], [f"P{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlim(1, 2 * max(level["kept"] for level in levels))
+    ax.set_title("Latency by percentile" + (", the earlier run dotted" if earlier else ""))
+    ax.set_ylabel("ms")
+    _latency_scale(ax, levels)
+    _legend_beside(ax)
+    return figure
+
+
+def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
+    """Every request, with the mean of 20 in a row; the warm-up that was found is shaded."""
+    levels = [level for level in run.levels if level["requests"]]
+    if not levels:
+        return None
+    figure, axes = _panels(len(levels), height=2.5, columns=_COLUMNS)
+    for level, ax in zip(levels, axes, strict=False):
+        requests = sorted(
+            (one for one in run.requests if one.level == level["level"]), key=lambda one: one.start_seconds
+        )
+        answered = [one for one in requests if one.is_ok]
+        failed = [one for one in requests if not one.is_ok]
+        begin = level["begin_seconds"]
+        times = np.array([one.start_seconds - begin for one in answered])
+        latencies = np.array([one.latency_ms for one in answered])
+        highest = float(latencies.max(initial=1.0)) * 1.2
+        warm = level["steady_state"]["begin_seconds"] - begin
+        if level["steady_state"]["warm_up_requests"]:
+            ax.axvspan(0, warm, color=_WARM_UP)
+        if warm > _WIDE_ENOUGH * (level["end_seconds"] - begin):
+            ax.annotate("warm-up", (warm / 2, highest * 0.97), ha="center", va="top", fontsize=8, color=_MUTED)
+        ax.plot(times, latencies, ".", markersize=3, color=_ACCENT, alpha=0.35, rasterized=True)
+        if len(latencies) >= _ROLLING:
+            mean = np.convolve(latencies, np.ones(_ROLLING) / _ROLLING, mode="valid")
+            ax.plot(times[_ROLLING - 1 :], mean, color="black", linewidth=1.3, label=f"mean of {_ROLLING}")
+        if failed:
+            at = [one.start_seconds - begin for one in failed]
+            ax.plot(at, [highest * 0.02] * len(at), "x", color=_FAILED, markersize=4, label=f"{len(failed):,} failed")
+        ax.set_title(level["level"])
+        ax.set_ylim(0, highest)
+        ax.yaxis.set_major_formatter(_with_commas)
+        if ax.get_legend_handles_labels()[0] and (failed or ax is axes[0]):
+            ax.legend(loc="upper right", fontsize=8)
+    figure.supxlabel(
+        "seconds from the start of the level, its warm-up shaded; latency in ms", color=_MUTED, fontsize=9.5
+    )
+    return figure
+
+
+def stages(run: Run, earlier: Run | None) -> Figure | None:
+    """Where the time went, on average: each stage's queue (pale) and its work, one on the other."""
+    levels = [level for level in run.levels if level["stages_ms"]]
+    if not levels:
+        return None
+    figure, (ax,) = _panels(1, height=4.4)
+    has_earlier = any((before := _same(earlier, level)) is not None and before["stages_ms"] for level in levels)
+    width = 0.38 if has_earlier else 0.6
+    offset = width / 2 + 0.01 if has_earlier else 0.0
+    for position, level in enumerate(levels):
+        _stack(ax, position + offset, level["stages_ms"], width, 1.0)
+        if (before := _same(earlier, level)) is not None and before["stages_ms"]:
+            total = _stack(ax, position - offset, before["stages_ms"], width, 0.45)
+            ax.annotate("earlier", (position - offset, total), ha="center", va="bottom", fontsize=8, color=_MUTED)
+    ax.set_xticks(range(len(levels)), [level["level"] for level in levels])
+    ax.grid(axis="x", visible=False)
+    ax.yaxis.set_major_formatter(_with_commas)
+    ax.set_title("Where the time goes, mean of a request")
+    ax.set_ylabel("ms")
+    handles = [Patch(color=colour, label=stage) for stage, colour in _STAGE_COLOURS.items()]
+    handles += [
+        Patch(facecolor="white", edgecolor=_MUTED, hatch="////", label="waiting for the stage"),
+        Patch(color=_OUTSIDE_COLOUR, label="outside the service"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6)
+    return figure
+
+
+def stage_shares(run: Run, earlier: Run | None) -> Figure | None:
+    """The same as shares, a pie for each level."""
+    levels = [level for level in run.levels if level["stages_ms"]]
+    if not levels:
+        return None
+    figure, axes = _panels(len(levels), height=2.3, columns=4)
+    for level, ax in zip(levels, axes, strict=False):
+        means = level["stages_ms"]
+        parts = {stage: means[f"{stage}_queue"] + means[f"{stage}_compute"] for stage in STAGES}
+        parts["other"] = max(0.0, means["unattributed"] + means["outside"])
+        shares = np.array(list(parts.values())) / (sum(parts.values()) or 1)
+        ax.pie(
+            shares,
+            colors=[*_STAGE_COLOURS.values(), _OUTSIDE_COLOUR],
+            startangle=90,
+            counterclock=False,
+            wedgeprops={"width": 0.45, "edgecolor": "white"},
+        )
+        ax.set_title(level["level"])
+        said = "\n".join(f"{name} {share:.0%}" for name, share in zip(parts, shares, strict=True) if share >= 0.01)
+        ax.text(0, 0, said, ha="center", va="center", fontsize=7)
+    handles = [Patch(color=colour, label=stage) for stage, colour in _STAGE_COLOURS.items()]
+    handles.append(Patch(color=_OUTSIDE_COLOUR, label="other"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+def beside(run: Run, earlier: Run | None) -> Figure | None:
+    """The run on one time axis: load, answers, queues, replicas, CPU and GPU."""
+    if not run.levels:
+        return None
+    panels = [panel for panel in (_ongoing, _answers, _queues, _replicas, _utilisation) if panel(None, run)]
+    figure, axes = _panels(len(panels), height=1.9, columns=1, sharex=True)
+    end = max([level["end_seconds"] for level in run.levels] + [one.end_seconds for one in run.requests])
+    for panel, ax in zip(panels, axes, strict=True):
+        for number, level in enumerate(run.levels):
+            ax.axvspan(
+                level["begin_seconds"], level["end_seconds"], color="#dfe4ff" if number % 2 else _WARM_UP, alpha=0.6
+            )
+        panel(ax, run)
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(0, end * 1.01)
+        _legend_beside(ax)
+    for level in run.levels:
+        middle = (level["begin_seconds"] + level["end_seconds"]) / 2
+        axes[0].annotate(
+            level["level"],
+            (middle, 0.97),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=_MUTED,
+        )
+    axes[-1].set_xlabel("seconds from the start of the run")
+    return figure
+
+
+def errors(run: Run, earlier: Run | None) -> Figure | None:
+    """Failures by status and reason, at each level."""
+    kinds = sorted({_kind(error) for level in run.levels for error in level["errors"]})
+    if not kinds:
+        return None
+    figure, (ax,) = _panels(1, height=3.6)
+    colours = mpl.colormaps["tab10"](range(len(kinds)))
+    bottoms = np.zeros(len(run.levels))
+    for kind, colour in zip(kinds, colours, strict=True):
+        counts = [sum(e["count"] for e in level["errors"] if _kind(e) == kind) for level in run.levels]
+        ax.bar(range(len(run.levels)), counts, bottom=bottoms, color=colour, label=kind, width=0.6)
+        bottoms += counts
+    ax.set_xticks(range(len(run.levels)), [level["level"] for level in run.levels])
+    ax.set_title("Failures")
+    ax.set_ylabel("requests")
+    ax.legend()
+    return figure
+
+
+# By the name of the file.
+ALL: dict[str, Chart] = {
+    "throughput": throughput,
+    "latency_by_level": latency_by_level,
+    "latency_against_throughput": latency_against_throughput,
+    "latency_histograms": latency_histograms,
+    "latency_percentiles": latency_percentiles,
+    "latency_over_time": latency_over_time,
+    "stages": stages,
+    "stage_shares": stage_shares,
+    "beside": beside,
+    "errors": errors,
+}
+
+
+def _panels(
+    count: int, *, height: float, columns: int | None = None, sharex: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """So many axes in rows; what is left of the last row is empty."""
+    columns = min(count, columns or count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(_WIDTH, height * rows + 0.3))
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex).ravel()
+    for ax in grid[count:]:
+        ax.set_visible(False)
+    return figure, list(grid[:count])
+
+
+def _levels(run: Run, kind: str) -> list[Level]:
+    return [level for level in run.levels if level["kind"] == kind]
+
+
+def _value(level: Level) -> float:
+    return float(level["value"])
+
+
+def _of(levels: Sequence[Level], name: str) -> list[float]:
+    return [float(level[name]) for level in levels]
+
+
+def _same(earlier: Run | None, level: Level) -> Level | None:
+    """The level of that name in the earlier run."""
+    return next((one for one in earlier.levels if one["level"] == level["level"]), None) if earlier else None
+
+
+def _both(run: Run, earlier: Run | None) -> list[tuple[Run, str, str]]:
+    return [*([(earlier, _EARLIER, "earlier")] if earlier else []), (run, _ACCENT, "this run")]
+
+
+def _latency(level: Level | None, name: str) -> float | None:
+    return level["latency_ms"].get(name) if level else None
+
+
+def _kind(error: dict[str, Any]) -> str:
+    return f"{error['status']} {error['reason']}".strip()
+
+
+def _kept(run: Run, level: Level) -> list[float]:
+    begin, end = level["steady_state"]["begin_seconds"], level["end_seconds"]
+    return [
+        one.latency_ms
+        for one in run.requests
+        if one.is_ok and one.level == level["level"] and begin <= one.start_seconds <= end
+    ]
+
+
+def _histogram(ax: Axes, latencies: Sequence[float], edges: Any, **look: Any) -> None:
+    clipped = np.clip(latencies, edges[0], edges[-1])
+    ax.hist(clipped, edges.tolist(), weights=np.full(len(clipped), 1 / max(1, len(clipped))), **look)
+
+
+def _tail(level: Level) -> tuple[list[float], list[float]]:
+    """Of 1/(1-p) from the median to what one request is alone beyond, the latency."""
+    counted = percentiles.decoded(level["histogram_us"])
+    inverse = np.geomspace(1, max(2, level["kept"]), 120)
+    return inverse.tolist(), [counted.get_value_at_percentile(100 * (1 - 1 / one)) / 1000 for one in inverse]
+
+
+def _is_wide(levels: Sequence[Level]) -> bool:
+    return max(_latencies(levels, "p99")) > _WIDE_RANGE * min(_latencies(levels, "p50"))
+
+
+def _latencies(levels: Sequence[Level], name: str) -> list[float]:
+    return [level["latency_ms"][name] for level in levels]
+
+
+def _latency_scale(ax: Axes, levels: Sequence[Level]) -> None:
+    if _is_wide(levels):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(_with_commas)
+
+
+def _with_commas(value: float, _: object) -> str:
+    return f"{value:,.0f}"
+
+
+def _legend_beside(ax: Axes) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+
+def _broken(positions: Any, values: Sequence[float], breaks: Sequence[int]) -> tuple[Any, Any]:
+    """With a gap in the line before each of `breaks`."""
+    return np.insert(positions, breaks, np.nan), np.insert(np.asarray(values, float), breaks, np.nan)
+
+
+def _doubling(ax: Axes, values: Sequence[float]) -> None:
+    """Levels that double are spaced evenly."""
+    if len(values) > 2 and values[-1] / values[0] >= 8:
+        ax.set_xscale("log", base=2)
+        # From 0 on it was meant for an even axis.
+        ax.set_ylim(auto=True)
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.minorticks_off()
+
+
+def _stack(ax: Axes, position: float, means: dict[str, float], width: float, alpha: float) -> float:
+    bottom = 0.0
+    for stage, colour in _STAGE_COLOURS.items():
+        queue, compute = means[f"{stage}_queue"], means[f"{stage}_compute"]
+        ax.bar(
+            position, queue, width, bottom, facecolor="white", edgecolor=colour, hatch="////", linewidth=0, alpha=alpha
+        )
+        ax.bar(position, compute, width, bottom + queue, color=colour, alpha=alpha)
+        bottom += queue + compute
+    for value, colour in ((means["unattributed"], _UNATTRIBUTED_COLOUR), (means["outside"], _OUTSIDE_COLOUR)):
+        ax.bar(position, max(0.0, value), width, bottom, color=colour, alpha=alpha)
+        bottom += max(0.0, value)
+    if alpha == 1.0:
+        ax.annotate(f"{bottom:,.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")
+    return bottom
+
+
+# Panels on the time axis: each draws on its axes if it is given some, and says whether there is anything to draw.
+
+
+def _ongoing(ax: Axes | None, run: Run) -> bool:
+    series = {"seen by the callers": samples.IN_FLIGHT, "waiting or running": f"{samples.QUEUE}.ingress"}
+    looks = {"seen by the callers": {"color": _ACCENT}, "waiting or running": {"color": "black", "linestyle": ":"}}
+    return _lines(ax, run, "Ongoing requests", series, looks)
+
+
+def _answers(ax: Axes | None, run: Run) -> bool:
+    if ax is None:
+        return bool(run.requests)
+    end = max(one.end_seconds for one in run.requests)
+    step = max(1.0, end / 200)
+    edges = np.arange(0, end + 2 * step, step)
+    answered = _per_second([one for one in run.requests if one.is_ok], edges, step)
+    ax.plot(edges[:-1] + step / 2, answered, color=_ACCENT, label="answered")
+    if failed := [one for one in run.requests if not one.is_ok]:
+        ax.plot(edges[:-1] + step / 2, _per_second(failed, edges, step), color=_FAILED, label="failed")
+    ax.set_title("Answers a second")
+    return True
+
+
+def _per_second(requests: Sequence[Request], edges: Any, step: float) -> Any:
+    return np.histogram([one.end_seconds for one in requests], edges)[0] / step
+
+
+def _queues(ax: Axes | None, run: Run) -> bool:
+    series = {service: f"{samples.QUEUE}.{service}" for service in ("encoder", "decoder")}
+    return _lines(ax, run, "Queue length: work waiting or in progress", series, _by_service())
+
+
+def _replicas(ax: Axes | None, run: Run) -> bool:
+    ready = {f"{service} ready": f"{samples.READY}.{service}" for service in samples.SERVICES}
+    desired = {f"{service} desired": f"{samples.DESIRED}.{service}" for service in samples.SERVICES}
+    looks = {
+        f"{service} {what}": {**look, **({"linestyle": ":"} if what == "desired" else {})}
+        for service, look in _by_service().items()
+        for what in ("ready", "desired")
+    }
+    for number, look in enumerate(looks.values()):
+        # The first are wide enough to be seen under the others.
+        look |= {"drawstyle": "steps-post", "linewidth": 4 - 1.2 * (number // 2)}
+    return _lines(ax, run, "Replicas", {**ready, **desired}, looks)
+
+
+def _utilisation(ax: Axes | None, run: Run) -> bool:
+    series = {"CPU, this machine": samples.MACHINE_CPU, "GPU, mean of all": samples.GPU}
+    looks = {"CPU, this machine": {"color": _MUTED}, "GPU, mean of all": {"color": _ACCENT}}
+    drawn = _lines(ax, run, "Utilisation", series, looks)
+    if ax is not None:
+        ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    return drawn
+
+
+def _by_service() -> dict[str, dict[str, Any]]:
+    return {service: {"color": colour} for service, colour in _SERVICE_COLOURS.items()}
+
+
+def _lines(ax: Axes | None, run: Run, title: str, series: dict[str, str], looks: dict[str, dict[str, Any]]) -> bool:
+    present = {one.series for one in run.samples}
+    found = {label: name for label, name in series.items() if name in present}
+    if ax is not None:
+        for label, name in found.items():
+            ax.plot(*samples.column(run.samples, name), label=label, **{"linewidth": 1.4, **looks[label]})
+        ax.set_title(title)
+    return bool(found)

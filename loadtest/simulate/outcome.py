@@ -1,0 +1,128 @@
+"""What came of a rehearsal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.simulate.plan import SERVICES, Service
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Over time: replicas asked for, ready ones, draining ones, and the gauge that the autoscaler reads."""
+
+    wanted: Column
+    ready: Column
+    draining: Column
+    gauge: Column
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A span of a rehearsal. `ready` are the means over it."""
+
+    seconds: float
+    latencies: Column
+    refused: int
+    ready: Mapping[Service, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Times in seconds since the beginning; what is per video, in the order of the answers."""
+
+    seconds: float
+    times: Column  # of the courses
+    courses: Mapping[Service, Course]
+    arrivals: Column
+    admissions: Column
+    answers: Column
+    refusals: Column
+    unanswered: int  # an hour after the end
+    interrupted: int  # videos whose ingress was gone before they were
+    chunks: int
+    encode_wait_seconds: float  # of a chunk, mean
+    node_seconds: Mapping[Service, float]
+    worked_seconds: float  # of all accelerators
+    events: int
+    cpu_seconds: float  # that the rehearsal itself took
+
+    @property
+    def latencies(self) -> Column:
+        return self.answers - self.arrivals
+
+    @property
+    def waits(self) -> Column:
+        """For a place at an ingress."""
+        return self.admissions - self.arrivals
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.node_seconds["encoder"] / 3600
+
+    @property
+    def utilization(self) -> float:
+        """The share of the accelerators' time in which they computed."""
+        return self.worked_seconds / max(self.node_seconds["encoder"], 1e-9)
+
+    @property
+    def refused_share(self) -> float:
+        unserved = len(self.refusals) + self.unanswered
+        return unserved / max(1, unserved + len(self.answers))
+
+    def latency(self, statistic: str) -> float:
+        """ "mean", "max" or a percentile such as "p95", in seconds; not a number without an answer."""
+        if not len(self.answers):
+            return float("nan")
+        match statistic:
+            case "mean":
+                return _mean(self.latencies)
+            case "max":
+                return float(self.latencies.max())
+            case _:
+                return percentile(self.latencies, float(statistic.removeprefix("p")))
+
+    def most_ready(self, service: Service) -> int:
+        return int(self.courses[service].ready.max())
+
+    def part(self, begins: float, ends: float) -> Part:
+        """Of the requests that came in this span, and the replicas meanwhile."""
+        came = (self.arrivals >= begins) & (self.arrivals < ends)
+        refused = (self.refusals >= begins) & (self.refusals < ends)
+        meanwhile = (self.times >= begins) & (self.times < ends)
+        return Part(
+            seconds=ends - begins,
+            latencies=self.latencies[came],
+            refused=int(refused.sum()),
+            ready={service: _mean(course.ready[meanwhile]) for service, course in self.courses.items()},
+        )
+
+    def figures(self) -> dict[str, float]:
+        """All in numbers."""
+        return {
+            "videos": len(self.answers),
+            "refused": len(self.refusals),
+            "refused_share": self.refused_share,
+            "unanswered": self.unanswered,
+            "interrupted": self.interrupted,
+            **{f"{name}_seconds": self.latency(name) for name in ("mean", "p50", "p95", "p99", "max")},
+            "wait_p95_seconds": percentile(self.waits, 95),
+            "encode_wait_seconds": self.encode_wait_seconds,
+            "gpu_hours": self.gpu_hours,
+            "gpu_utilization": self.utilization,
+            **{f"{service}_replica_hours": self.node_seconds[service] / 3600 for service in SERVICES},
+            **{f"{service}_most_ready": self.most_ready(service) for service in SERVICES},
+        }
+
+
+def _mean(values: Column) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def percentile(values: Column, percent: float) -> float:
+    """Nearest rank, so always a value that occurred; not a number if none did."""
+    return float(np.percentile(values, percent, method="inverted_cdf")) if len(values) else float("nan")

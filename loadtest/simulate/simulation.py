@@ -1,0 +1,206 @@
+"""The autoscalers and the services on one clock."""
+
+import random
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from loadtest.simulate.arrivals import Arrival, Level
+from loadtest.simulate.autoscaler import Autoscaler
+from loadtest.simulate.clock import Clock
+from loadtest.simulate.fleet import Fleet
+from loadtest.simulate.offers import Offers
+from loadtest.simulate.one_line import OneLine
+from loadtest.simulate.outcome import Course, Outcome
+from loadtest.simulate.plan import SERVICES, ClosedLoad, OpenLoad, Plan, Service
+from loadtest.simulate.station import Station
+from loadtest.simulate.videos import Chunk, Ingresses, Video
+
+# A decoder has one core: of two calls one waits.
+_DECODER_PERMITS = 2
+# The least that the ingress tells a caller whom it refuses.
+_RETRY_AFTER_SECONDS = 1.0
+# What is under way when the load ends is finished, if that is a matter of so long.
+_FINISH_SECONDS = 3600.0
+# Of the courses over time, over the whole rehearsal.
+_POINTS = 1000
+
+
+def rehearse(plan: Plan) -> Outcome:
+    """Play the plan through. Videos that arrive within its load's time are counted, and no others."""
+    return _Rehearsal(plan).run()
+
+
+class _Rehearsal:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._clock = clock = Clock()
+        # The load has its own chance, so that two deployments see the same callers.
+        chance = random.Random(f"services {plan.seed}")
+        draw = partial(plan.times.draw, chance=chance)
+        self._fleets = {service: self._fleet(service) for service in SERVICES}
+        self._ingresses = Ingresses(
+            clock,
+            self._fleets["ingress"],
+            plan.deployment.ingress_limits,
+            download=draw("download_seconds"),
+            sample=draw("sample_seconds"),
+            answer=draw("answer_seconds"),
+            on_done=self._answered,
+            on_refused=self._refused,
+        )
+        self._encoders: Station[Chunk] = Offers(
+            clock,
+            self._fleets["encoder"],
+            owner_of=lambda chunk: chunk[0].ingress,
+            chance=random.Random(f"places {plan.seed}"),
+            permits=plan.deployment.encoder_permits,
+            upload_seconds=plan.times.upload_seconds,
+            work=draw("encode_seconds"),
+            on_done=self._ingresses.encoded,
+        )
+        self._decoders: Station[Video] = OneLine(
+            clock,
+            self._fleets["decoder"],
+            permits=_DECODER_PERMITS,
+            upload_seconds=0.0,
+            work=draw("decode_seconds"),
+            on_done=self._ingresses.decoded,
+        )
+        self._ingresses.connect(self._encoders, self._decoders)
+        self._fleets["ingress"].open(self._ingresses)
+        self._fleets["encoder"].open(self._encoders)
+        self._fleets["decoder"].open(self._decoders)
+        self._gauges: dict[Service, Callable[[], int]] = {
+            "ingress": lambda: self._ingresses.queue,
+            "encoder": lambda: self._ingresses.encoder_queue,
+            "decoder": lambda: self._decoders.queue,
+        }
+        self._under_way = 0
+        self._callers = self._wanted_callers = 0
+        self._mix_chance = random.Random(f"mix {plan.seed}")
+        # Of each video answered: three times in seconds, in the order of the answers.
+        self._arrivals, self._admissions, self._answers = array("d"), array("d"), array("d")
+        self._refusals = array("d")
+        self._points: list[list[float]] = []
+
+    def run(self) -> Outcome:
+        started = time.process_time()
+        clock, load = self._clock, self._plan.load
+        clock.every(load.seconds / _POINTS, self._note)
+        self._start_autoscalers()
+        self._start_load()
+        clock.run(load.seconds)
+        node_seconds = {service: fleet.node_seconds for service, fleet in self._fleets.items()}
+        worked_seconds = self._encoders.worked_seconds
+        while self._under_way and clock.now < load.seconds + _FINISH_SECONDS:
+            clock.run(clock.now + 1.0)
+        table = np.array([point for point in self._points if point[0] <= load.seconds])
+        return Outcome(
+            seconds=load.seconds,
+            times=table[:, 0],
+            courses={
+                service: Course(*table[:, 1 + 4 * place : 5 + 4 * place].T) for place, service in enumerate(SERVICES)
+            },
+            arrivals=np.array(self._arrivals),
+            admissions=np.array(self._admissions),
+            answers=np.array(self._answers),
+            refusals=np.array(self._refusals),
+            unanswered=self._under_way,
+            interrupted=self._ingresses.interrupted,
+            chunks=self._encoders.done,
+            encode_wait_seconds=self._encoders.waited_seconds / max(1, self._encoders.done),
+            node_seconds=node_seconds,
+            worked_seconds=worked_seconds,
+            events=clock.events,
+            cpu_seconds=time.process_time() - started,
+        )
+
+    def _fleet(self, service: Service) -> Fleet:
+        deployed = self._plan.deployment.services[service]
+        return Fleet(
+            self._clock,
+            self._plan.starts[service],
+            count=deployed.initial,
+            linger_seconds=deployed.linger_seconds,
+            grace_seconds=deployed.grace_seconds,
+        )
+
+    def _start_autoscalers(self) -> None:
+        # Each is on rounds of its own, which began whenever it was.
+        chance = random.Random(f"rounds {self._plan.seed}")
+        for service in SERVICES:
+            rule = self._plan.deployment.services[service].autoscaling
+            if rule is None:
+                continue
+            autoscaler = Autoscaler(rule)
+            for decide, seconds in (
+                (autoscaler.poll, rule.polling_seconds),
+                (autoscaler.sync, self._plan.sync_seconds),
+            ):
+                self._clock.every(seconds, partial(self._scale, service, decide), first=chance.random() * seconds)
+
+    def _scale(self, service: Service, decide: Callable[[float, float | None, int], int]) -> None:
+        fleet = self._fleets[service]
+        fleet.scale_to(decide(self._clock.now, self._gauges[service](), fleet.count))
+
+    def _start_load(self) -> None:
+        match self._plan.load:
+            case OpenLoad(arrive=arrive):
+                self._expect(arrive())
+            case ClosedLoad(levels=levels, seconds=seconds):
+                for level in (*levels, Level(seconds, 0)):
+                    self._clock.at(level.begins, self._begin_level, level)
+
+    def _expect(self, arrivals: Iterator[Arrival]) -> None:
+        """The next arrival, and when it is there the one after it: a day of them is never in memory."""
+        arrival = next(arrivals, None)
+        if arrival is not None and arrival[0] <= self._plan.load.seconds:
+            self._clock.at(arrival[0], self._arrive, (arrival[1], arrivals))
+
+    def _arrive(self, arrival: tuple[int, Iterator[Arrival]]) -> None:
+        chunks, arrivals = arrival
+        self._request(chunks)
+        self._expect(arrivals)
+
+    def _begin_level(self, level: Level) -> None:
+        self._wanted_callers = level.callers
+        while self._callers < self._wanted_callers:
+            self._callers += 1
+            self._ask()
+
+    def _ask(self, _: object = None) -> None:
+        """A caller's next request, unless there are to be fewer callers."""
+        assert isinstance(self._plan.load, ClosedLoad)
+        if self._callers > self._wanted_callers:
+            self._callers -= 1
+        else:
+            self._request(self._plan.load.mix.draw(self._mix_chance))
+
+    def _request(self, chunks: int) -> None:
+        self._under_way += 1
+        self._ingresses.request(Video(self._clock.now, chunks))
+
+    def _answered(self, video: Video) -> None:
+        self._under_way -= 1
+        self._arrivals.append(video.arrived)
+        self._admissions.append(video.admitted)
+        self._answers.append(self._clock.now)
+        if self._callers:
+            self._ask()
+
+    def _refused(self, video: Video) -> None:
+        self._under_way -= 1
+        self._refusals.append(video.arrived)
+        if self._callers:
+            self._clock.after(_RETRY_AFTER_SECONDS, self._ask)
+
+    def _note(self) -> None:
+        point = [self._clock.now]
+        for service in SERVICES:
+            fleet = self._fleets[service]
+            point += [fleet.count, fleet.ready, fleet.draining, self._gauges[service]()]
+        self._points.append(point)

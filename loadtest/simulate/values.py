@@ -1,0 +1,163 @@
+"""The chart's values as a deployment: the one place here that knows the chart's keys.
+
+Every key that the chart has is required: one that it renames is an error here, and not a default of ours.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtest.bad_option import BadOption
+from loadtest.simulate.autoscaling import SCALE_DOWN, SCALE_UP, Autoscaling, Fallback, Policy, Rules
+from loadtest.simulate.plan import ENCODER_PERMITS, SERVICES, Deployed, Deployment
+from loadtest.simulate.videos import IngressLimits
+
+CHART = Path(__file__).parents[2] / "helm" / "video-analysis" / "values.yaml"
+
+
+def read(files: Iterable[Path], settings: Iterable[str] = ()) -> dict[str, Any]:
+    """Values files, later ones over earlier ones, and over these "encoder.autoscaling.minReplicas=3", as Helm's --set.
+
+    Raises BadOption.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        try:
+            content = yaml.safe_load(file.read_bytes())
+        except (OSError, yaml.YAMLError) as error:
+            raise BadOption(f"--values: {file} cannot be read ({error})") from error
+        if not isinstance(content, dict):
+            raise BadOption(f"--values: {file} holds no mapping")
+        values = _merged(values, content)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise BadOption(f"--set: {setting}, must be like encoder.autoscaling.minReplicas=3")
+        _replace(values, key, yaml.safe_load(text))
+    return values
+
+
+def deployment(values: Mapping[str, Any]) -> Deployment:
+    """Raises BadOption naming the key."""
+    chart = _Section(values, "")
+    ingress = chart.section("ingress.settings")
+    defaults = IngressLimits()
+    return Deployment(
+        services={service: _deployed(chart, chart.section(service)) for service in SERVICES},
+        ingress_limits=IngressLimits(
+            max_videos=int(ingress.number("max_videos", defaults.max_videos)),
+            max_waiting=int(ingress.number("max_waiting", defaults.max_waiting)),
+            chunks_ahead=int(ingress.number("chunks_ahead", defaults.chunks_ahead)),
+        ),
+        encoder_permits=int(chart.section("encoder.settings").number("max_in_flight", ENCODER_PERMITS)),
+    )
+
+
+def _deployed(chart: "_Section", service: "_Section") -> Deployed:
+    mode = chart.get("autoscaling.mode")
+    if mode not in ("keda", "prometheus", "hpa", "none"):
+        raise BadOption(f"autoscaling.mode: {mode!r} is not known")
+    shutdown = service.section("shutdown")
+    linger = shutdown.number("preStopSeconds") + shutdown.number("drainDelaySeconds")
+    return Deployed(
+        None if mode == "none" else _rule(chart.section("autoscaling.keda"), service.section("autoscaling"), mode),
+        replicas=int(service.number("replicas")),
+        linger_seconds=linger,
+        grace_seconds=linger + shutdown.number("graceSeconds"),
+    )
+
+
+def _rule(keda: "_Section", scaling: "_Section", mode: str) -> Autoscaling:
+    behavior = scaling.section("behavior")
+    # Without KEDA nobody goes to zero, and nobody stands in for a metric that is not there.
+    least = int(scaling.number("minReplicas"))
+    least = max(1, least) if mode == "hpa" else least
+    fallback = Fallback(int(keda.number("failureThreshold")), least, "currentReplicasIfHigher")
+    try:
+        return Autoscaling(
+            min_replicas=least,
+            max_replicas=int(scaling.number("maxReplicas")),
+            target=scaling.number("target"),
+            polling_seconds=keda.number("pollingInterval"),
+            cooldown_seconds=scaling.number("cooldownPeriod"),
+            fallback=None if mode == "hpa" else fallback,
+            scale_up=_rules(behavior.section("scaleUp"), SCALE_UP),
+            scale_down=_rules(behavior.section("scaleDown"), SCALE_DOWN),
+        )
+    except ValueError as error:
+        raise error if isinstance(error, BadOption) else BadOption(f"{scaling.path}: {error}") from error
+
+
+def _rules(rules: "_Section", defaults: Rules) -> Rules:
+    """A partial behavior is filled up by Kubernetes, so here alone a key may be missing."""
+    policies = tuple(
+        Policy(policy.get("type"), int(policy.number("value")), policy.number("periodSeconds"))
+        for policy in rules.sections("policies")
+    )
+    return Rules(
+        stabilization_seconds=rules.number("stabilizationWindowSeconds", defaults.stabilization_seconds),
+        policies=policies or defaults.policies,
+        select=rules.get("selectPolicy", defaults.select),
+        tolerance=rules.number("tolerance", defaults.tolerance),
+    )
+
+
+class _Section:
+    """A part of the values that knows where it is."""
+
+    def __init__(self, content: Mapping[str, Any], path: str) -> None:
+        self._content = content
+        self.path = path
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value at a key such as fallback.replicas; raises BadOption if there is none, and no default."""
+        content: Any = self._content
+        for name in key.split("."):
+            if not isinstance(content, Mapping) or name not in content:
+                if default is not None:
+                    return default
+                raise BadOption(f"the values have no {self._full(key)}: are they those of this chart?")
+            content = content[name]
+        return content
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.get(key, default)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise BadOption(f"{self._full(key)}: {value!r} is not a number") from None
+
+    def section(self, key: str) -> "_Section":
+        return self._as_section(self.get(key), key)
+
+    def sections(self, key: str) -> list["_Section"]:
+        """Of a list, which may be missing."""
+        return [self._as_section(content, f"{key}[{place}]") for place, content in enumerate(self.get(key, []))]
+
+    def _as_section(self, content: Any, key: str) -> "_Section":
+        if not isinstance(content, Mapping):
+            raise BadOption(f"{self._full(key)}: {content!r} is not a mapping")
+        return _Section(content, self._full(key))
+
+    def _full(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _replace(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    section: Any = values
+    for name in parents:
+        section = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or last not in section:
+        raise BadOption(f"--set: the values have no {key}")
+    section[last] = value

@@ -1,0 +1,159 @@
+"""From what a user asks for to a run on disk: target, videos, sources, the sweep, the files."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from loadtest.sweep import run
+from loadtest.sweep.mix import Mix, Video, Wanted
+from loadtest.sweep.progress import Progress
+from loadtest.sweep.run import Circumstances, Run
+from loadtest.sweep.samples import Source
+from loadtest.sweep.service import Method, Service
+from loadtest.sweep.slo import Objective
+from loadtest.sweep.sweep import Measured, Plan, sweep
+from loadtest.target.clips import render
+from loadtest.target.local_stack import StackOptions, sources_of, synthetic_stack
+from videoanalysis.cli import terminal
+from videoanalysis.errors import ServiceError
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+
+Upload = Callable[[Path], Awaitable[str]]
+
+
+class Guard(Protocol):
+    """Runs work, and ends it when what it depends on ends."""
+
+    def __call__(self, work: Coroutine[Any, Any, None], /) -> Coroutine[Any, Any, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """All of it; `addresses` empty means a stack of our own, made by `stack`."""
+
+    plan: Plan
+    wanted: Sequence[Wanted]
+    addresses: Sequence[str]
+    stack: StackOptions
+    connections: int
+    method: Method
+    timeout_seconds: float
+    caller: str | None
+    sources: Sequence[Source]
+    objectives: Sequence[Objective]
+    directory: Path
+
+    async def take(self, console: Console, upload: Upload | None) -> Run:
+        """Measure and write; what was measured is written however it ends.
+
+        Raises Unreachable, ServiceError, StackError, OSError.
+        """
+        async with AsyncExitStack() as leaving:
+            addresses, sources, guard = self.addresses, list(self.sources), _unguarded
+            if not addresses:
+                with terminal.Activity(console) as activity:
+                    stack = await leaving.enter_async_context(synthetic_stack(self.stack, activity.say))
+                addresses = [ingress.address for ingress in stack.services["ingress"]]
+                sources += sources_of(stack)
+                guard, upload = stack.guard, stack.upload
+            service = Service(
+                addresses,
+                connections=self.connections,
+                method=self.method,
+                timeout_seconds=self.timeout_seconds,
+                caller=self.caller,
+                ready_seconds=self.plan.give_up_seconds,
+            )
+            await leaving.enter_async_context(service)
+            await service.until_ready()
+            for source in sources:
+                await asyncio.to_thread(source.read)
+            with terminal.Activity(console) as activity:
+                videos, model = await self._videos(service, upload, activity.say)
+            return await self._measure(console, service, videos, model, sources, guard)
+
+    async def _measure(
+        self,
+        console: Console,
+        service: Service,
+        videos: Sequence[Video],
+        model: ModelInfo,
+        sources: Sequence[Source],
+        guard: Guard,
+    ) -> Run:
+        circumstances = Circumstances(
+            started_at=datetime.now(UTC),
+            command=["python", "-m", "loadtest", *sys.argv[1:]],
+            target={
+                "addresses": service.addresses,
+                "connections": self.connections,
+                "method": self.method,
+                "timeout_seconds": self.timeout_seconds,
+            },
+            videos=videos,
+            model=model,
+            objectives=self.objectives,
+            stack=None if self.addresses else self.stack.described(),
+        )
+        measured = Measured()
+        mix = Mix(videos, self.plan.seed)
+        ending = "interrupted"
+        try:
+            with Progress(console, len(self.plan.levels)) as progress:
+                await guard(sweep(self.plan, service, mix, sources, progress, measured))
+            ending = "complete"
+        except Exception as error:
+            ending = f"broke off: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            raise
+        finally:
+            taken = run.write(self.directory, circumstances, measured, ending)
+        return taken
+
+    async def _videos(
+        self, service: Service, upload: Upload | None, say: Callable[[str], None]
+    ) -> tuple[list[Video], ModelInfo]:
+        """Every video where the service can read it, analysed once; raises ServiceError naming the one that fails."""
+        videos, model = [], ModelInfo()
+        with tempfile.TemporaryDirectory(prefix="videoanalysis-loadtest-") as scratch:
+            for wanted in self.wanted:
+                name, uri = await _placed(wanted, Path(scratch), upload, say)
+                say(f"analysing {name} once")
+                try:
+                    answer = await service.first(uri)
+                except ServiceError as error:
+                    if uri in error.message:
+                        raise
+                    raise type(error)(f"{uri}: {error.message}", reason=error.reason, field=error.field) from error
+                chunks, seconds = len(answer.chunks), answer.video_duration_seconds
+                videos.append(Video(name, uri, wanted.weight, chunks, seconds))
+                model = answer.model
+        return videos, model
+
+
+async def _placed(wanted: Wanted, scratch: Path, upload: Upload | None, say: Callable[[str], None]) -> tuple[str, str]:
+    """Its name and its URI."""
+    path = wanted.path
+    if wanted.rendered_chunks:
+        chunks = wanted.rendered_chunks
+        name = f"{chunks} chunk{'' if chunks == 1 else 's'}"
+        say(f"rendering a clip of {name}")
+        path = await asyncio.to_thread(render, scratch / f"rendered-{chunks}.mp4", chunks)
+    elif path is not None:
+        name = path.name
+    else:
+        return wanted.uri.rpartition("/")[2] or wanted.uri, wanted.uri
+    assert upload is not None
+    say(f"uploading {path.name}")
+    return name, await upload(path)
+
+
+async def _unguarded(work: Coroutine[Any, Any, None], /) -> None:
+    await work

@@ -1,0 +1,129 @@
+"""A run in its directory: requests.csv, samples.csv and summary.json."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from google.protobuf import json_format
+
+from loadtest.sweep.mix import Video
+from loadtest.sweep.record import (
+    SUMMARY,
+    BadRun,
+    Request,
+    Sample,
+    read_requests,
+    read_samples,
+    write_requests,
+    write_samples,
+)
+from loadtest.sweep.slo import Objective, Verdict, judge
+from loadtest.sweep.summary import service_times, summarise
+from loadtest.sweep.sweep import Measured
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    directory: Path
+    summary: dict[str, Any]
+    requests: list[Request]
+    samples: list[Sample]
+
+    @property
+    def levels(self) -> list[dict[str, Any]]:
+        return list(self.summary["levels"])
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Raises BadRun."""
+        path = directory / SUMMARY
+        try:
+            summary = json.loads(path.read_bytes())
+        except OSError as error:
+            raise BadRun(f"{path}: {error.strerror}; name the directory that a sweep wrote") from error
+        except ValueError as error:
+            raise BadRun(f"{path}: not JSON ({error})") from error
+        if not isinstance(summary, dict) or summary.get("format") != _FORMAT:
+            raise BadRun(f"{path}: not the summary of a sweep, or of another version of it")
+        return cls(directory, summary, read_requests(directory), read_samples(directory))
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a reader must know to judge the figures."""
+
+    started_at: datetime
+    command: Sequence[str]
+    target: Mapping[str, object]
+    videos: Sequence[Video]
+    model: ModelInfo
+    objectives: Sequence[Objective]
+    # Of a stack on this machine: how many of each service, and with what settings.
+    stack: Mapping[str, object] | None = None
+
+
+def write(directory: Path, circumstances: Circumstances, measured: Measured, ending: str) -> Run:
+    """`ending` is "complete", or says what ended it. Whatever there is can be written, also twice."""
+    percentiles = [one.statistic for one in circumstances.objectives if one.statistic.startswith("p")]
+    levels = [
+        summarise(
+            sent, [one for one in measured.requests if one.level == sent.level.name], measured.samples, percentiles
+        )
+        for sent in measured.sent
+    ]
+    summary = {
+        "format": _FORMAT,
+        "started_at": circumstances.started_at.isoformat(timespec="seconds"),
+        "ending": ending,
+        "command": list(circumstances.command),
+        "target": dict(circumstances.target),
+        "stack": circumstances.stack,
+        "machine": _machine(),
+        "model": json_format.MessageToDict(circumstances.model, preserving_proto_field_name=True),
+        "videos": [asdict(video) for video in circumstances.videos],
+        "notes": measured.notes,
+        "levels": levels,
+        "objectives": [asdict(verdict) for verdict in _verdicts(circumstances.objectives, levels)],
+        "service_times": service_times(measured.requests),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    write_requests(directory, measured.requests)
+    write_samples(directory, measured.samples)
+    # Last: where there is a summary, the rest is there too.
+    (directory / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return Run(directory, summary, list(measured.requests), list(measured.samples))
+
+
+def _verdicts(objectives: Iterable[Objective], levels: Iterable[Mapping[str, Any]]) -> list[Verdict]:
+    return [
+        judge(
+            objective,
+            level["level"],
+            latency=level["latency_ms"],
+            errors=level["failed"],
+            sent=level["requests"],
+            rate=level["rate"],
+        )
+        for level in levels
+        for objective in objectives
+    ]
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "grpcio": version("grpcio"),
+        "videoanalysis": version("videoanalysis"),
+    }

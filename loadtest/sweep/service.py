@@ -1,0 +1,220 @@
+"""The service under load: several connections to it, one call after another, each told as a record."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import grpc
+
+from loadtest.sweep.load import clock
+from loadtest.sweep.mix import Video
+from loadtest.sweep.record import INCOMPLETE, NOT_SENT, STAGES, Request
+from videoanalysis import channels
+from videoanalysis.errors import ServiceError, carries_details, from_rpc_error
+from videoanalysis.v1.analysis_pb2 import (
+    AnalyzeVideoRequest,
+    AnalyzeVideoResponse,
+    StreamAnalyzeVideoRequest,
+)
+from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
+
+Method = Literal["unary", "stream"]
+
+_ERROR_CHARACTERS = 200
+_LARGEST_ANSWER_BYTES = 64 << 20
+_OPTIONS = [
+    *channels.OPTIONS,
+    ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
+    # Otherwise channels to the same address share one connection, and with it one replica.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A refusal is what we came to count.
+    ("grpc.enable_retries", 0),
+    # As our client does: a replica that drains is passed over.
+    (
+        "grpc.service_config",
+        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}),
+    ),
+]
+
+
+class Unreachable(ConnectionError):
+    """Nobody answers at the addresses, or nobody does any more."""
+
+
+class Service:
+    """`connections` channels for each of `addresses`, used in turn while this is entered. Nothing is tried again.
+
+    `origin` is the start of the run, by the clock of `loadtest.sweep.load`.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        connections: int,
+        method: Method,
+        timeout_seconds: float,
+        caller: str | None,
+        ready_seconds: float = 10.0,
+    ) -> None:
+        self.addresses = list(addresses)
+        self.method: Method = method
+        self.in_flight = 0
+        self.origin = clock()
+        self._connections = connections
+        self._timeout_seconds = timeout_seconds
+        self._ready_seconds = ready_seconds
+        self._metadata = [("x-caller-id", caller)] if caller else []
+        self._channels: list[grpc.aio.Channel] = []
+        self._number = 0
+
+    async def __aenter__(self) -> Self:
+        # Neighbours in the ring are at different addresses.
+        ring = [address for _ in range(self._connections) for address in self.addresses]
+        self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in ring]
+        self._stubs = cycle([VideoAnalysisServiceStub(channel) for channel in self._channels])  # type: ignore[no-untyped-call]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for channel in self._channels:
+            await channel.close(0)
+
+    async def until_ready(self) -> None:
+        """Raises Unreachable, naming the address, unless every connection stands within `ready_seconds`."""
+        ready = [asyncio.create_task(channel.channel_ready()) for channel in self._channels]
+        _, missing = await asyncio.wait(ready, timeout=self._ready_seconds)
+        for task in ready:
+            task.cancel()
+        if missing:
+            silent = {self.addresses[ready.index(task) % len(self.addresses)] for task in missing}
+            raise Unreachable(
+                f"no connection to {', '.join(sorted(silent))} within {self._ready_seconds:g} s: is the service there, "
+                "and ready?"
+            )
+
+    async def first(self, video_uri: str) -> AnalyzeVideoResponse:
+        """One analysis before the load, to learn what the video is. Raises ServiceError."""
+        request = AnalyzeVideoRequest(video_uri=video_uri, stream_id="loadtest-first")
+        answer, chunks = AnalyzeVideoResponse(), []
+        try:
+            call = next(self._stubs).StreamAnalyzeVideo(
+                StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._metadata
+            )
+            async for event in call:
+                if event.HasField("chunk"):
+                    chunks.append(event.chunk)
+                elif event.HasField("summary"):
+                    answer = event.summary
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        answer.chunks.extend(chunks)
+        return answer
+
+    async def call(self, level: str, video: Video, due: float) -> tuple[Request, bool]:
+        """One request and whether the service, not a broken connection, answered it. Raises nothing."""
+        number, self._number = self._number, self._number + 1
+        request = AnalyzeVideoRequest(video_uri=video.uri, stream_id=f"loadtest-{secrets.token_hex(4)}")
+        sent = clock()
+        first_chunk: float | None = None
+
+        def on_chunk() -> None:
+            nonlocal first_chunk
+            first_chunk = first_chunk or clock()
+
+        outcome: dict[str, Any]
+        has_answered = True
+        self.in_flight += 1
+        try:
+            answer = await self._analyze(request, on_chunk)
+            outcome = _told(answer) if answer else {"status": INCOMPLETE, "error": "the call ended without a summary"}
+        except grpc.RpcError as error:
+            has_answered = carries_details(error)
+            outcome = _failure(error.code(), from_rpc_error(error), has_answered)
+        finally:
+            self.in_flight -= 1
+        end = clock()
+        if first_chunk is not None:
+            outcome["first_chunk_ms"] = (first_chunk - due) * 1000
+        return self._request(number, request.stream_id, level, video, due, sent, end, outcome), has_answered
+
+    def skipped(self, level: str, video: Video, due: float) -> Request:
+        """The record of a request that was due and for which there was no room here."""
+        number, self._number = self._number, self._number + 1
+        outcome = {"status": NOT_SENT, "error": "as many as --most-in-flight were under way"}
+        now = clock()
+        return self._request(number, "", level, video, due, now, now, outcome)
+
+    async def _analyze(self, request: AnalyzeVideoRequest, on_chunk: Callable[[], None]) -> AnalyzeVideoResponse | None:
+        stub = next(self._stubs)
+        if self.method == "unary":
+            answer: AnalyzeVideoResponse = await stub.AnalyzeVideo(
+                request, timeout=self._timeout_seconds, metadata=self._metadata
+            )
+            return answer
+        summary = None
+        call = stub.StreamAnalyzeVideo(
+            StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._metadata
+        )
+        async for event in call:
+            if event.HasField("chunk"):
+                on_chunk()
+            elif event.HasField("summary"):
+                summary = event.summary
+        return summary
+
+    def _request(
+        self,
+        number: int,
+        stream_id: str,
+        level: str,
+        video: Video,
+        due: float,
+        sent: float,
+        end: float,
+        outcome: dict[str, Any],
+    ) -> Request:
+        return Request(
+            request_id=number,
+            stream_id=stream_id,
+            level=level,
+            video=video.name,
+            chunks=video.chunks,
+            start_seconds=due - self.origin,
+            delay_ms=(sent - due) * 1000,
+            end_seconds=end - self.origin,
+            latency_ms=(end - due) * 1000,
+            **outcome,
+        )
+
+
+def _told(answer: AnalyzeVideoResponse) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "status": "OK",
+        "video_seconds": answer.video_duration_seconds,
+        "scene_changes": len(answer.scene_changes),
+        "bytes_read": answer.usage.bytes_read,
+        "frames_decoded": answer.usage.frames_decoded,
+        "accelerator_seconds": answer.usage.accelerator_seconds,
+        "unattributed_ms": answer.timing.unattributed_seconds * 1000,
+        "server_total_ms": answer.timing.total_seconds * 1000,
+    }
+    for stage in STAGES:
+        spent = getattr(answer.timing, stage)
+        told[f"{stage}_queue_ms"] = spent.queue_seconds * 1000
+        told[f"{stage}_compute_ms"] = spent.compute_seconds * 1000
+    return told
+
+
+def _failure(code: grpc.StatusCode, error: ServiceError, is_from_service: bool) -> dict[str, Any]:
+    return {
+        "status": code.name,
+        # gRPC's own failures have no reason.
+        "reason": error.reason if is_from_service else "",
+        "error": " ".join(error.message.split())[:_ERROR_CHARACTERS],
+    }

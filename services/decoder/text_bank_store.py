@@ -1,0 +1,190 @@
+"""The text banks that are loaded, kept the same as the files at one location."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
+from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.text_bank.format import InvalidTextBank, TextBank
+
+SUFFIX = ".safetensors"
+
+_REPLACED_KEPT = 2
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Tells one content of a file from the next."""
+
+    tag: str
+    size: int
+
+
+class Location(Protocol):
+    """Where banks lie. Both methods raise OSError or ServiceError while it is away."""
+
+    async def versions(self) -> Mapping[str, Version]:
+        """The bank files that are there now, by address."""
+
+    async def read(self, address: str, max_bytes: int) -> bytes: ...
+
+
+class Directory:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def versions(self) -> Mapping[str, Version]:
+        return await asyncio.to_thread(self._versions)
+
+    async def read(self, address: str, max_bytes: int) -> bytes:
+        return await asyncio.to_thread(Path(address).read_bytes)
+
+    def _versions(self) -> Mapping[str, Version]:
+        stats = {str(path): path.stat() for path in self._path.iterdir() if path.suffix == SUFFIX and path.is_file()}
+        return {address: Version(f"{stat.st_mtime_ns}-{stat.st_ino}", stat.st_size) for address, stat in stats.items()}
+
+
+class Bucket:
+    """The objects under a prefix, at any depth."""
+
+    def __init__(self, storage: Storage, prefix: S3Uri) -> None:
+        self._storage = storage
+        self._prefix = prefix
+
+    async def versions(self) -> Mapping[str, Version]:
+        objects = await self._storage.list(self._prefix)
+        return {str(found.uri): Version(found.etag, found.size) for found in objects if found.uri.key.endswith(SUFFIX)}
+
+    async def read(self, address: str, max_bytes: int) -> bytes:
+        return await self._storage.read(S3Uri.parse(address, "banks"), max_bytes)
+
+
+@asynccontextmanager
+async def open_location(banks: str, endpoint_url: str | None, region: str | None) -> AsyncIterator[Location | None]:
+    """The location that the setting `banks` names, None if it is empty."""
+    if banks.startswith("s3://"):
+        async with Storage.open(endpoint_url, region) as storage:
+            yield Bucket(storage, S3Uri.parse(banks.rstrip("/") + "/", "banks"))
+    else:
+        yield Directory(Path(banks)) if banks else None
+
+
+class TextBankStore:
+    """Banks by name and model. A file that cannot be used leaves the bank that it was to replace where it is."""
+
+    def __init__(self, location: Location | None, max_bank_bytes: int) -> None:
+        self._location = location
+        self._max_bank_bytes = max_bank_bytes
+        self._banks: dict[str, TextBank] = {}
+        # For the videos that have begun with them; at most so many, since each may be large.
+        self._replaced: deque[TextBank] = deque(maxlen=_REPLACED_KEPT)
+        self._settled: dict[str, Version] = {}
+        self._complaints: dict[str, str] = {}
+        self.refreshed = asyncio.Event()
+
+    @property
+    def has_location(self) -> bool:
+        return self._location is not None
+
+    def banks(self) -> list[TextBank]:
+        """The banks in use: of several with the same name and model the newest, by name and model."""
+        oldest_first = sorted(self._banks.items(), key=lambda item: (item[1].created_at, item[0]))
+        by_key = {(bank.name, bank.model_digest): bank for _, bank in oldest_first}
+        return [by_key[key] for key in sorted(by_key)]
+
+    def lookup(self, name: str, model_digest: str, digest: str = "") -> TextBank:
+        """The newest version, or that of `digest`, which may have been replaced lately.
+
+        Raises Unavailable if there is no bank `name`, FailedPrecondition if there is one of other models or versions.
+        """
+        if digest:
+            return self._version(name, model_digest, digest)
+        banks = self.banks()
+        of_name = {bank.model_digest: bank for bank in banks if bank.name == name}
+        if model_digest in of_name:
+            return of_name[model_digest]
+        if of_name:
+            raise FailedPrecondition(
+                f"text bank {name!r} is of model {', '.join(of_name)}, the embeddings are of {model_digest}",
+                reason="BANK_MODEL_MISMATCH",
+            )
+        there = ", ".join(sorted({bank.name for bank in banks})) or "none"
+        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {there}", reason="BANK_NOT_READY")
+
+    def _version(self, name: str, model_digest: str, digest: str) -> TextBank:
+        for bank in (*self._banks.values(), *self._replaced):
+            if (bank.name, bank.model_digest, bank.digest) == (name, model_digest, digest):
+                return bank
+        raise FailedPrecondition(f"text bank {name!r}: version {digest} is not here", reason="TEXT_BANK_REPLACED")
+
+    async def keep_fresh(self, every_seconds: float) -> None:
+        """Follow the location for ever; nothing that happens there ends this."""
+        while True:
+            try:
+                await self.refresh()
+            except Exception as error:
+                _log.error("bug", exc_info=error)
+            self.refreshed.set()
+            await asyncio.sleep(every_seconds)
+
+    async def refresh(self) -> None:
+        """Look once: load new and changed files, drop removed ones."""
+        if self._location is None:
+            return
+        try:
+            versions = await self._location.versions()
+        except (OSError, ServiceError) as error:
+            self._complain("", f"location of banks is away: {error}")
+            return
+        self._complaints.pop("", None)
+        for address in self._settled.keys() - versions.keys():
+            self._forget(address)
+        for address, version in versions.items():
+            if self._settled.get(address) != version:
+                await self._load(self._location, address, version)
+
+    async def _load(self, location: Location, address: str, version: Version) -> None:
+        try:
+            if version.size > self._max_bank_bytes:
+                raise InvalidTextBank(f"{version.size} bytes, at most {self._max_bank_bytes} are allowed")
+            data = await location.read(address, self._max_bank_bytes)
+            bank = await asyncio.to_thread(TextBank.from_bytes, data)
+        except InvalidTextBank as error:
+            # The same bytes stay wrong: not read again until they change.
+            self._settled[address] = version
+            self._complain(address, f"refused: {error}")
+        except (OSError, ServiceError) as error:
+            self._complain(address, f"cannot be read: {error}")
+        else:
+            self._settled[address] = version
+            self._retire(address)
+            self._banks[address] = bank
+            self._complaints.pop(address, None)
+            _log.info("text bank loaded", address=address, name=bank.name, digest=bank.digest, model=bank.model_digest)
+
+    def _forget(self, address: str) -> None:
+        del self._settled[address]
+        self._complaints.pop(address, None)
+        if self._retire(address):
+            _log.info("text bank removed", address=address)
+
+    def _retire(self, address: str) -> bool:
+        if (bank := self._banks.pop(address, None)) is None:
+            return False
+        self._replaced.append(bank)
+        return True
+
+    def _complain(self, address: str, problem: str) -> None:
+        """Log a problem once, not at every look."""
+        if self._complaints.get(address) != problem:
+            self._complaints[address] = problem
+            _log.warning("text bank problem", address=address, problem=problem, kept=address in self._banks)

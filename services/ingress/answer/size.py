@@ -1,0 +1,60 @@
+"""How large an answer can get, known before anything is encoded."""
+
+from fractions import Fraction
+from math import ceil
+
+from services.ingress.job import AnalysisJob, is_every_frame
+from videoanalysis.errors import InvalidInput
+
+# gRPC's default limit on what a client receives.
+MAX_UNARY_BYTES = 4 << 20
+
+# Protobuf's largest encodings of our messages without their texts, keys and lengths included.
+_TEXT_SCORE_BYTES = 45
+_SCENE_CHANGE_BYTES = 63
+_SCENE_BYTES = 25
+_CHUNK_BYTES = 60
+_FRAME_TIME_BYTES = _SCENE_SCORE_BYTES = 8
+_TENSOR_BYTES = 40
+_ENVELOPE_BYTES = 4096
+# A scene change restarts the average at most this often; see services/decoder/scenes.py.
+_SECONDS_BETWEEN_CHANGES = 1
+
+
+def largest_answer(
+    analysis: AnalysisJob,
+    duration_seconds: float,
+    longest_tag_bytes: int,
+    longest_caption_bytes: int,
+    embedding_dim: int,
+) -> int:
+    """Bytes of the largest AnalyzeVideoResponse to `analysis` of a video of that duration."""
+    chunks = max(1, ceil(Fraction(duration_seconds) / analysis.chunk_duration))
+    frames = analysis.frames_per_chunk
+    changes = frames * chunks
+    if not is_every_frame(analysis.scene):
+        changes = min(changes, ceil(duration_seconds / _SECONDS_BETWEEN_CHANGES) + 1)
+    texts = analysis.top_k_tags * (_TEXT_SCORE_BYTES + longest_tag_bytes) + _TEXT_SCORE_BYTES + longest_caption_bytes
+    chunk = _CHUNK_BYTES + texts + frames * _FRAME_TIME_BYTES
+    if analysis.include_scene_scores:
+        chunk += frames * _SCENE_SCORE_BYTES
+    if analysis.include_embeddings:
+        chunk += _TENSOR_BYTES + frames * embedding_dim * 2
+    # Each change is told twice, in its chunk and for the video, and begins a scene.
+    return (
+        _ENVELOPE_BYTES
+        + texts
+        + chunks * chunk
+        + changes * (2 * _SCENE_CHANGE_BYTES)
+        + (changes + 1) * (_SCENE_BYTES + texts)
+    )
+
+
+def check_unary(size: int) -> None:
+    """Raises InvalidInput if an answer of `size` bytes does not fit into one message."""
+    if size > MAX_UNARY_BYTES:
+        raise InvalidInput(
+            f"the answer could have {size} bytes, over the {MAX_UNARY_BYTES} of one message: use StreamAnalyzeVideo "
+            "or ask for less (include_embeddings, include_scene_scores, top_k_tags, frames_per_chunk)",
+            reason="RESPONSE_TOO_LARGE",
+        )

@@ -1,0 +1,46 @@
+"""In which chunk each text of a video scored highest."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from videoanalysis.v1.decoder_pb2 import LeadingTexts
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    chunk_index: int
+    score: float  # as precise as float32
+
+
+class TopTexts:
+    """By where a text stands in the bank: its highest score so far, and the first chunk that had it.
+
+    Kept are the `size` texts with the highest scores of all. Their peaks are the true ones whenever each chunk tells as
+    many of its leading texts: a text that is not among them, in a chunk, is not among the highest of all by that chunk.
+    """
+
+    def __init__(self, size: int, known: Iterable[tuple[int, Peak]] = ()) -> None:
+        self._size = size
+        self._by_position = dict(known)
+
+    def __len__(self) -> int:
+        return len(self._by_position)
+
+    def add(self, chunk_index: int, leading: LeadingTexts) -> None:
+        """Chunks come in order."""
+        for position, score in zip(leading.positions, leading.scores, strict=True):
+            known = self._by_position.get(position)
+            if known is None or score > known.score:
+                self._by_position[position] = Peak(chunk_index, float(np.float32(score)))
+        if len(self._by_position) > self._size:
+            highest = sorted(self._by_position.items(), key=lambda item: (-item[1].score, item[0]))
+            self._by_position = dict(highest[: self._size])
+
+    def of(self, position: int) -> Peak | None:
+        """None if so many others scored higher."""
+        return self._by_position.get(position)
+
+    def items(self) -> list[tuple[int, Peak]]:
+        return sorted(self._by_position.items(), key=lambda item: item[0])

@@ -1,0 +1,83 @@
+"""The decoders: embeddings in; tags, captions and scene changes out."""
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.demand import Demand
+from services.ingress.dispatch.latency import LatencyEstimator
+from services.ingress.dispatch.replica import Replica
+from services.ingress.dispatch.replicas import Replicas
+from videoanalysis.errors import FailedPrecondition, Unavailable
+from videoanalysis.v1.decoder_pb2 import (
+    DecodeChunkRequest,
+    DecodeChunkResponse,
+    ListTextBanksRequest,
+    ListTextBanksResponse,
+    RankTextsRequest,
+    RankTextsResponse,
+    TextBankInfo,
+)
+from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
+
+
+class Decoders:
+    def __init__(self, replicas: Replicas, demand: Demand) -> None:
+        self._replicas = replicas
+        self._demand = demand
+        self._decode_time = LatencyEstimator(replicas.attempt_seconds)
+        self._rank_time = LatencyEstimator(replicas.attempt_seconds)
+        self._list_time = LatencyEstimator(replicas.attempt_seconds)
+        self._rank_time = LatencyEstimator(replicas.attempt_seconds)
+        self._list_time = LatencyEstimator(replicas.attempt_seconds)
+
+    async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
+        async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
+            answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
+            return answer
+
+        with self._demand.decoder_call():
+            return await self._replicas.call(
+                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._decode_time
+            )
+
+    async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
+        async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
+            answer: RankTextsResponse = await _stub(replica).RankTexts(request, timeout=seconds)
+            return answer
+
+        with self._demand.decoder_call():
+            return await self._replicas.call(
+                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._rank_time
+            )
+
+    async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
+        """The bank `name` for the model; asked before anything is encoded, so that no GPU works for nothing.
+
+        Raises Unavailable (BANK_NOT_READY) or FailedPrecondition (BANK_MODEL_MISMATCH).
+        """
+
+        async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
+            loaded: ListTextBanksResponse = await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+            return _choose(list(loaded.text_banks), name, model_digest)
+
+        with self._demand.decoder_call():
+            return await self._replicas.call(attempt, deadline, service_time=self._list_time)
+
+
+def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:
+    of_model = {bank.model_digest: bank for bank in loaded if bank.name == name}
+    if model_digest in of_model:
+        return of_model[model_digest]
+    if of_model:
+        raise FailedPrecondition(
+            f"text_bank: {name!r} was built for {', '.join(of_model)}, the encoders serve {model_digest}; build it "
+            "again through them",
+            reason="BANK_MODEL_MISMATCH",
+            field="text_bank",
+        )
+    there = ", ".join(sorted({bank.name for bank in loaded})) or "none"
+    raise Unavailable(
+        f"text_bank: no bank {name!r} is loaded yet; loaded: {there}", reason="BANK_NOT_READY", field="text_bank"
+    )
+
+
+def _stub(replica: Replica) -> DecoderServiceStub:
+    return DecoderServiceStub(replica.channel)  # type: ignore[no-untyped-call]

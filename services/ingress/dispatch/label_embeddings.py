@@ -1,0 +1,40 @@
+"""Embeddings of the labels that callers bring, kept for the next call with the same ones."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.demand import Demand
+from services.ingress.dispatch.encoders import Encoders
+
+
+class LabelEmbeddings:
+    """Of the `max_texts` labels used last, each for the model that embedded it: some kilobytes a text."""
+
+    def __init__(self, encoders: Encoders, demand: Demand, max_texts: int = 4096) -> None:
+        self._encoders = encoders
+        self._demand = demand
+        self._max_texts = max_texts
+        self._known: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+
+    async def of(self, labels: Sequence[str], model_digest: str, deadline: Deadline) -> NDArray[np.float32]:
+        """float32 [labels, embedding_dim], unit rows, in the order of `labels`, which are distinct."""
+        unknown = [label for label in labels if (model_digest, label) not in self._known]
+        rows = {label: self._known[model_digest, label] for label in labels if label not in set(unknown)}
+        if unknown:
+            with self._demand.texts():
+                embeddings = await self._encoders.encode_texts(unknown, model_digest, deadline)
+            rows.update(zip(unknown, embeddings, strict=True))
+        for label in labels:
+            self._remember((model_digest, label), rows[label])
+        return np.stack([rows[label] for label in labels])
+
+    def _remember(self, key: tuple[str, str], row: NDArray[np.float32]) -> None:
+        # A copy: a view would keep alive the whole array that it is part of.
+        self._known.setdefault(key, row.copy())
+        self._known.move_to_end(key)
+        if len(self._known) > self._max_texts:
+            self._known.popitem(last=False)

@@ -1,0 +1,95 @@
+"""AnalyzeVideoRequest as checked values. Everything here raises InvalidInput naming the field."""
+
+import uuid
+from dataclasses import dataclass
+from fractions import Fraction
+
+from services.ingress.settings import MAX_FRAMES_PER_CHUNK
+from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
+from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
+
+_DEFAULT_FRAMES = 16
+_DEFAULT_CHUNK_SECONDS = 10.0
+_DEFAULT_TOP_K = 5
+_MAX_TOP_K = 100
+_MAX_LABELS = 256
+_MAX_LABEL_CHARACTERS = 200
+_MAX_ID_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisJob:
+    """What is wanted of a video, whichever it is."""
+
+    stream_id: str
+    priority: Priority
+    frames_per_chunk: int
+    chunk_duration: Fraction
+    top_k_tags: int
+    min_probability: float
+    labels: tuple[str, ...]
+    text_bank: str
+    scene: SceneSpec
+    include_embeddings: bool
+    include_scene_scores: bool
+
+
+def read_job(request: AnalyzeVideoRequest) -> AnalysisJob:
+    frames = request.frames_per_chunk or _DEFAULT_FRAMES
+    seconds = request.chunk_duration_seconds or _DEFAULT_CHUNK_SECONDS
+    top_k = request.top_k_tags or _DEFAULT_TOP_K
+    _require(
+        len(request.stream_id) <= _MAX_ID_CHARACTERS and request.stream_id.isprintable(),
+        "stream_id",
+        f"over {_MAX_ID_CHARACTERS} characters, or not printable",
+    )
+    _require(frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
+    _require(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
+    _require(top_k <= _MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {_MAX_TOP_K}")
+    _require(request.priority in Priority.values(), "priority", f"{request.priority} is not known")
+    _require(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
+    return AnalysisJob(
+        stream_id=request.stream_id or uuid.uuid4().hex,
+        priority=request.priority or PRIORITY_INTERACTIVE,
+        frames_per_chunk=frames,
+        # As it was written: 0.1 is a tenth, not the binary fraction nearest to it.
+        chunk_duration=Fraction(repr(seconds)),
+        top_k_tags=top_k,
+        min_probability=request.min_probability,
+        labels=_labels(request),
+        text_bank=request.text_bank or "default",
+        scene=_scene(request),
+        include_embeddings=request.include_embeddings,
+        include_scene_scores=request.include_scene_scores,
+    )
+
+
+def _labels(request: AnalyzeVideoRequest) -> tuple[str, ...]:
+    labels = tuple(request.labels)
+    _require(len(labels) <= _MAX_LABELS, "labels", f"{len(labels)}, must be at most {_MAX_LABELS}")
+    _require(len(set(labels)) == len(labels), "labels", "one is there twice")
+    _require(
+        all(label.strip() and len(label) <= _MAX_LABEL_CHARACTERS for label in labels),
+        "labels",
+        f"one is empty or over {_MAX_LABEL_CHARACTERS} characters",
+    )
+    return labels
+
+
+def _scene(request: AnalyzeVideoRequest) -> SceneSpec:
+    threshold, alpha = request.scene_threshold, request.ema_alpha
+    _require(threshold == 0 or 0 < threshold <= 2, "scene_threshold", f"{threshold}, must be above 0 and at most 2")
+    _require(alpha == 0 or 0 < alpha < 1, "ema_alpha", f"{alpha}, must be above 0 and below 1")
+    known = request.scene_detection in SceneDetection.values()
+    _require(known, "scene_detection", f"{request.scene_detection} is not known")
+    return SceneSpec(detection=request.scene_detection, threshold=threshold, ema_alpha=alpha)
+
+
+def _require(condition: bool, field: str, problem: str) -> None:
+    if not condition:
+        raise InvalidInput(f"{field}: {problem}", field=field)
+
+
+def is_every_frame(scene: SceneSpec) -> bool:
+    return scene.detection == SceneDetection.SCENE_DETECTION_EVERY_FRAME

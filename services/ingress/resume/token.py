@@ -1,0 +1,118 @@
+"""Resume tokens: where a stream stood, signed, for whoever shows it again. Nothing of it is kept here.
+
+    1 byte    version
+    32 bytes  HMAC-SHA256 of the version and all that follows
+    8 bytes   when it was signed, seconds since 1970
+    16 bytes  of the caller, 16 of the request, 16 of the object: SHA-256, cut off
+    the rest  a ResumeState
+
+A token is readable by whoever has it, and holds nothing that its caller was not told or might not know.
+"""
+
+import hashlib
+import hmac
+import json
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.ingress.job import AnalysisJob
+from services.ingress.resume.state import ResumeState
+from videoanalysis.errors import FailedPrecondition, InvalidInput
+
+FIELD = "resume_token"
+MAX_TOKEN_BYTES = 16 << 10
+VALID_SECONDS = 24 * 3600
+
+_VERSION = b"\x01"
+_MAC_BYTES = 32
+_CLAIMS = struct.Struct("<q16s16s16s")
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a token says: go on there, if the object is still the one whose version had that digest."""
+
+    checkpoint: ResumeState
+    object_digest: bytes
+
+    def is_of(self, object_version: str) -> bool:
+        return hmac.compare_digest(self.object_digest, _digest(object_version))
+
+
+class ResumeTokens:
+    """Tokens signed with the first of `keys` and accepted with any; without keys there are none."""
+
+    def __init__(self, keys: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def of(self, caller: str, video_uri: str, analysis: AnalysisJob) -> "RequestTokens":
+        """Those of one caller (Caller.identity) for one request."""
+        return RequestTokens(self._keys, self._clock, _digest(caller), _digest(_described(video_uri, analysis)))
+
+
+class RequestTokens:
+    def __init__(self, keys: Sequence[bytes], clock: Callable[[], float], caller: bytes, request: bytes) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._caller = caller
+        self._request = request
+
+    def issue(self, checkpoint: ResumeState, object_version: str) -> bytes:
+        """Empty without a key, for an object without a version, and where it would be over MAX_TOKEN_BYTES."""
+        if not self._keys or not object_version:
+            return b""
+        claims = _CLAIMS.pack(int(self._clock()), self._caller, self._request, _digest(object_version))
+        signed = claims + checkpoint.to_bytes()
+        token = _VERSION + _mac(self._keys[0], signed) + signed
+        return token if len(token) <= MAX_TOKEN_BYTES else b""
+
+    def read(self, token: bytes) -> Resumption:
+        """Raises InvalidInput if it is none of ours, FailedPrecondition if it is not for this caller and request."""
+        mac, signed = token[len(_VERSION) :][:_MAC_BYTES], token[len(_VERSION) + _MAC_BYTES :]
+        well_formed = len(token) <= MAX_TOKEN_BYTES and token.startswith(_VERSION) and len(signed) >= _CLAIMS.size
+        # All keys, so that the time tells nothing of which one it was.
+        matches = [hmac.compare_digest(mac, _mac(key, signed)) for key in self._keys] if well_formed else []
+        if not any(matches):
+            raise InvalidInput(f"{FIELD}: not signed by this service", reason="TOKEN_FORGED", field=FIELD)
+        signed_at, caller, request, object_digest = _CLAIMS.unpack_from(signed)
+        if self._clock() - signed_at > VALID_SECONDS:
+            raise refused("TOKEN_EXPIRED", f"over {VALID_SECONDS // 3600} hours old")
+        if not hmac.compare_digest(caller, self._caller):
+            raise refused("TOKEN_OF_ANOTHER_CALLER", "given to another caller")
+        if not hmac.compare_digest(request, self._request):
+            raise refused("TOKEN_OF_ANOTHER_REQUEST", "given for another video, or an analysis with other parameters")
+        return Resumption(ResumeState.from_bytes(signed[_CLAIMS.size :]), object_digest)
+
+
+def refused(reason: str, problem: str) -> FailedPrecondition:
+    return FailedPrecondition(f"{FIELD}: {problem}; start from the beginning", reason=reason, field=FIELD)
+
+
+def _described(video_uri: str, analysis: AnalysisJob) -> str:
+    """What the chunks and the state depend on, with every default put in: a later default is another request."""
+    scene = analysis.scene
+    return json.dumps(
+        [
+            video_uri,
+            analysis.frames_per_chunk,
+            analysis.chunk_duration.as_integer_ratio(),
+            analysis.top_k_tags,
+            analysis.min_probability,
+            analysis.labels,
+            analysis.text_bank,
+            [scene.detection, scene.threshold, scene.ema_alpha],
+            analysis.include_embeddings,
+            analysis.include_scene_scores,
+        ]
+    )
+
+
+def _mac(key: bytes, signed: bytes) -> bytes:
+    return hmac.digest(key, _VERSION + signed, hashlib.sha256)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]

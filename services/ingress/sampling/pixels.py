@@ -1,0 +1,75 @@
+"""A decoded frame as the encoder wants it: upright, square, full-range RGB."""
+
+import struct
+from typing import cast
+
+import av
+import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from services.ingress.sampling.video_file import refused
+
+Pixels = NDArray[np.uint8]
+
+# Those of AVColorSpace that swscale converts; a frame with any other, or with none, counts as untagged.
+_CONVERTIBLE_COLORSPACES = frozenset({0, 1, 4, 5, 6, 7, 9})
+_HD_HEIGHT = 720
+
+
+class Resizer:
+    """Stretches frames to `size` x `size`; what it returns is a view that holds until the next call.
+
+    Raises InvalidInput for frames that it cannot convert.
+    """
+
+    def __init__(self, size: int, interpolation: Interpolation = Interpolation.BICUBIC) -> None:
+        self._size = size
+        self._interpolation = interpolation
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Pixels:
+        """uint8 [size, size, 3]"""
+        untagged = frame.colorspace not in _CONVERTIBLE_COLORSPACES and not frame.format.is_rgb
+        hd = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
+        try:
+            square = self._reformatter.reformat(
+                frame,
+                width=self._size,
+                height=self._size,
+                format="rgb24",
+                interpolation=self._interpolation,
+                src_colorspace=hd if untagged else None,
+                dst_color_range=ColorRange.JPEG,
+                threads=1,  # more of them cost CPU and gain nothing at this size
+            )
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            message = f"The video's pictures, of format {frame.format.name}, cannot be converted."
+            raise refused("NOT_A_VIDEO", message) from error
+        plane = square.planes[0]
+        shape = (self._size, self._size, 3)
+        pixels: Pixels = np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1))
+        return upright(pixels, frame)
+
+
+def upright(pixels: Pixels, frame: VideoFrame) -> Pixels:
+    """`pixels` [size, size, 3] turned and mirrored as the display matrix of `frame` says.
+
+    The matrix takes the stored place (x, y) to (a·x + c·y, b·x + d·y). One that is no multiple of a quarter turn, which
+    would leave black corners, is not followed.
+    """
+    matrix = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    if b == c == 0 and a and d:
+        across, down = a, d
+    elif a == d == 0 and b and c:
+        pixels, across, down = pixels.transpose(1, 0, 2), c, b
+    else:
+        return pixels
+    return pixels[:: 1 if down > 0 else -1, :: 1 if across > 0 else -1]

@@ -1,0 +1,362 @@
+"""Which frames of a video are wanted: exact arithmetic over timestamps, without any media library.
+
+Times in seconds are Fractions on the video's own timeline, which starts at its first presented frame. A tick is a
+timestamp as the container counts it: an integer in the stream's time base, with an origin of its own.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice, takewhile
+from math import ceil, floor
+from typing import Any
+
+MIN_CHUNK_SECONDS = Fraction(1, 2)
+
+
+class PlanInvalid(Exception):
+    """The video is not what its packets promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The chunk `index`: where it starts and how long it is, in seconds."""
+
+    index: int
+    start: Fraction
+    duration: Fraction
+
+    def wanted_times(self, count: int) -> list[Fraction]:
+        return [self.start + i * self.duration / count for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where the picture changes most between two sampled frames: from the frame at `before` to the one at `at`.
+
+    Times are seconds on the video's own timeline.
+    """
+
+    before: Fraction
+    at: Fraction
+    exact: bool  # no frame lies between the two
+    confidence: float  # 0 to 1: how far that step stands out from the others
+
+
+@dataclass(frozen=True, slots=True)
+class SampledChunk:
+    """What was sampled of a span; times are seconds on the video's own timeline."""
+
+    index: int
+    start: Fraction
+    duration: Fraction
+    frame_times: tuple[Fraction, ...]  # each at or before its wanted time
+    cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
+    all_decoded: bool = False  # every frame so far has been decoded: the packets had promised what did not hold
+
+
+def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
+    """The chunk `index` of a video; None past its last one.
+
+    A last piece shorter than MIN_CHUNK_SECONDS belongs to the chunk before it, if there is one.
+    """
+    start = index * chunk_duration
+    left = video_duration - start
+    if left <= 0 or (index > 0 and left < MIN_CHUNK_SECONDS):
+        return None
+    return Span(index, start, left if left < chunk_duration + MIN_CHUNK_SECONDS else chunk_duration)
+
+
+def displayed_for(duration: int, gap_before: int | None, nominal: int) -> int:
+    """Ticks that the last frame stays on display: as stated, else like the frame before it, else as the rate says."""
+    if duration > 0:
+        return duration
+    return gap_before if gap_before is not None else nominal
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What the container says about one packet; times are ticks."""
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    presented: bool  # False: it is there to be decoded, but an edit list hides its frame
+    entry_point: bool  # a decoder that has seen no packet before can start here
+    damaged: bool = False  # the container noticed that something is missing
+    size: int = 0
+    payload: Any = None
+
+
+@dataclass(slots=True)
+class PlannedChunk:
+    """A chunk on its way: `samples` receives one for each of `ticks`, in order."""
+
+    span: Span
+    ticks: list[int]
+    certain_from: int | None  # a frame presented at or after this tick proves the span; None: only the end does
+    samples: list[Any] = field(default_factory=list)
+
+    def due(self, until: int | None) -> int:
+        """How many of the ticks without a sample lie before `until`, or before the end."""
+        passed = len(self.ticks) if until is None else bisect_left(self.ticks, until)
+        return max(passed - len(self.samples), 0)
+
+    def is_certain(self, presented: int) -> bool:
+        return self.certain_from is not None and presented >= self.certain_from
+
+
+class LookAhead:
+    """Packets read ahead of decoding, and what they promise."""
+
+    def __init__(self, packets: Iterable[Packet], *, nominal_duration: int, max_bytes: int) -> None:
+        self.ended = False
+        self.promised = 0  # frames, by all packets read
+        self.regular = True  # all are whole, each has a pts of its own, and a dts, if any, that bounds those to come
+        self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
+        self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
+        self._packets = iter(packets)
+        self._nominal_duration = nominal_duration
+        self._max_bytes = max_bytes
+        self._horizon: int | None = None  # every frame presented before it is known
+        self._last_duration = 0
+        self._bytes = 0
+
+    def read_until(self, tick: int) -> bool:
+        """Read until every frame presented before `tick` is known, or to the end; False: too many bytes to hold."""
+        while not self.ended and (self._horizon is None or self._horizon < tick):
+            if self._bytes > self._max_bytes:
+                return False
+            self._read()
+        return True
+
+    def first(self) -> int | None:
+        """The pts of the first presented frame; to be asked before anything is forgotten."""
+        while not self.presented and not self.ended:
+            self._read()
+        if not self.presented:
+            return None
+        self.read_until(self.presented[0])
+        return self.presented[0]
+
+    def end(self) -> int | None:
+        """Where the display of the last frame ends, as far as is known."""
+        if not self.presented:
+            return None
+        gap = self.presented[-1] - self.presented[-2] if len(self.presented) > 1 else None
+        return self.presented[-1] + displayed_for(self._last_duration, gap, self._nominal_duration)
+
+    def take(self) -> Packet | None:
+        """The next packet in decoding order; None after the last."""
+        while not self.upcoming and not self.ended:
+            self._read()
+        if not self.upcoming:
+            return None
+        packet = self.upcoming.popleft()
+        self._bytes -= packet.size
+        return packet
+
+    def on_display(self, tick: int) -> int:
+        return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
+
+    def first_from(self, tick: int) -> int:
+        """The first frame presented at or after `tick`, or else the last."""
+        return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
+
+    def forget_before(self, pts: int) -> None:
+        del self.presented[: max(bisect_left(self.presented, pts) - 1, 0)]
+
+    def _read(self) -> None:
+        packet = next(self._packets, None)
+        if packet is None:
+            self.ended = True
+            return
+        self.upcoming.append(packet)
+        self._bytes += packet.size
+        pts, dts = packet.pts, packet.dts
+        if dts is not None:
+            in_order = self._horizon is None or dts > self._horizon
+            self.regular &= in_order and (pts is None or dts <= pts)
+            self._horizon = dts if in_order else self._horizon
+        time = pts if pts is not None else dts
+        self.regular &= pts is not None and not packet.damaged
+        if time is None or not packet.presented:
+            return
+        position = bisect_left(self.presented, time)
+        if position < len(self.presented) and self.presented[position] == time:
+            self.regular = False
+            return
+        if position == len(self.presented):
+            self._last_duration = packet.duration
+        self.presented.insert(position, time)
+        self.promised += 1
+
+
+class SamplingPlan:
+    """The chunks of a video, and which packets they need, foreseen from packet times.
+
+    `trusted` plans also say which packets can be left out. That is right only if every packet yields just its own
+    frame, so whatever contradicts it raises PlanInvalid. Other plans merely foresee where the video ends.
+    """
+
+    def __init__(
+        self,
+        packets: LookAhead,
+        *,
+        trusted: bool,
+        time_base: Fraction,
+        chunk_duration: Fraction,
+        frames_per_chunk: int,
+        max_duration: Fraction,
+        first_chunk: int = 0,
+        video_duration: Fraction | None = None,
+    ) -> None:
+        self.trusted = trusted
+        self.pending: deque[PlannedChunk] = deque()
+        self._packets = packets
+        self._time_base = time_base
+        self._chunk_duration = chunk_duration
+        self._frames_per_chunk = frames_per_chunk
+        self._max_ticks = floor(max_duration / time_base)
+        self._first_chunk = first_chunk
+        self._next_chunk = 0
+        self._video_duration = video_duration  # None: to be foreseen
+        self._origin = 0  # pts of the first presented frame
+        self._planned_until: int | None = None  # frames before this tick are planned; None: all are
+        self._wanted: list[int] = []  # pts that must still arrive, ascending
+        self._arrived: int | None = None  # pts of the last frame that did
+        self._needed_for = 0  # so many of the next packets are known to lead to a wanted one
+
+    @property
+    def duration_was_given(self) -> bool:
+        return self._video_duration is not None
+
+    def foreseen_origin(self) -> int:
+        origin = self._packets.first()
+        if origin is None:
+            raise PlanInvalid("no packet promises a frame")
+        return origin
+
+    def begin(self, origin: int) -> None:
+        """Start the timeline at the pts `origin`."""
+        self._origin = self._planned_until = origin
+
+    def seconds(self, tick: int) -> Fraction:
+        return (tick - self._origin) * self._time_base
+
+    def tick(self, time: Fraction) -> int:
+        """The last tick at or before `time`: a frame is presented by then if its pts is not greater."""
+        return self._origin + floor(time / self._time_base)
+
+    def is_too_late(self, pts: int) -> bool:
+        """Whether the video is longer than allowed if a frame is presented then."""
+        return pts - self._origin > self._max_ticks
+
+    # ---- chunks
+
+    def cover(self, pts: int) -> None:
+        """Plan every chunk that starts at or before `pts`."""
+        while self._planned_until is not None and pts >= self._planned_until:
+            self._plan_chunk()
+
+    def _plan_chunk(self) -> None:
+        start = self._next_chunk * self._chunk_duration
+        end = start + self._chunk_duration
+        certain_from = self._origin + ceil((end + MIN_CHUNK_SECONDS) / self._time_base)
+        video_duration = self._foresee_duration(certain_from)
+        span: Span | None = Span(self._next_chunk, start, self._chunk_duration)
+        is_last = False
+        if video_duration is not None:
+            span = span_at(self._next_chunk, self._chunk_duration, video_duration)
+            is_last = span_at(self._next_chunk + 1, self._chunk_duration, video_duration) is None
+        self._planned_until = None if is_last else self.tick(end)
+        if span is None:
+            return
+        self._next_chunk += 1
+        ticks: list[int] = []
+        if span.index >= self._first_chunk:
+            ticks = [self.tick(time) for time in span.wanted_times(self._frames_per_chunk)]
+            self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
+        if self.trusted and is_last:
+            ending = [pts for pts in self._packets.presented[-2:] if pts >= self.tick(start)]  # measures the end
+            self._want([*map(self._packets.on_display, ticks), *ending])
+        elif self.trusted and self._next_chunk >= self._first_chunk:
+            # What the next chunk begins with is known, and one frame must prove that there is one.
+            shown = map(self._packets.on_display, [*ticks, self.tick(end)])
+            self._want([*shown, self._packets.first_from(certain_from)])
+
+    def _foresee_duration(self, enough: int) -> Fraction | None:
+        """The video's duration; None if it goes on at least to the tick `enough`."""
+        if self._video_duration is not None:
+            return self._video_duration
+        foreseen = self._packets.read_until(enough)
+        if self.trusted and not (foreseen and self._packets.regular):
+            raise PlanInvalid("packets are damaged or their times not in order, or they are too large to hold")
+        end = self._packets.end()
+        return self.seconds(end) if self._packets.ended and end is not None else None
+
+    def _want(self, frames: list[int]) -> None:
+        wanted = {*self._wanted, *frames}
+        self._wanted = sorted(pts for pts in wanted if self._arrived is None or pts > self._arrived)
+
+    def confirm_end(self, video_duration: Fraction) -> None:
+        """Raises unless the pending chunks are the last of a video of that duration, and nothing is missing."""
+        spans = [span_at(chunk.span.index, self._chunk_duration, video_duration) for chunk in self.pending]
+        beyond = span_at(self._next_chunk, self._chunk_duration, video_duration)
+        if self._wanted or beyond is not None or spans != [chunk.span for chunk in self.pending]:
+            raise PlanInvalid("the video ends elsewhere than foreseen")
+
+    # ---- packets and frames, in a trusted plan
+
+    def wants(self, packet: Packet) -> bool:
+        """Whether the frame of `packet`, the next in decoding order, is wanted."""
+        if packet.pts is None or self.is_too_late(packet.pts):
+            raise PlanInvalid("a packet has no time, or an absurd one")
+        self.cover(packet.pts)
+        self._needed_for -= 1
+        return _contains(self._wanted, packet.pts)
+
+    def droppable(self) -> int:
+        """How many of the next packets no wanted frame needs, up to one where decoding can start afresh."""
+        if self._needed_for > 0:
+            return 0
+        droppable = seen = 0
+        for packet in self._packets.upcoming:
+            if packet.pts is None or (self._planned_until is not None and packet.pts >= self._planned_until):
+                break
+            if seen > 0 and packet.entry_point and not self._has_leading_frames(packet.pts, seen):
+                droppable = seen
+            if _contains(self._wanted, packet.pts):
+                break
+            seen += 1
+        self._needed_for = 0 if droppable else seen + 1
+        return droppable
+
+    def _has_leading_frames(self, entry_pts: int, position: int) -> bool:
+        """Whether packets after the entry point at `position` are presented before it: they may need older ones."""
+        following = islice(self._packets.upcoming, position + 1, None)
+        reordered = takewhile(lambda packet: packet.dts is None or packet.dts < entry_pts, following)
+        return any(packet.pts is None or packet.pts < entry_pts for packet in reordered)
+
+    def leaves_out(self, after: int, before: int) -> bool:
+        """Whether frames presented between those two, which have arrived or are just arriving, do not arrive."""
+        presented = self._packets.presented
+        return self.trusted and bisect_right(presented, after) < bisect_left(presented, before)
+
+    def arrived(self, pts: int) -> None:
+        """A frame was presented."""
+        if self.trusted:
+            in_order = self._arrived is None or pts > self._arrived
+            if not in_order or not _contains(self._packets.presented, pts) or (self._wanted and self._wanted[0] < pts):
+                raise PlanInvalid("a frame is missing, or comes unforeseen")
+            if self._wanted and self._wanted[0] == pts:
+                del self._wanted[0]
+        self._arrived = pts
+        self._packets.forget_before(pts)
+
+
+def _contains(ascending: list[int], value: int) -> bool:
+    position = bisect_left(ascending, value)
+    return position < len(ascending) and ascending[position] == value

@@ -1,0 +1,235 @@
+"""Video files that nobody vouches for: opened without touching anything else, decoded within limits."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+import av
+from av.packet import Packet as MediaPacket
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from services.ingress.sampling.plan import Packet
+from videoanalysis.errors import InvalidInput
+
+# Self-contained formats only. Playlists, scripts and image sequences, which name other files, must never be here.
+FORMATS = (
+    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "mpeg", "avi", "flv", "asf", "ogg"),
+    *("gif", "mp3"),  # mp3: so that a sound file is told what it lacks
+)
+DECODER_THREADS = 1  # other videos keep the cores busy; frame threads would cost 11 to 14 % more CPU
+MAX_FAILURES_IN_A_ROW = 8
+MAX_FAILURE_SHARE = Fraction(5, 100)
+FAILURE_SHARE_COUNTS_FROM = 100  # packets
+
+# Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
+_CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+_NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+def refused(reason: str, message: str) -> InvalidInput:
+    return InvalidInput(message, reason=reason, field="video_uri")
+
+
+def not_a_video() -> InvalidInput:
+    return refused("NOT_A_VIDEO", "The object is not a video that can be decoded.")
+
+
+def _damaged() -> InvalidInput:
+    return refused("TOO_MANY_DECODE_FAILURES", "The video is damaged: too much of it cannot be decoded.")
+
+
+class VideoFile:
+    """The best video stream of a file, as FFmpeg ranks them; cover pictures do not count.
+
+    Packets come out of `packets`, go into `decode`, and the frames come back in presentation order. A lack of memory
+    is a MemoryError everywhere, never a damaged packet or an early end.
+    """
+
+    def __init__(self, path: str, *, max_pixels: int, max_packets: int) -> None:
+        self.decode_failures = 0
+        self.frames_decoded = 0
+        self._packets_given = 0
+        self._failures_in_a_row = 0
+        self._max_pixels = max_pixels
+        self._max_packets = max_packets
+        options = {
+            "format_whitelist": ",".join(FORMATS),
+            "protocol_whitelist": "file",
+            "max_pixels": str(max_pixels),  # for the decoders that look into the file while it is opened
+        }
+        with open(path, "rb"):
+            pass  # a file that is not there, or not for us, is told apart from what demuxers may answer
+        try:
+            self._container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            raise not_a_video() from error
+        try:
+            self._stream = self._best_stream()
+            self._context = self._stream.codec_context
+            self._open_decoder()
+        except BaseException:
+            self._container.close()
+            raise
+
+        for stream in self._container.streams:
+            if stream.index != self._stream.index:
+                stream.discard = Discard.all
+        assert self._stream.time_base is not None
+        self.time_base = self._stream.time_base
+        rate = self._stream.average_rate
+        self.nominal_frame_duration = max(1, round(1 / (rate * self.time_base))) if rate else 1
+        """Ticks, by the container's average rate."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+
+    @property
+    def claimed_duration_seconds(self) -> float | None:
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self.time_base)
+        return self._container.duration / av.time_base if self._container.duration is not None else None
+
+    def _best_stream(self) -> VideoStream:
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & _NOT_MOVING]
+        if not streams:
+            raise refused("NO_VIDEO_STREAM", "The object has no video stream.")
+        best = self._container.streams.best("video")
+        return next((stream for stream in streams if best is not None and stream.index == best.index), streams[0])
+
+    def _open_decoder(self) -> None:
+        if self._context is None:  # no decoder for this codec
+            raise not_a_video()
+        self._check_size(self._context.width, self._context.height)
+        self._context.thread_count = DECODER_THREADS
+        self._context.options = {"max_pixels": str(self._max_pixels)}
+        self._can_skip = self._context.codec.name in _CODECS_WITH_SKIPPABLE_FRAMES
+        try:
+            self._context.open()  # before anything is skipped: some decoders read that setting only here
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            raise (self._too_large_to_look_at() or not_a_video()) from error
+
+    def _too_large_to_look_at(self) -> InvalidInput | None:
+        """The likely reason why nothing can be decoded, if not even the size of the pictures is known."""
+        if self._context.width:
+            return None
+        message = f"The video has no picture of at most {self._max_pixels} pixels that can be decoded."
+        return refused("VIDEO_OVER_LIMIT", message)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise refused(
+                "VIDEO_OVER_LIMIT", f"The video's pictures have {width} x {height} pixels, over {self._max_pixels}."
+            )
+
+    # ---- packets
+
+    def packets(self) -> Iterator[Packet]:
+        """The packets of the stream in decoding order, up to the end or to where the container breaks off."""
+        demuxed = self._container.demux(self._stream)
+        count = 0
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except MemoryError:
+                raise
+            except (av.FFmpegError, IndexError):  # PyAV: IndexError at the end if streams have appeared since the start
+                return
+            if packet is None:
+                return
+            if packet.size == 0:  # to a decoder it would mean the end
+                continue
+            count += 1
+            if count > self._max_packets:
+                raise refused("VIDEO_OVER_LIMIT", f"The video has more than {self._max_packets} packets.")
+            yield Packet(
+                pts=packet.pts,
+                dts=packet.dts,
+                duration=packet.duration or 0,
+                presented=not packet.is_discard,
+                entry_point=packet.is_keyframe and self._is_entry_point(packet),
+                damaged=packet.is_corrupt,
+                size=packet.size,
+                payload=packet,
+            )
+
+    def seek(self, pts: int) -> None:
+        """Go to the last packet before `pts` at which decoding can start, as far as the container can tell."""
+        self._container.seek(pts, stream=self._stream)
+        self.start_afresh()
+
+    def _is_entry_point(self, packet: "MediaPacket[VideoStream]") -> bool:
+        """Whether pictures after this key picture never refer to one before it; H.264 promises that only of IDR."""
+        return self._context.codec.name != "h264" or _has_idr_slice(bytes(packet), self._context.extradata or b"")
+
+    # ---- frames
+
+    def decode(self, packet: Packet, *, wanted: bool = True) -> list[VideoFrame]:
+        """The frames that `packet` brings out. If its own is not `wanted` and no other refers to it, it is left out."""
+        self._context.skip_frame = "DEFAULT" if wanted or not self._can_skip else "NONREF"
+        self._packets_given += 1
+        try:
+            frames = self._context.decode(packet.payload)
+        except av.FFmpegError as error:
+            self._count_failure(error)
+            return []
+        self._failures_in_a_row = 0
+        return self._checked(frames)
+
+    def drain(self) -> list[VideoFrame]:
+        """The frames that are still to come."""
+        try:
+            return self._checked(self._context.decode(None))
+        except av.FFmpegError as error:
+            self._count_failure(error)
+            return []
+
+    def start_afresh(self) -> None:
+        """Forget all packets decoded so far; the next one must be an entry point."""
+        self._context.flush_buffers()
+
+    def _count_failure(self, error: av.FFmpegError) -> None:
+        if isinstance(error, MemoryError):
+            raise error
+        self.decode_failures += 1
+        self._failures_in_a_row += 1
+        share = Fraction(self.decode_failures, max(self._packets_given, 1))
+        if self._failures_in_a_row > MAX_FAILURES_IN_A_ROW or (
+            self._packets_given >= FAILURE_SHARE_COUNTS_FROM and share > MAX_FAILURE_SHARE
+        ):
+            raise (self._too_large_to_look_at() or _damaged()) from error
+
+    def _checked(self, frames: list[VideoFrame]) -> list[VideoFrame]:
+        self.frames_decoded += len(frames)
+        for frame in frames:
+            self._check_size(frame.width, frame.height)
+        return frames
+
+
+def _has_idr_slice(access_unit: bytes, extradata: bytes) -> bool:
+    """Whether an H.264 packet holds an instantaneous decoder refresh (NAL unit type 5)."""
+    if extradata[:1] != b"\x01":  # units between start codes, as in a transport stream
+        return any(unit and unit[0] & 0x1F == 5 for unit in access_unit.split(b"\x00\x00\x01")[1:])
+    length_size = (extradata[4] & 3) + 1
+    position = 0
+    while position + length_size < len(access_unit):
+        length = int.from_bytes(access_unit[position : position + length_size], "big")
+        position += length_size
+        if access_unit[position] & 0x1F == 5:
+            return True
+        position += length
+    return False

@@ -1,0 +1,153 @@
+"""The child process in which media is opened: `python -m services.ingress.sampling.worker SOCKET_FD LIMITS`.
+
+Media is hostile, so this process is confined before it opens any, and knows nothing but what it is sent. It says
+{"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor beside it:
+
+    {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
+    {"next": true} + frame memory     → {"chunk": {…}, "decode_failures": …} or {"end": {…}}
+    {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …, "frames_searched": …}
+    {"close": true}                   → no answer
+
+Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
+"message": …}}; after {"bug": traceback} the process ends.
+"""
+
+import errno
+import json
+import mmap
+import os
+import socket
+import sys
+import traceback
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from services.ingress.sampling import messages as sampling_messages
+from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sandbox import allow_cpu, confine
+from videoanalysis.errors import InvalidInput
+
+_MAX_REQUEST_BYTES = 64 << 10
+_MAX_TRACEBACK_CHARACTERS = 8 << 10
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    limits = json.loads(sys.argv[2])
+    confine(limits["memory_bytes"])
+    session = _Session(limits)
+    _send(connection, {"ready": True})
+    while True:
+        message, fds, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 1)
+        if not message:  # the parent is gone
+            return
+        try:
+            answer = session.answer(json.loads(message), fds[0] if fds else -1)
+        except Exception:
+            # Not to standard error: where that is a file, it cannot be written any more.
+            _send(connection, {"bug": traceback.format_exc()[-_MAX_TRACEBACK_CHARACTERS:]})
+            sys.exit(1)
+        if answer is not None:
+            _send(connection, answer)
+
+
+def _send(connection: socket.socket, message: dict[str, Any]) -> None:
+    connection.send(json.dumps(message).encode())
+
+
+class _Session:
+    """The one video that is open, if any."""
+
+    def __init__(self, limits: dict[str, Any]) -> None:
+        self._cpu_seconds: int = limits["cpu_seconds"]
+        self._limits = SamplingLimits(
+            max_pixels=limits["max_pixels"],
+            max_duration_seconds=limits["max_video_seconds"],
+            max_packets=limits["max_packets"],
+        )
+        self._sampler: Sampler | None = None
+        self._media_fd = -1
+        self._frames_shape = (0, 0, 0, 3)
+
+    def answer(self, request: dict[str, Any], fd: int) -> dict[str, Any] | None:
+        try:
+            if "open" in request:
+                return {"opened": self._open(request["open"], fd)}
+            if "next" in request:
+                return self._next(fd)
+            if "narrow" in request:
+                return self._narrow(request["narrow"])
+            self._close()
+            return None
+        except InvalidInput as error:
+            traceback.clear_frames(error.__traceback__)  # they may keep the frame memory mapped for a long time
+            return _error(error.reason, error.message)
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+            traceback.clear_frames(error.__traceback__)
+            return _error("VIDEO_OVER_LIMIT", "Sampling the video takes more memory than allowed.")
+
+    def _open(self, spec: dict[str, Any], fd: int) -> dict[str, Any]:
+        self._close()
+        self._media_fd = fd
+        frames, size = spec["frames_per_chunk"], spec["image_size"]
+        self._frames_shape = (frames, size, size, 3)
+        allow_cpu(self._cpu_seconds)
+        self._sampler = Sampler(
+            f"/proc/self/fd/{fd}",
+            frames_per_chunk=frames,
+            chunk_duration=Fraction(*spec["chunk_duration"]),
+            image_size=size,
+            limits=self._limits,
+            first_chunk=spec["first_chunk"],
+            frames_searched=spec["frames_searched"],
+            decode_all=spec["decode_all"],
+        )
+        return {"claimed_duration_seconds": self._sampler.claimed_duration_seconds}
+
+    def _next(self, fd: int) -> dict[str, Any]:
+        assert self._sampler is not None
+        try:
+            memory = mmap.mmap(fd, 0)  # unmapped with the last view of it
+        finally:
+            os.close(fd)
+        chunk = self._sampler.next_chunk(np.frombuffer(memory, np.uint8).reshape(self._frames_shape))
+        if chunk is None:
+            return {"end": _described_end(self._sampler)}
+        return {"chunk": sampling_messages.from_chunk(chunk), "decode_failures": self._sampler.decode_failures}
+
+    def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
+        assert self._sampler is not None
+        narrowed = self._sampler.narrow(sampling_messages.to_cut(cut))
+        return {
+            "narrowed": sampling_messages.from_cut(narrowed),
+            "frames_decoded": self._sampler.frames_decoded,
+            "frames_searched": self._sampler.frames_searched,
+        }
+
+    def _close(self) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
+        if self._media_fd >= 0:
+            os.close(self._media_fd)
+            self._media_fd = -1
+
+
+def _described_end(sampler: Sampler) -> dict[str, Any]:
+    return {
+        "duration": sampler.duration.as_integer_ratio(),
+        "decode_failures": sampler.decode_failures,
+        "frames_decoded": sampler.frames_decoded,
+    }
+
+
+def _error(reason: str, message: str) -> dict[str, Any]:
+    return {"error": {"reason": reason, "message": message}}
+
+
+if __name__ == "__main__":
+    main()

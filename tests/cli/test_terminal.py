@@ -1,0 +1,128 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from videoanalysis.cli import terminal
+from videoanalysis.errors import Overloaded, Unavailable
+from videoanalysis.stack import default_model
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, StageTiming, Timing
+from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.video_analysis import Progress, VideoAnalysis
+
+
+def shown(answer: AnalyzeVideoResponse, video: str = "clip.mp4") -> list[str]:
+    output = io.StringIO()
+    terminal.show(Console(file=output, width=120), video, VideoAnalysis.from_message(answer))
+    return [line.rstrip() for line in output.getvalue().splitlines()]
+
+
+def news(stage: str, done: float = 0, total: float = 0) -> Progress:
+    return Progress(stage, int(done), int(total), done, total)
+
+
+def lines(*news: Progress) -> list[str]:
+    """What an activity says of `news` where there is no terminal."""
+    output = io.StringIO()
+    with terminal.Activity(Console(file=output, width=120)) as activity:
+        for progress in news:
+            activity.follow(progress)
+    return output.getvalue().splitlines()
+
+
+def test_tags_say_how_probable_they_are_and_where_they_fit_best():
+    chunks = [ChunkResult(chunk_index=index, start_seconds=10 * index) for index in range(8)]
+    tags = [
+        TagScore(text="kitchen", score=0.12345, probability=0.876, best_chunk_index=7, max_probability=0.99),
+        TagScore(text="[red]hall", score=-0.02, probability=1e-9),
+    ]
+    first, second = (
+        line.split()
+        for line in shown(AnalyzeVideoResponse(tags=tags, chunks=chunks))
+        if "kitchen" in line or "hall" in line
+    )
+    assert first[1:3] == ["87.6%", "0.123"]
+    assert first[-3:] == ["99.0%", "from", "1:10.0"]
+    assert second[0] == "[red]hall"
+    assert second[1:4] == ["<", "0.1%", "-0.020"]
+    # Where it fits best is not known.
+    assert second[-1] == "-0.020"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(0, "0:00.0"), (59.96, "1:00.0"), (61.25, "1:01.2"), (3725.5, "1:02:05.5")]
+)
+def test_times_are_read_off_a_clock(seconds, wanted):
+    headline = shown(AnalyzeVideoResponse(video_duration_seconds=seconds))[0]
+    assert headline == f"clip.mp4   {wanted}, 0 chunks, 0 frames looked at"
+
+
+def test_of_many_scene_changes_the_first_are_shown_and_the_others_counted():
+    changes = [SceneChange(timestamp_seconds=index, score=0.5) for index in range(1, 31)]
+    output = shown(AnalyzeVideoResponse(scene_changes=changes))
+    assert sum(line.endswith("0.500") for line in output) == 20
+    assert "and 10 more, all of them with --json" in output
+
+
+def test_each_stage_has_its_queue_and_compute_time():
+    timing = Timing(encode=StageTiming(queue_seconds=0.5, compute_seconds=1.25), total_seconds=2)
+    output = [line.split() for line in shown(AnalyzeVideoResponse(timing=timing))]
+    assert ["encode", "0.500", "s", "1.250", "s"] in output
+    assert ["in", "all", "2.000", "s"] in output
+
+
+def test_model_and_bank_are_named():
+    model = ModelInfo(model_id="/models/mine", digest="sha256:0123456789abcdef", precision="float32", device="cpu")
+    bank = TextBankInfo(name="rooms", digest="sha256:fedcba9876543210", tags=1, descriptions=40)
+    answer = AnalyzeVideoResponse(model=model, text_bank=bank, caption=CaptionScore(text="A person cooking"))
+    output = "\n".join(shown(answer))
+    assert "“A person cooking”" in output
+    assert "mine" in output
+    assert "sha256:0123456789ab " in output
+    assert "1 tag, 40 descriptions" in output
+    assert "mean nothing" not in output
+
+
+@pytest.mark.parametrize(
+    ("model", "cause"),
+    [
+        (ModelInfo(engine="synthetic", model_id="synthetic"), "made-up embeddings"),
+        (ModelInfo(engine="siglip", digest=default_model.DIGEST), "nothing of real videos"),
+    ],
+)
+def test_results_that_must_not_be_believed_say_so(model, cause):
+    assert cause in " ".join(" ".join(shown(AnalyzeVideoResponse(model=model))).split())
+
+
+def test_what_could_not_be_decoded_is_said():
+    assert "3 packets of the video could not be decoded" in shown(AnalyzeVideoResponse(decode_failures=3))
+    assert not any("could not be decoded" in line for line in shown(AnalyzeVideoResponse()))
+
+
+def test_without_a_terminal_a_line_says_what_is_new():
+    analysing = [news("analyzing", done, 100) for done in range(101)]
+    output = lines(news("waiting"), news("downloading", 1_500_000, 3_000_000), *analysing)
+    assert output[:3] == ["waiting for a place", "downloading 1.5 of 3.0 MB", "analysing 0 of 100 s"]
+    assert output[3:] == [f"analysing {done} of 100 s" for done in (25, 50, 75, 100)]
+
+
+def test_a_video_of_unknown_length_is_followed_too():
+    assert lines(news("analyzing", 12)) == ["analysing 12 s"]
+
+
+def test_a_refusal_is_told_with_the_wait():
+    output = io.StringIO()
+    with terminal.Activity(Console(file=output, width=120)) as activity:
+        activity.wait(Overloaded("256 videos are waiting already"), 4.96, 0)
+        activity.wait(Unavailable("connection lost"), 0.2, 83.5)
+    assert output.getvalue().splitlines() == [
+        "256 videos are waiting already; trying again in 5.0 s",
+        "connection lost; going on at 1:23.5 in 0.2 s",
+    ]
+
+
+def test_the_cut_is_shown_with_the_frames_around_it():
+    change = SceneChange(timestamp_seconds=3.75, previous_timestamp_seconds=3.125, cut_seconds=3.4, score=0.5)
+    cut = next(line for line in shown(AnalyzeVideoResponse(scene_changes=[change])) if line.startswith("0:03.4"))
+    assert cut.split() == ["0:03.4", "0:03.1", "and", "0:03.8", "0.500"]

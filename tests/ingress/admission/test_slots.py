@@ -1,0 +1,187 @@
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.fair_queue import Share
+from services.ingress.admission.slots import Admission
+from videoanalysis.errors import DeadlineExceeded, Overloaded
+
+SOON = 60.0
+SHARE = Share("a caller", 1)
+
+
+async def held(admission: Admission, order: list[str], name: str, release: asyncio.Event, share: Share = SHARE) -> None:
+    async with admission.admit(share, Deadline.after(SOON)):
+        order.append(name)
+        await release.wait()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_those_who_wait_are_let_in_in_the_order_in_which_they_came():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        tasks = [asyncio.create_task(held(admission, order, name, release)) for name in "abc"]
+        await settle()
+        assert (admission.running, admission.waiting) == (1, 3)
+        assert order == []
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_no_more_run_than_there_are_places():
+    admission = Admission(max_running=2, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, order, name, release)) for name in "abc"]
+    await settle()
+    assert order == ["a", "b"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c"]
+
+
+async def test_one_more_than_the_line_holds_is_refused_and_told_when_to_come_back():
+    admission = Admission(max_running=1, max_waiting=1)
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, [], name, release)) for name in "ab"]
+    await settle()
+    with pytest.raises(Overloaded) as caught:
+        async with admission.admit(SHARE, Deadline.after(SOON)):
+            pytest.fail("was let in")
+    assert caught.value.retry_after_seconds >= 1
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_deadline_that_the_wait_would_exceed_is_refused_at_once():
+    admission = Admission(max_running=1, max_waiting=10)
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        await asyncio.sleep(0.05)  # videos take about so long
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        with pytest.raises(Overloaded):
+            async with admission.admit(SHARE, Deadline.after(0.001)):
+                pytest.fail("was let in")
+
+
+async def test_a_deadline_that_passes_in_line_ends_the_wait_and_leaves_no_gap():
+    admission = Admission(max_running=1, max_waiting=10)
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        with pytest.raises(DeadlineExceeded):
+            async with admission.admit(SHARE, Deadline.after(0.01)):
+                pytest.fail("was let in")
+        assert admission.waiting == 0
+    assert admission.running == 0
+
+
+async def test_one_who_leaves_the_line_does_not_hold_up_those_behind():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(admission.admit(SHARE, Deadline.after(SOON)))
+        leaving = asyncio.create_task(held(admission, order, "leaves", release))
+        staying = asyncio.create_task(held(admission, order, "stays", release))
+        await settle()
+        leaving.cancel()
+        await settle()
+        assert admission.waiting == 1
+    await staying
+    assert order == ["stays"]
+    assert admission.running == 0
+
+
+async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        leaving = asyncio.create_task(held(admission, order, "leaves", release))
+        staying = asyncio.create_task(held(admission, order, "stays", release))
+        await settle()
+    leaving.cancel()  # its turn has come, but it has not run since
+    await staying
+    assert order == ["stays"]
+    assert admission.running == 0
+
+
+async def test_a_failure_gives_the_place_back():
+    admission = Admission(max_running=1, max_waiting=0)
+    with pytest.raises(RuntimeError):
+        async with admission.admit(SHARE, Deadline.after(SOON)):
+            raise RuntimeError
+    assert admission.running == 0
+
+
+# Whose turn it is
+
+
+async def test_the_turn_goes_round_by_caller():
+    admission = Admission(max_running=1, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    release.set()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        tasks = [
+            asyncio.create_task(held(admission, order, f"{caller}{video}", release, Share(caller, video)))
+            for caller, video in [("many", 1), ("many", 2), ("many", 3), ("one", 4)]
+        ]
+        await settle()
+    await asyncio.gather(*tasks)
+    assert order == ["many1", "one4", "many2", "many3"]
+
+
+async def test_a_full_line_refuses_the_last_of_the_caller_that_fills_it_and_lets_another_one_in():
+    admission = Admission(max_running=1, max_waiting=3)
+    order: list[str] = []
+    release = asyncio.Event()
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        tasks = [
+            asyncio.create_task(held(admission, order, str(video), release, Share("many", video))) for video in range(3)
+        ]
+        await settle()
+        tasks.append(asyncio.create_task(held(admission, order, "one", release, Share("one", 9))))
+        await settle()
+        assert admission.waiting == 3
+        with pytest.raises(Overloaded):
+            await tasks[2]
+        with pytest.raises(Overloaded):
+            async with admission.admit(Share("many", 4), Deadline.after(SOON)):
+                pytest.fail("was let in")
+    release.set()
+    await asyncio.gather(*tasks[:2], tasks[3])
+    assert order == ["0", "one", "1"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_batch_leaves_a_place_to_the_interactive_and_goes_behind_them():
+    admission = Admission(max_running=2, max_waiting=10)
+    order: list[str] = []
+    release = asyncio.Event()
+    batch = Share("a", 1, batch=True)
+    tasks = [asyncio.create_task(held(admission, order, name, release, batch)) for name in ("batch 1", "batch 2")]
+    await settle()
+    assert order == ["batch 1"]
+    tasks += [asyncio.create_task(held(admission, order, name, release)) for name in ("now", "soon")]
+    await settle()
+    assert order == ["batch 1", "now"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order[2:] == ["soon", "batch 2"]
+
+
+async def test_where_there_is_but_one_place_batch_may_have_it():
+    admission = Admission(max_running=1, max_waiting=0)
+    async with admission.admit(Share("a", 1, batch=True), Deadline.after(SOON)):
+        assert admission.running == 1

@@ -1,0 +1,95 @@
+import pytest
+
+from services.ingress.answer.size import MAX_UNARY_BYTES, check_unary, largest_answer
+from services.ingress.job import read_job
+from videoanalysis.errors import InvalidInput
+from videoanalysis.v1 import analysis_pb2 as pb
+from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME, CaptionScore, SceneChange, TagScore
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.tensor_pb2 import Tensor
+
+DIMENSIONS, LONGEST = 1152, 60
+# No encoding of a double or of a 32-bit integer is longer than that of these.
+NUMBER, INTEGER = 0.1, 2**32 - 1
+
+
+def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.AnalyzeVideoResponse:
+    """An answer with everything in it that could be, made of messages and not of arithmetic."""
+    frames = request.frames_per_chunk or 16
+    duration = request.chunk_duration_seconds or 10
+    text = "x" * LONGEST
+    scores = {
+        "text": text,
+        "score": NUMBER,
+        "probability": NUMBER,
+        "best_chunk_index": INTEGER,
+        "max_probability": NUMBER,
+    }
+    tags = [TagScore(**scores)] * (request.top_k_tags or 5)
+    caption = CaptionScore(**scores)
+    change = SceneChange(
+        timestamp_seconds=NUMBER,
+        previous_timestamp_seconds=NUMBER,
+        score=NUMBER,
+        chunk_index=INTEGER,
+        frame_index=INTEGER,
+        cut_seconds=NUMBER,
+        cut_confidence=NUMBER,
+    )
+    every_frame = request.scene_detection == SCENE_DETECTION_EVERY_FRAME
+    per_chunk = frames if every_frame else min(frames, int(duration))
+    chunk = pb.ChunkResult(
+        chunk_index=INTEGER,
+        start_seconds=NUMBER,
+        duration_seconds=NUMBER,
+        frame_times_seconds=[NUMBER] * frames,
+        tags=tags,
+        caption=caption,
+        scene_changes=[change] * per_chunk,
+        scene_scores=[NUMBER] * frames if request.include_scene_scores else [],
+    )
+    if request.include_embeddings:
+        chunk.embeddings.CopyFrom(
+            Tensor(element_type=2, shape=[frames, DIMENSIONS], data=b"x" * frames * DIMENSIONS * 2)
+        )
+    chunks = -(-int(seconds) // int(duration))
+    changes = per_chunk * chunks
+    scene = pb.Scene(start_seconds=NUMBER, end_seconds=NUMBER, tags=tags, caption=caption)
+    return pb.AnalyzeVideoResponse(
+        stream_id="x" * 200,
+        tags=tags,
+        caption=caption,
+        scene_changes=[change] * changes,
+        scenes=[scene] * (changes + 1),
+        chunks=[chunk] * chunks,
+        video_duration_seconds=NUMBER,
+        model=ModelInfo(model_id="x" * 200, digest="x" * 71),
+    )
+
+
+@pytest.mark.parametrize("seconds", [4.0, 60.0, 3600.0])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"include_embeddings": True, "include_scene_scores": True},
+        {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "frames_per_chunk": 64, "chunk_duration_seconds": 5},
+        {"top_k_tags": 100, "frames_per_chunk": 1, "chunk_duration_seconds": 1},
+    ],
+)
+def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(asked, seconds):
+    request = pb.AnalyzeVideoRequest(**asked)
+    bound = largest_answer(read_job(request), seconds, LONGEST, LONGEST, DIMENSIONS)
+    fullest = fullest_answer(request, seconds).ByteSize()
+    assert fullest <= bound <= 1.5 * fullest + 8192
+
+
+def test_an_hour_with_usual_texts_fits_into_one_message():
+    check_unary(largest_answer(read_job(pb.AnalyzeVideoRequest()), 3600, 15, 45, DIMENSIONS))
+
+
+def test_what_does_not_fit_is_refused_with_the_way_out():
+    check_unary(MAX_UNARY_BYTES)
+    with pytest.raises(InvalidInput, match="StreamAnalyzeVideo") as caught:
+        check_unary(MAX_UNARY_BYTES + 1)
+    assert caught.value.reason == "RESPONSE_TOO_LARGE"

@@ -1,0 +1,85 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.dispatch.cold_start import ColdStart
+from services.ingress.dispatch.replicas import Replicas
+from tests.ingress.announced import Announced
+from tests.ingress.waiting import until
+from tests.rendering import calm_picture, render, steady
+from tests.system import Engine, encoder, system
+from videoanalysis.errors import Unavailable
+from videoanalysis.v1.analysis_pb2 import STAGE_WAITING, AnalyzeVideoRequest, StreamAnalyzeVideoRequest
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_how_long_it_takes_is_learnt_from_the_need_to_the_first_that_is_there():
+    clock = Clock()
+    start = ColdStart(clock)
+    start.begin()
+    clock.now += 10
+    start.begin()  # It began with the first need.
+    clock.now += 30
+    assert start.is_under_way
+    assert start.remaining() == 0
+    start.end()
+    assert not start.is_under_way
+    start.end()  # One more that comes is no start.
+    start.begin()
+    assert start.remaining() == 40
+    clock.now += 15
+    assert start.remaining() == 25
+    clock.now += 30
+    assert start.remaining() == 0
+
+
+async def test_where_there_are_none_they_are_waited_for_longer_than_where_they_are_away():
+    async def away(replica, seconds):
+        raise Unavailable("gone")
+
+    patience = {"attempt_seconds": 5, "wait_seconds": 0.1, "cold_start_seconds": 30}
+    discovery = Announced("a:1")
+    async with Replicas("encoder", discovery, **patience) as pool:
+        with pytest.raises(Unavailable):
+            await pool.call(away, Deadline.after(20))
+    discovery = Announced()
+    async with Replicas("encoder", discovery, **patience) as pool:
+        call = asyncio.ensure_future(pool.call(away, Deadline.after(20)))
+        await asyncio.sleep(0.5)
+        assert not call.done()
+        assert pool.cold_start.is_under_way
+        discovery.say("a:1")
+        with pytest.raises(Unavailable):
+            await call
+        assert not pool.cold_start.is_under_way
+
+
+async def test_a_stream_hears_that_there_is_no_encoder_yet_and_is_analysed_when_there_is(tmp_path: Path):
+    render(tmp_path / "clip.mp4", steady(10, 2), draw=calm_picture)
+    request = StreamAnalyzeVideoRequest(analysis=AnalyzeVideoRequest(video_uri=f"file://{tmp_path}/clip.mp4"))
+    discovery = Announced()
+    async with system(tmp_path, discovery=discovery, cold_start_seconds=30) as running:
+        call = running.stub.StreamAnalyzeVideo(request, timeout=30)
+        events = []
+
+        async def listen() -> None:
+            events.extend([event async for event in call])
+
+        listening = asyncio.ensure_future(listen())
+        await until(lambda: running.demand.encoder > 0)
+        await asyncio.sleep(1.5)
+        assert not listening.done()
+        async with encoder(Engine()) as late:
+            discovery.say(late.address)
+            await listening
+        waits = [event.progress for event in events if event.progress.stage == STAGE_WAITING]
+        assert len(waits) > 1
+        assert len(events[-1].summary.scenes) == 1

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.demand import Demand
+from services.ingress.dispatch.label_embeddings import LabelEmbeddings
+from videoanalysis.errors import Unavailable
+
+SOON = Deadline.after(60)
+
+
+class FakeEncoders:
+    """A text's row is its length, after the model's; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.is_away = False
+
+    async def encode_texts(self, texts, model_digest, deadline):
+        if self.is_away:
+            raise Unavailable("away")
+        self.asked.append(list(texts))
+        return np.array([[len(model_digest), len(text)] for text in texts], np.float32)
+
+
+async def test_a_label_is_embedded_once_for_each_model():
+    encoders = FakeEncoders()
+    labels = LabelEmbeddings(encoders, Demand())
+    for _ in range(2):
+        assert (await labels.of(["a", "bb"], "m", SOON)).tolist() == [[1, 1], [1, 2]]
+    assert (await labels.of(["bb", "ccc", "a"], "m", SOON)).tolist() == [[1, 2], [1, 3], [1, 1]]
+    assert (await labels.of(["a"], "mm", SOON)).tolist() == [[2, 1]]
+    assert encoders.asked == [["a", "bb"], ["ccc"], ["a"]]
+
+
+async def test_those_not_used_for_longest_are_forgotten():
+    encoders = FakeEncoders()
+    labels = LabelEmbeddings(encoders, Demand(), max_texts=2)
+    await labels.of(["a"], "m", SOON)
+    await labels.of(["bb"], "m", SOON)
+    await labels.of(["a"], "m", SOON)
+    await labels.of(["ccc"], "m", SOON)
+    await labels.of(["a"], "m", SOON)
+    assert encoders.asked == [["a"], ["bb"], ["ccc"]]
+    await labels.of(["bb"], "m", SOON)
+    assert encoders.asked[-1] == ["bb"]
+
+
+async def test_more_labels_than_are_kept_are_still_answered():
+    labels = LabelEmbeddings(FakeEncoders(), Demand(), max_texts=2)
+    texts = ["x" * length for length in range(1, 6)]
+    assert (await labels.of(texts, "m", SOON))[:, 1].tolist() == [1, 2, 3, 4, 5]
+
+
+async def test_a_failure_is_passed_on_and_not_remembered():
+    encoders = FakeEncoders()
+    labels = LabelEmbeddings(encoders, Demand())
+    encoders.is_away = True
+    with pytest.raises(Unavailable):
+        await labels.of(["a"], "m", SOON)
+    encoders.is_away = False
+    assert (await labels.of(["a"], "m", SOON)).tolist() == [[1, 1]]

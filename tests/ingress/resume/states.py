@@ -1,0 +1,80 @@
+"""Checkpoints of made-up videos."""
+
+from fractions import Fraction
+
+import numpy as np
+
+from services.ingress.answer.summary import MAX_CAPTION_PEAKS, MAX_TAG_PEAKS, SummaryState
+from services.ingress.answer.top_texts import Peak
+from services.ingress.resume.state import ResumeState
+from videoanalysis import tensors
+from videoanalysis.v1.decoder_pb2 import SceneState
+
+DIGEST = "sha256:" + "f" * 64
+
+
+def checkpoint(
+    dimensions: int = 8, *, seed: int = 0, tags: int = 3, captions: int = 2, event: bool = True, bank: bool = True
+) -> ResumeState:
+    draw = np.random.default_rng(seed)
+
+    def vector() -> np.ndarray:
+        return draw.standard_normal(dimensions).astype(np.float32)
+
+    def peaks(count: int) -> tuple[tuple[int, Peak], ...]:
+        scores = draw.uniform(-1, 1, count).astype(np.float32)
+        chunks = draw.integers(0, 2**32, count)
+        return tuple((2**32 - 1 - i, Peak(int(chunks[i]), float(scores[i]))) for i in range(count))
+
+    return ResumeState(
+        next_chunk=int(draw.integers(1, 2**32)),
+        model_digest=DIGEST,
+        text_bank_digest=DIGEST if bank else "",
+        scene_state=SceneState(
+            ema=tensors.to_proto(vector()),
+            last_event_seconds=draw.uniform(0, 1e5) if event else None,
+            last_frame_seconds=draw.uniform(0, 1e5),
+        ),
+        summary=SummaryState(
+            duration=Fraction(int(draw.integers(1, 2**62)), int(draw.integers(1, 2**62))),
+            embedding_sum=vector(),
+            scene_start=draw.uniform(0, 1e5),
+            scene_sum=vector(),
+            tag_peaks=peaks(tags),
+            caption_peaks=peaks(captions),
+        ),
+        accelerator_seconds=draw.uniform(0, 1e5),
+        decode_failures=int(draw.integers(0, 2**31)),
+        frames_searched=int(draw.integers(0, 2**31)),
+        decode_all=bool(draw.integers(2)),
+    )
+
+
+def largest(dimensions: int) -> ResumeState:
+    """With as many peaks as there can be, and no number that is short when it is written out."""
+    return checkpoint(dimensions, tags=MAX_TAG_PEAKS, captions=MAX_CAPTION_PEAKS)
+
+
+def same(one: ResumeState, other: ResumeState) -> bool:
+    """To the last bit."""
+
+    def bits(of: ResumeState) -> tuple[object, ...]:
+        summary = of.summary
+        return (
+            of.next_chunk,
+            of.model_digest,
+            of.text_bank_digest,
+            of.scene_state.SerializeToString(deterministic=True),
+            summary.duration,
+            summary.embedding_sum.tobytes(),
+            summary.scene_start,
+            summary.scene_sum.tobytes(),
+            summary.tag_peaks,
+            summary.caption_peaks,
+            of.accelerator_seconds,
+            of.decode_failures,
+            of.frames_searched,
+            of.decode_all,
+        )
+
+    return bits(one) == bits(other)

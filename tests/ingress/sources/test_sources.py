@@ -1,0 +1,376 @@
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.sources.sources import Allowed, Source, Sources
+from videoanalysis.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    ServiceError,
+    Unavailable,
+)
+from videoanalysis.storage import S3Uri, Storage
+
+LIMIT = 1 << 20
+
+
+def sources(
+    storage: Storage | None = None,
+    scratch_dir: Path | None = None,
+    trusted: ssl.SSLContext | None = None,
+    **allowed: object,
+) -> Sources:
+    return Sources(storage, Allowed(**allowed), ByteBudget(2 * LIMIT), scratch_dir, LIMIT, trusted)
+
+
+async def content(source: Source) -> tuple[bytes, list[tuple[int, int]]]:
+    """What the file holds, and the progress that was told."""
+    heard = []
+
+    async def on_progress(done: int, of: int) -> None:
+        heard.append((done, of))
+
+    async with source.open(on_progress) as media:
+        return os.pread(media.fd, 2 * LIMIT, 0), heard
+
+
+async def version(source: Source) -> str:
+    async def ignore(done: int, of: int) -> None: ...
+
+    async with source.open(ignore) as media:
+        return media.version
+
+
+async def refusal(source: Source, allowed: str) -> list[int]:
+    """The bytes that were read of a source whose version is not `allowed`; it must be refused."""
+    heard = []
+
+    async def on_progress(done: int, of: int) -> None:
+        heard.append(done)
+
+    def check(found: str) -> None:
+        if found != allowed:
+            raise FailedPrecondition("changed", reason="OBJECT_CHANGED")
+
+    with pytest.raises(FailedPrecondition):
+        async with source.open(on_progress, check):
+            pass
+    return heard
+
+
+async def failure(source: Source) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        await content(source)
+    return caught.value
+
+
+# ---- what may be named
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "clip.mp4",
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3:///key",
+        "s3://UPPER_case/key",
+        "s3://user@bucket/key",
+        "s3://bucket/a\nb",
+        "sample://other",
+        "http://host/path",
+        "ftp://host/path",
+        "file://host/path",
+        "file:relative",
+        "https://",
+        "https://user:secret@host/path",
+        "https://[bad/path",
+        "https://host/a/../b",
+        "https://host/a/%2e%2e/b",
+    ],
+)
+def test_refuses_what_names_no_video(uri):
+    with pytest.raises(InvalidInput) as caught:
+        sources(buckets=["*"], file_roots=[Path("/")], https_prefixes=["https://host"]).locate(uri)
+    assert (caught.value.reason, caught.value.field) == ("MALFORMED_URI", "video_uri")
+
+
+@pytest.mark.parametrize(
+    ("uri", "setting"),
+    [
+        ("s3://other/key.mp4", "INGRESS_ALLOWED_BUCKETS"),
+        ("file:///etc/passwd", "INGRESS_ALLOWED_FILE_ROOTS"),
+        ("https://host.evil/videos/a.mp4", "INGRESS_ALLOWED_HTTPS_PREFIXES"),
+        ("https://host/videos-of-others/a.mp4", "INGRESS_ALLOWED_HTTPS_PREFIXES"),
+    ],
+)
+def test_refuses_what_the_operator_does_not_allow_and_names_the_setting(uri, setting, tmp_path):
+    allowed = sources(buckets=["mine"], file_roots=[tmp_path], https_prefixes=["https://host/videos"])
+    with pytest.raises(PermissionDenied, match=setting) as caught:
+        allowed.locate(uri)
+    assert caught.value.field == "video_uri"
+
+
+def test_nothing_but_the_sample_is_allowed_unless_the_operator_says_so(tmp_path):
+    closed = sources()
+    closed.locate("sample://clip")
+    for uri in ("s3://bucket/key", f"file://{tmp_path}/a.mp4", "https://host/a.mp4"):
+        with pytest.raises(PermissionDenied):
+            closed.locate(uri)
+
+
+def test_a_star_allows_every_bucket():
+    sources(buckets=["*"]).locate("s3://any-bucket/key with spaces/ü.mp4")
+
+
+async def test_the_sample_is_a_video_inside_the_service():
+    data, _ = await content(sources().locate("sample://clip"))
+    assert data[4:8] == b"ftyp"
+
+
+async def test_the_sample_has_the_version_of_its_bytes():
+    data, _ = await content(sources().locate("sample://clip"))
+    assert await version(sources().locate("sample://clip")) == hashlib.sha256(data).hexdigest()
+
+
+# ---- files
+
+
+async def test_a_file_that_was_written_again_has_another_version(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"video")
+    source = sources(file_roots=[tmp_path]).locate(f"file://{path}")
+    first = await version(source)
+    assert await version(source) == first
+    path.write_bytes(b"other")
+    second = await version(source)
+    (tmp_path / "b.mp4").write_bytes(b"other")
+    os.utime(tmp_path / "b.mp4", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    (tmp_path / "b.mp4").rename(path)
+    assert len({first, second, await version(source)}) == 3
+    assert await refusal(source, first) == []
+
+
+async def test_reads_a_file_under_an_allowed_directory(tmp_path):
+    (tmp_path / "a b.mp4").write_bytes(b"video")
+    data, heard = await content(sources(file_roots=[tmp_path]).locate(f"file://{tmp_path}/a%20b.mp4"))
+    assert data == b"video"
+    assert heard == [(5, 5)]
+
+
+def test_a_link_or_dots_that_lead_out_of_the_directory_are_refused(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    (inside / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    for name in ("link.mp4", "../secret.mp4", "%2e%2e/secret.mp4"):
+        with pytest.raises(PermissionDenied):
+            sources(file_roots=[inside]).locate(f"file://{inside}/{name}")
+
+
+async def test_what_is_no_readable_file_is_told_apart(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "large.mp4").write_bytes(bytes(LIMIT + 1))
+    allowed = sources(file_roots=[tmp_path])
+    reasons = {
+        name: (type(error := await failure(allowed.locate(f"file://{tmp_path}/{name}"))), error.reason)
+        for name in ("missing.mp4", "pipe.mp4", "large.mp4")
+    }
+    assert reasons == {
+        "missing.mp4": (NotFound, "OBJECT_NOT_FOUND"),
+        "pipe.mp4": (InvalidInput, "NOT_A_VIDEO"),
+        "large.mp4": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
+    }
+
+
+# ---- S3
+
+
+async def test_downloads_an_object_and_leaves_nothing_behind(storage, bucket, tmp_path):
+    uri = S3Uri(bucket, "clips/a.mp4")
+    body = os.urandom(LIMIT)
+    await storage.write(uri, body, "video/mp4")
+    data, heard = await content(sources(storage, tmp_path, buckets=[bucket]).locate(str(uri)))
+    assert data == body
+    assert heard[0] == (0, LIMIT)
+    assert heard[-1] == (LIMIT, LIMIT)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_object_has_another_version_once_it_is_replaced_and_is_then_not_downloaded(storage, bucket):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, b"video", "video/mp4")
+    source = sources(storage, buckets=[bucket]).locate(str(uri))
+    first = await version(source)
+    assert first == await version(source) == (await storage.stat(uri)).etag
+    await storage.write(uri, b"other", "video/mp4")
+    assert await version(source) != first
+    assert await refusal(source, first) == []
+
+
+async def test_not_even_while_it_is_open_has_the_download_a_name(storage, bucket, tmp_path):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, b"video", "video/mp4")
+
+    async def ignore(done: int, of: int) -> None: ...
+
+    async with sources(storage, tmp_path, buckets=[bucket]).locate(str(uri)).open(ignore):
+        assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_missing_object_is_the_fields_fault(storage, bucket):
+    error = await failure(sources(storage, buckets=["*"]).locate(f"s3://{bucket}/missing.mp4"))
+    assert (type(error), error.field) == (NotFound, "video_uri")
+    error = await failure(sources(storage, buckets=["*"]).locate("s3://no-such-bucket/missing.mp4"))
+    assert (type(error), error.field) == (NotFound, "video_uri")
+
+
+async def test_an_object_over_the_limit_is_not_downloaded(storage, bucket):
+    uri = S3Uri(bucket, "large.mp4")
+    await storage.write(uri, bytes(LIMIT + 1), "video/mp4")
+    error = await failure(sources(storage, buckets=["*"]).locate(str(uri)))
+    assert (type(error), error.reason) == (FailedPrecondition, "OBJECT_OVER_LIMIT")
+
+
+async def test_downloads_wait_until_the_scratch_disk_has_room(storage, bucket):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, bytes(LIMIT), "video/mp4")
+    shared = sources(storage, buckets=["*"])
+    async with asyncio.TaskGroup() as tasks, shared.scratch_file(LIMIT), shared.scratch_file(LIMIT // 2):
+        waiting = tasks.create_task(content(shared.locate(str(uri))))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+    assert len(waiting.result()[0]) == LIMIT
+
+
+async def test_a_full_disk_is_overload(storage, bucket):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, bytes(LIMIT), "video/mp4")
+    full = FullDisk(storage, Allowed(buckets=["*"]), ByteBudget(LIMIT), None, LIMIT)
+    error = await failure(full.locate(str(uri)))
+    assert (type(error), error.reason) == (Overloaded, "SCRATCH_FULL")
+
+
+class FullDisk(Sources):
+    @asynccontextmanager
+    async def scratch_file(self, size: int | None) -> AsyncIterator[BinaryIO]:
+        with await asyncio.to_thread(open, "/dev/full", "wb") as file:
+            yield file
+
+
+# ---- https
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A self-signed one for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@asynccontextmanager
+async def https_server(certificate: Path) -> AsyncIterator[str]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        match request.path:
+            case "/v/clip.mp4":
+                return web.Response(body=b"video", headers={"ETag": '"abc"', "Last-Modified": "Mon"})
+            case "/v/weak.mp4":
+                return web.Response(body=b"video", headers={"ETag": 'W/"abc"', "Last-Modified": "Mon"})
+            case "/v/dated.mp4":
+                return web.Response(body=b"video", headers={"Last-Modified": "Mon"})
+            case "/v/unknown.mp4":
+                return web.Response(body=b"video")
+            case "/v/moved.mp4":
+                raise web.HTTPFound("https://127.0.0.1/elsewhere")
+            case "/v/endless.mp4":
+                response = web.StreamResponse()
+                response.enable_chunked_encoding()
+                await response.prepare(request)
+                for _ in range(20):
+                    await response.write(bytes(LIMIT // 10))
+                return response
+            case "/v/large.mp4":
+                return web.Response(body=bytes(LIMIT + 1))
+            case "/v/secret.mp4":
+                raise web.HTTPForbidden
+            case "/v/broken.mp4":
+                raise web.HTTPBadGateway
+        raise web.HTTPNotFound
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path):
+    trusted = ssl.create_default_context(cafile=certificate)
+    async with https_server(certificate) as address:
+        allowed = sources(scratch_dir=tmp_path, https_prefixes=[f"{address}/v"], trusted=trusted)
+        data, heard = await content(allowed.locate(f"{address}/v/clip.mp4"))
+        assert data == b"video"
+        assert heard == [(0, 5), (5, 5)]
+        reasons = {
+            name: (type(error := await failure(allowed.locate(f"{address}/v/{name}.mp4"))), error.reason)
+            for name in ("missing", "moved", "endless", "large", "secret", "broken")
+        }
+        assert reasons == {
+            "missing": (NotFound, "OBJECT_NOT_FOUND"),
+            "moved": (InvalidInput, "REDIRECTED"),
+            "endless": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
+            "large": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
+            "secret": (PermissionDenied, "STORAGE_ACCESS_DENIED"),
+            "broken": (Unavailable, "STORAGE_UNAVAILABLE"),
+        }
+        versions = {
+            name: await version(allowed.locate(f"{address}/v/{name}.mp4"))
+            for name in ("clip", "weak", "dated", "unknown")
+        }
+        assert versions == {"clip": '"abc"', "weak": "Mon/5", "dated": "Mon/5", "unknown": ""}
+        assert await refusal(allowed.locate(f"{address}/v/clip.mp4"), '"abcd"') == []
+        distrusting = sources(https_prefixes=[address])
+        assert isinstance(await failure(distrusting.locate(f"{address}/v/clip.mp4")), Unavailable)
+    gone = await failure(allowed.locate(f"{address}/v/clip.mp4"))
+    assert isinstance(gone, Unavailable)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,74 @@
+from fractions import Fraction
+
+import pytest
+
+from services.ingress.job import is_every_frame, read_job
+from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, AnalyzeVideoRequest
+from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
+
+
+def test_an_empty_request_means_the_documented_defaults():
+    analysis = read_job(AnalyzeVideoRequest())
+    assert analysis.frames_per_chunk == 16
+    assert analysis.chunk_duration == 10
+    assert analysis.top_k_tags == 5
+    assert analysis.text_bank == "default"
+    assert analysis.labels == ()
+    assert not is_every_frame(analysis.scene)
+
+
+def test_a_request_without_an_id_gets_one_of_its_own():
+    ids = {read_job(AnalyzeVideoRequest()).stream_id for _ in range(10)}
+    assert len(ids) == 10
+    assert read_job(AnalyzeVideoRequest(stream_id="camera 7")).stream_id == "camera 7"
+
+
+def test_takes_a_duration_as_it_was_written():
+    assert read_job(AnalyzeVideoRequest(chunk_duration_seconds=3.3)).chunk_duration == Fraction(33, 10)
+    assert read_job(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
+
+
+def test_somebody_waits_for_the_answer_unless_the_request_says_otherwise():
+    assert read_job(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
+    assert read_job(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
+
+
+def test_every_frame_detection_is_asked_for_by_name():
+    request = AnalyzeVideoRequest(scene_detection=SCENE_DETECTION_EVERY_FRAME)
+    assert is_every_frame(read_job(request).scene)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("frames_per_chunk", [65, 2**32 - 1]),
+        ("chunk_duration_seconds", [0.5, -10, 601, float("nan"), float("inf")]),
+        ("top_k_tags", [101]),
+        ("min_probability", [-0.1, 1.1, float("nan")]),
+        ("scene_threshold", [-0.1, 2.1, float("nan"), float("inf")]),
+        ("ema_alpha", [-0.1, 1, 1.5, float("nan")]),
+        ("scene_detection", [99]),
+        ("priority", [99]),
+        ("stream_id", ["x" * 201, "line\nbreak"]),
+        ("labels", [["a", "a"], [""], [" "], ["x" * 201], [str(i) for i in range(257)]]),
+    ],
+)
+def test_names_the_field_that_is_out_of_range(field, values):
+    for value in values:
+        with pytest.raises(InvalidInput) as caught:
+            read_job(AnalyzeVideoRequest(**{field: value}))
+        assert caught.value.field == field
+        assert caught.value.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"frames_per_chunk": 1, "chunk_duration_seconds": 1, "top_k_tags": 1, "scene_threshold": 2, "ema_alpha": 1e-9},
+        {"frames_per_chunk": 64, "chunk_duration_seconds": 600, "top_k_tags": 100, "min_probability": 1},
+        {"labels": [str(i) for i in range(256)], "stream_id": "x" * 200},
+    ],
+)
+def test_takes_every_limit(limits):
+    read_job(AnalyzeVideoRequest(**limits))

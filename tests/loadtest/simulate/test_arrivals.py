@@ -1,0 +1,104 @@
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from loadtest.bad_option import BadOption
+from loadtest.simulate.arrivals import DAY_SECONDS, ChunkMix, Level, day, poisson, ramp, recorded, regular, spike
+
+ONE = ChunkMix({1: 1})
+
+
+def test_poisson_arrivals_come_at_their_rate_and_irregularly():
+    times = [at for at, _ in poisson(lambda _: 5, highest=5, seconds=4000, mix=ONE, chance=random.Random(1))]
+    gaps = [after - before for before, after in pairwise(times)]
+    mean = sum(gaps) / len(gaps)
+
+    assert mean == pytest.approx(1 / 5, rel=0.03)
+    # Of an exponential distribution the deviation is the mean.
+    assert sum((gap - mean) ** 2 for gap in gaps) / len(gaps) == pytest.approx(mean**2, rel=0.05)
+    assert times == sorted(times)
+
+
+def test_a_spike_is_so_many_times_the_rate_while_it_lasts():
+    rate = spike(3, 10, begins=100, lasts=50)
+    times = [at for at, _ in poisson(rate, highest=30, seconds=300, mix=ONE, chance=random.Random(2))]
+
+    assert sum(100 <= at < 150 for at in times) == pytest.approx(1500, rel=0.1)
+    assert sum(at < 100 or at >= 150 for at in times) == pytest.approx(750, rel=0.15)
+
+
+def test_a_day_is_quiet_at_four_in_the_morning_and_busy_at_four_in_the_afternoon():
+    rate = day(100, quiet=0.2, noise=0, seed=1)
+
+    assert rate(4 * 3600) == pytest.approx(20)
+    assert rate(16 * 3600) == pytest.approx(100)
+    assert rate(10 * 3600) == pytest.approx(60)
+    assert max(map(rate, range(0, int(DAY_SECONDS), 60))) == pytest.approx(100)
+
+
+def test_the_noise_of_a_day_at_most_doubles_it():
+    rates = [day(100, quiet=1, noise=1, seed=1)(at) for at in range(0, int(DAY_SECONDS), 300)]
+
+    assert max(rates) == 200
+    assert min(rates) > 0
+    assert len(set(rates)) > 100
+
+
+def test_regular_arrivals_are_evenly_spaced():
+    assert [at for at, _ in regular(4, seconds=1, mix=ONE, chance=random.Random(1))] == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_ramp_has_a_level_after_the_other():
+    assert ramp([2, 4, 8], 60) == [Level(0, 2), Level(60, 4), Level(120, 8)]
+
+
+def test_a_mix_is_drawn_by_its_weights():
+    mix = ChunkMix.parse("1:70,6:25,60:5")
+    chance = random.Random(3)
+    drawn = [mix.draw(chance) for _ in range(20_000)]
+
+    assert mix.mean == pytest.approx(0.7 + 1.5 + 3)
+    assert drawn.count(6) == pytest.approx(5000, rel=0.05)
+    assert set(drawn) == {1, 6, 60}
+    assert ChunkMix.parse("6").mean == 6
+
+
+@pytest.mark.parametrize("text", ["", "a", "0", "1:0", "1:-2", "1:x", "1.5"])
+def test_refuses_a_mix_that_is_none(text: str):
+    with pytest.raises(BadOption, match="mix"):
+        ChunkMix.parse(text)
+
+
+@pytest.mark.parametrize(("time", "chunks"), [("start_seconds", "chunks"), ("start_time", "num_chunks")])
+def test_reads_a_recorded_trace_in_order_and_from_zero(tmp_path: Path, time: str, chunks: str):
+    path = tmp_path / "trace.csv"
+    path.write_text(f"id,{time},{chunks}\n0,1012.5,6\n1,1010,1\n2,1011,\n")
+
+    assert recorded(path) == [(0, 1), (2.5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "no column start_seconds or start_time"),
+        ("start_seconds\n1\n", "no column chunks or num_chunks"),
+        ("start_seconds,chunks\n", "no column start_seconds"),
+        ("start_seconds,chunks\n1,0\n", "at least one chunk"),
+        ("start_seconds,chunks\nnan,1\n", "finite"),
+        ("start_seconds,chunks\nsoon,1\n", "soon"),
+        ("start_seconds,chunks\n,\n", "no row"),
+    ],
+)
+def test_refuses_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, complaint: str):
+    path = tmp_path / "trace.csv"
+    path.write_text(content)
+
+    with pytest.raises(BadOption, match=complaint):
+        recorded(path)
+
+
+def test_says_which_trace_is_not_there(tmp_path: Path):
+    with pytest.raises(BadOption, match=r"none\.csv"):
+        recorded(tmp_path / "none.csv")

@@ -1,0 +1,67 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from loadtest.bad_option import BadOption
+from loadtest.simulate.service_times import ServiceTimes
+
+
+def written(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_reads_what_is_there_and_keeps_the_defaults_of_the_rest(tmp_path: Path):
+    times = ServiceTimes.read(written(tmp_path, {"encode_seconds": 0.7, "sample_seconds": 0.2, "note": "by hand"}))
+
+    assert (times.encode_seconds, times.sample_seconds) == (0.7, 0.2)
+    assert times.decode_seconds == ServiceTimes().decode_seconds
+
+
+def test_reads_them_out_of_a_summary(tmp_path: Path):
+    summary = {"levels": [], "service_times": {"encode_seconds": 0.3}}
+
+    assert ServiceTimes.read(written(tmp_path, summary)).encode_seconds == 0.3
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({}, "no service times"),
+        ([1], "no service times"),
+        ({"encode_seconds": "0.3"}, "encode_seconds"),
+        ({"encode_seconds": -1}, "encode_seconds"),
+        ({"encode_seconds": True}, "encode_seconds"),
+    ],
+)
+def test_refuses_times_that_are_none_and_names_the_field(tmp_path: Path, content: object, complaint: str):
+    with pytest.raises(BadOption, match=complaint):
+        ServiceTimes.read(written(tmp_path, content))
+
+
+def test_refuses_what_is_not_json(tmp_path: Path):
+    path = tmp_path / "summary.json"
+    path.write_text("encode_seconds: 3")
+
+    with pytest.raises(BadOption, match=r"summary\.json"):
+        ServiceTimes.read(path)
+
+
+@pytest.mark.parametrize("variation", [0, 0.3, 1, 2])
+def test_draws_have_the_mean_and_the_variation_that_they_should_have(variation: float):
+    draw = ServiceTimes(encode_seconds=0.5, variation=variation).draw("encode_seconds", random.Random(1))
+    drawn = [draw() for _ in range(50_000)]
+    mean = sum(drawn) / len(drawn)
+    deviation = (sum((one - mean) ** 2 for one in drawn) / len(drawn)) ** 0.5
+
+    assert mean == pytest.approx(0.5, rel=0.03)
+    assert deviation == pytest.approx(variation * 0.5, rel=0.05)
+
+
+def test_scaling_leaves_the_variation_as_it_is():
+    scaled = ServiceTimes(encode_seconds=0.5, variation=0.3).scaled(2)
+
+    assert (scaled.encode_seconds, scaled.variation) == (1, 0.3)

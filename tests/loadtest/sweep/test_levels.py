@@ -1,0 +1,36 @@
+import pytest
+
+from loadtest.bad_option import BadOption
+from loadtest.sweep.levels import Level, parse_levels
+
+
+def test_closed_levels_come_before_open_ones_each_in_the_order_given():
+    assert parse_levels("8,2", "0.5,10", "fixed") == [
+        Level("closed", 8, "poisson"),
+        Level("closed", 2, "poisson"),
+        Level("open", 0.5, "fixed"),
+        Level("open", 10, "fixed"),
+    ]
+
+
+def test_names_tell_callers_from_arrivals():
+    assert [level.name for level in parse_levels("8", "2.5", "poisson")] == ["8 at a time", "2.5 a second"]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "rate", "blamed"),
+    [
+        ("2;4", "", "--concurrency"),
+        ("1.5", "", "--concurrency"),
+        ("0", "", "--concurrency"),
+        ("1000000", "", "--concurrency"),
+        ("nan", "", "--concurrency"),
+        ("", "-1", "--rate"),
+        ("", "fast", "--rate"),
+        ("2,2", "", "twice"),
+        ("", "", "--rate"),
+    ],
+)
+def test_levels_that_make_no_sense_are_told_with_the_option(concurrency, rate, blamed):
+    with pytest.raises(BadOption, match=blamed):
+        parse_levels(concurrency, rate, "poisson")

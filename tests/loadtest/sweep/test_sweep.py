@@ -1,0 +1,108 @@
+import asyncio
+
+import pytest
+from rich.console import Console
+
+from loadtest.sweep.levels import Level
+from loadtest.sweep.load import Length
+from loadtest.sweep.mix import Mix, Video
+from loadtest.sweep.progress import Progress
+from loadtest.sweep.service import Service, Unreachable
+from loadtest.sweep.sweep import Measured, Plan, sweep
+from tests.loadtest.fake_service import FakeService, serving
+
+CLIP = Video("clip", "s3://b/clip.mp4", 1, 2, 20.0)
+TWO = Level("closed", 2)
+OPEN = Level("open", 50, "fixed")
+
+
+def plan(*levels: Level, seconds: float = 0.4, requests: int | None = None, most_in_flight: int = 1000) -> Plan:
+    return Plan(
+        levels=levels,
+        length=Length(seconds, requests),
+        pause_seconds=0.05,
+        most_in_flight=most_in_flight,
+        sample_seconds=0.05,
+        give_up_seconds=0.5,
+    )
+
+
+async def run(fake: FakeService, chosen: Plan, measured: Measured, patience: float = 10) -> None:
+    service = Service([fake.address], connections=2, method="unary", timeout_seconds=patience, caller=None)
+    async with service:
+        with Progress(Console(quiet=True), len(chosen.levels)) as progress:
+            await sweep(chosen, service, Mix([CLIP], 1), [], progress, measured)
+
+
+async def test_every_call_that_the_service_had_is_in_the_record_level_by_level():
+    measured = Measured()
+    async with serving(FakeService(0.01)) as fake:
+        await run(fake, plan(TWO, OPEN), measured)
+    assert fake.calls == len(measured.requests)
+    assert {request.status for request in measured.requests} == {"OK"}
+    assert [sent.level for sent in measured.sent] == [TWO, OPEN]
+    first, second = measured.sent
+    assert 0 <= first.begin_seconds < first.end_seconds < second.begin_seconds < second.end_seconds
+    for sent in measured.sent:
+        of_level = [request for request in measured.requests if request.level == sent.level.name]
+        assert all(sent.begin_seconds <= request.start_seconds <= sent.end_seconds for request in of_level)
+    assert len([request for request in measured.requests if request.level == OPEN.name]) == 20
+
+
+async def test_requests_in_flight_are_on_the_same_time_axis():
+    measured = Measured()
+    async with serving(FakeService(0.2)) as fake:
+        await run(fake, plan(TWO, seconds=1.0), measured)
+    values = [sample.value for sample in measured.samples if sample.series == "in_flight"]
+    assert max(values) == 2
+    assert len(values) >= 5
+
+
+async def test_what_is_due_beyond_the_most_in_flight_is_counted_as_not_sent():
+    measured = Measured()
+    async with serving(FakeService(5)) as fake:
+        await run(fake, plan(OPEN, most_in_flight=3), measured, patience=0.6)
+    statuses = [request.status for request in measured.requests]
+    assert statuses.count("NOT_SENT") == 17
+    assert len(statuses) == 20
+
+
+async def test_a_refusing_service_is_there_and_is_measured_to_the_end():
+    measured = Measured()
+    fake = FakeService()
+    fake.is_full = True
+    async with serving(fake):
+        await run(fake, plan(TWO, seconds=1.2), measured)
+    assert {request.reason for request in measured.requests} == {"OVERLOADED"}
+    # A refused caller pauses for a tenth of a second.
+    assert len(measured.requests) <= 26
+
+
+async def test_a_service_that_dies_ends_the_sweep_and_leaves_what_was_measured():
+    measured = Measured()
+    async with serving(FakeService(0.01)) as fake:
+        running = asyncio.create_task(run(fake, plan(TWO, OPEN, seconds=30), measured))
+        await fake.until_called(20)
+        await fake.server.stop(None)
+        with pytest.raises(Unreachable, match=fake.address):
+            await running
+    statuses = [request.status for request in measured.requests]
+    assert statuses.count("OK") >= 18
+    assert "UNAVAILABLE" in statuses
+    assert [sent.level for sent in measured.sent] == [TWO]
+
+
+async def test_an_interrupted_sweep_keeps_what_was_answered():
+    measured = Measured()
+    async with serving(FakeService(0.02)) as fake:
+        running = asyncio.create_task(run(fake, plan(TWO, seconds=30), measured))
+        await fake.until_called(10)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert 8 <= len(measured.requests) <= fake.calls
+    assert len(measured.sent) == 1
+    # The service may not yet have heard of a call that was on its way.
+    assert measured.notes in [
+        [f"2 at a time: at the end {under_way} were under way, which are not counted"] for under_way in (1, 2)
+    ]

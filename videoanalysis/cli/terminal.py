@@ -1,0 +1,176 @@
+"""What people see: progress while they wait, and a result they can read."""
+
+from types import TracebackType
+from typing import Self
+
+from rich import box, progress
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.styled import Styled
+from rich.table import Table
+from rich.text import Text
+
+from videoanalysis.errors import ServiceError
+from videoanalysis.stack import default_model
+from videoanalysis.video_analysis import Caption, Progress, Tag, VideoAnalysis
+from videoanalysis.wording import clock, count, model_name, percent, short_digest
+
+_SCENE_CHANGES_SHOWN = 20
+_LINE_EVERY = 0.25
+
+
+class Activity:
+    """Says on `console` what is being done: a moving bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = progress.Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}", style="dim"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, amount="")
+        self._said = ""
+        self._next_fraction = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self._show(text, 0, 0, "")
+
+    def follow(self, progress: Progress) -> None:
+        """Show how far the service is with the video."""
+        match progress.stage:
+            case "waiting":
+                wait = progress.estimated_wait_seconds
+                self._show("waiting for a place", 0, 0, f"about {wait:.0f} s" if wait else "")
+            case "downloading":
+                done, total = progress.downloaded_bytes / 1e6, progress.total_bytes / 1e6
+                self._show("downloading", done, total, f"{done:.1f} of {total:.1f} MB" if total else "")
+            case "analyzing":
+                done, total = progress.analyzed_seconds, progress.claimed_duration_seconds
+                self._show("analysing", done, total, f"{done:.0f} of {total:.0f} s" if total else f"{done:.0f} s")
+
+    def wait(self, error: ServiceError, seconds: float, resumes_at_seconds: float) -> None:
+        """Say that the service is called again in a while, and where in the video that goes on."""
+        how = f"going on at {clock(resumes_at_seconds)}" if resumes_at_seconds else "trying again"
+        self.say(f"{error}; {how} in {seconds:.1f} s")
+
+    def _show(self, text: str, done: float, total: float, amount: str) -> None:
+        self._bar.update(self._task, description=text, completed=done, total=total or None, amount=amount)
+        if self._console.is_terminal:
+            return
+        fraction = done / total if total else 0.0
+        if text != self._said or fraction >= self._next_fraction:
+            self._console.print(f"{text} {amount}".rstrip(), markup=False, highlight=False)
+            self._said, self._next_fraction = text, fraction + _LINE_EVERY
+
+
+def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
+    """Print the result for a reader; `video` is what the reader calls it."""
+    frames = sum(len(chunk.frame_times_seconds) for chunk in analysis.chunks)
+    headline = Text.assemble(
+        (video, "bold"),
+        (f"   {clock(analysis.video_duration_seconds)}, {count(len(analysis.chunks), 'chunk')}, ", "dim"),
+        (f"{count(frames, 'frame')} looked at", "dim"),
+    )
+    parts: list[RenderableType] = [headline]
+    if caveat := default_model.caveat(analysis.message.model):
+        parts.append(Text(caveat, "yellow"))
+    if analysis.decode_failures:
+        parts.append(Text(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded", "yellow"))
+    parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis), _timing(analysis), _origin(analysis)]
+    console.print(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), highlight=False)
+
+
+def _tags(analysis: VideoAnalysis) -> RenderableType:
+    if not analysis.tags:
+        return Text("no tag over the probability asked for", "dim")
+    table = _table("tag", "whole video", "score", "at its best", "")
+    for tag in analysis.tags:
+        table.add_row(
+            Text(tag.text, "bold"),
+            percent(tag.probability),
+            f"{tag.score:.3f}",
+            ProgressBar(total=1, completed=tag.max_probability or 0.0, width=20),
+            _at_its_best(analysis, tag),
+        )
+    return table
+
+
+def _caption(analysis: VideoAnalysis) -> RenderableType:
+    caption = analysis.caption
+    if caption is None:
+        return Text("no caption", "dim")
+    best = _at_its_best(analysis, caption)
+    details = f"   {percent(caption.probability)} of the whole video" + (f", at its best {best}" if best else "")
+    return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
+
+
+def _at_its_best(analysis: VideoAnalysis, text: Tag | Caption) -> str:
+    if text.max_probability is None:
+        return ""
+    return f"{percent(text.max_probability)} from {_chunk_start(analysis, text.best_chunk_index)}"
+
+
+def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
+    if not analysis.scene_changes:
+        return Text("no scene change", "dim")
+    table = _table("scene change", "between frames at", "score")
+    for change in analysis.scene_changes[:_SCENE_CHANGES_SHOWN]:
+        table.add_row(
+            Text(clock(change.cut_seconds), "bold"),
+            f"{clock(change.previous_timestamp_seconds)} and {clock(change.timestamp_seconds)}",
+            f"{change.score:.3f}",
+        )
+    hidden = len(analysis.scene_changes) - _SCENE_CHANGES_SHOWN
+    return Group(table, Text(f"and {hidden} more, all of them with --json", "dim")) if hidden > 0 else table
+
+
+def _timing(analysis: VideoAnalysis) -> RenderableType:
+    table = _table("stage", "queue", "compute")
+    for name, stage in analysis.timing.stages():
+        table.add_row(name, _seconds(stage.queue_seconds), _seconds(stage.compute_seconds))
+    table.add_row("in all", "", _seconds(analysis.timing.total_seconds), style="bold")
+    return table
+
+
+def _origin(analysis: VideoAnalysis) -> RenderableType:
+    model, bank = analysis.model, analysis.text_bank
+    how = f"{model.precision} on {model.device}, {model.image_size} px"
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_row("model", model_name(model), short_digest(model.digest), how)
+    if bank is not None:
+        texts = f"{count(bank.tag_count, 'tag')}, {count(bank.description_count, 'description')}"
+        table.add_row("text bank", bank.name, short_digest(bank.digest), texts)
+    return Styled(table, "dim")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index and column else "left")
+    return table
+
+
+def _chunk_start(analysis: VideoAnalysis, index: int | None) -> str:
+    start = analysis.start_of_chunk(index)
+    return "" if start is None else clock(start)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f} s"

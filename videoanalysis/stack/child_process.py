@@ -1,0 +1,119 @@
+"""A process that belongs to this one: its log is kept, and it never outlives us.
+
+Run as `python -m videoanalysis.stack.child_process PARENT MODULE …` this becomes `python -m MODULE …`, after telling the
+kernel so.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_LOG_LINES = 20
+_LOG_BYTES = 8192
+_POLL_SECONDS = 0.05
+_REAP_SECONDS = 5
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """`python -m` followed by `module`, started at once; what it says goes to a log in `directory`."""
+
+    def __init__(
+        self, name: str, module: Sequence[str], *, directory: Path, cwd: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        # host:port, once it is known to serve.
+        self.address = ""
+        self._module = module
+        self._cwd = cwd
+        self._environment = dict(environment)
+        self._log = directory / f"{name}.log"
+        self._process = self._start()
+
+    def restart(self, changes: Mapping[str, str]) -> None:
+        """End it at once if it still runs, and start it again, with `changes` to its environment from now on."""
+        self.kill()
+        self._environment.update(changes)
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "videoanalysis.stack.child_process", str(os.getpid()), *self._module],
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own: Ctrl-C reaches only us, and what it starts itself can be ended with it.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, negative where a signal ended it."""
+        return self._process.poll()
+
+    async def ended(self) -> int:
+        """Wait until it has ended; its exit code."""
+        while True:
+            if (code := self.exit_code) is not None:
+                return code
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def terminate(self) -> None:
+        """Ask it to finish what is in progress and end."""
+        self._process.terminate()
+
+    def suspend(self) -> None:
+        """Stop it and all that it started where they are, as if they hung; `resume` lets them go on."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once with all that it started, and wait until it is gone."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_SECONDS)
+
+    def report(self) -> str:
+        """Which process this is, how it ended if it did, and the last lines that it said."""
+        code = self.exit_code
+        if code is None:
+            state = "runs"
+        elif code < 0:
+            state = f"was ended by {signal.Signals(-code).name}"
+        else:
+            state = f"ended with exit code {code}"
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _LOG_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
+        said = "its log ends with:\n" + "\n".join(lines) if lines else "it said nothing"
+        return f"{self.name} (process {self.pid}) {state}; {said}"
+
+
+def _become(parent: int, module: Sequence[str]) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        # Should our parent be killed, so that it can end nobody any more, the kernel ends us.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the parent has ended")
+    os.execv(sys.executable, [sys.executable, "-m", *module])
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,347 @@
+"""All of it on one machine: the three services and an S3 protocol server, as processes on loopback."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from videoanalysis.channels import connect
+from videoanalysis.errors import from_rpc_error
+from videoanalysis.stack import checkout, default_model
+from videoanalysis.stack.child_process import Child
+from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.text_bank import builder as bank_builder
+from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest
+from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
+from videoanalysis.v1.encoder_pb2 import GetModelRequest, ModelInfo
+from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
+
+Kind = Literal["ingress", "encoder", "decoder"]
+Engine = Literal["siglip", "synthetic"]
+
+BUCKET = "videoanalysis"
+# Access key and secret; the S3 server takes any.
+CREDENTIALS = ("stack", "stack")
+REGION = "us-east-1"
+
+_BANK = "default"
+_BANKS = f"s3://{BUCKET}/textbanks/"
+
+_POLL_SECONDS = 0.05
+_CALL_SECONDS = 10
+_START_SECONDS = 120
+# A large checkpoint may have to be downloaded first.
+_HUB_START_SECONDS = 3600
+_GRACE_SECONDS = 5
+# From SIGTERM to SIGKILL; longer than the grace that the services give their calls.
+_STOP_SECONDS = 10
+
+_Result = TypeVar("_Result")
+
+
+class StackError(Exception):
+    """The stack cannot start or go on; the message names the process, with the end of its log."""
+
+
+class Stack:
+    """Runs while it is entered: then everything is ready, and afterwards nothing is left.
+
+    `model` is a directory or a hub id, by default the bundled one. `settings` are settings of the services, e.g.
+    {"encoder": {"max_in_flight": 1}}; variables of the environment such as ENCODER_MAX_IN_FLIGHT reach them too.
+    `on_step` hears in words what is being done. Entering raises StackError or ServiceError.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        engine: Engine = "siglip",
+        ingresses: int = 1,
+        encoders: int = 1,
+        decoders: int = 1,
+        settings: Mapping[Kind, Mapping[str, object]] | None = None,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._model = model
+        self._engine = engine
+        self._counts: dict[Kind, int] = {"ingress": ingresses, "encoder": encoders, "decoder": decoders}
+        self._settings = settings or {}
+        self._on_step = on_step
+        self._directory = Path()
+        # Those that must run; the services among them also by kind.
+        self._children: list[Child] = []
+        self.services: dict[Kind, list[Child]] = {"ingress": [], "encoder": [], "decoder": []}
+        self.s3_endpoint = ""
+        # What the encoders serve.
+        self.model = ModelInfo()
+
+    @property
+    def address(self) -> str:
+        """host:port of the first ingress."""
+        return self.services["ingress"][0].address
+
+    async def __aenter__(self) -> Self:
+        if problem := checkout.problem():
+            raise StackError(problem)
+        self._directory = Path(tempfile.mkdtemp(prefix="videoanalysis-"))
+        try:
+            await self.guard(self._start())
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def upload(self, path: Path) -> str:
+        """Put a file into the stack's bucket; returns its URI."""
+        uri = S3Uri(BUCKET, f"videos/{path.name}")
+        with await asyncio.to_thread(path.open, "rb") as file:
+            async with self._storage() as storage:
+                await storage.write(uri, file, "application/octet-stream")
+        return str(uri)
+
+    async def restart(self, child: Child, **settings: object) -> None:
+        """Start a service again at its address, until it is ready; at once, if it still runs.
+
+        `settings` go over those it had, as in {"synthetic_embedding_dim": 96} for an encoder with another model. Raises
+        StackError.
+        """
+        kind = next(kind for kind, children in self.services.items() if child in children)
+        self._address_file(child.name).unlink(missing_ok=True)
+        chosen = {"port": int(child.address.rpartition(":")[2]), **settings}
+        child.restart(_variables(kind, chosen))
+        await self._until_ready(child, _START_SECONDS)
+
+    async def guard(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result of `work`; once a process of the stack ends, `work` is cancelled and StackError raised."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_POLL_SECONDS)
+                for child in self._children:
+                    if child.exit_code is not None:
+                        raise StackError(child.report())
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                # What it made of the same death says less.
+                task.exception()
+
+    async def _start(self) -> None:
+        await _together(self._start_encoders(), self._start_storage_and_decoders())
+        await _together(self._start_ingresses(), self.provide_bank())
+
+    async def _start_encoders(self) -> None:
+        if self._engine == "synthetic":
+            wiring, seconds = {"engine": "synthetic"}, _START_SECONDS
+        else:
+            model = _absolute(self._model or str(default_model.DIRECTORY))
+            self._on_step("loading the model")
+            wiring = {"engine": "siglip", "model": model}
+            seconds = _HUB_START_SECONDS if self._model else _START_SECONDS
+        await self._start_services("encoder", wiring, seconds)
+        async with connect(self.services["encoder"][0].address) as channel:
+            stub = EncoderServiceStub(channel)  # type: ignore[no-untyped-call]
+            self.model = (await stub.GetModel(GetModelRequest(), timeout=_CALL_SECONDS)).model
+
+    async def _start_storage_and_decoders(self) -> None:
+        self._on_step("starting the decoder and an S3 server")
+        server = self._spawn("s3", ["videoanalysis.stack.s3_server", str(self._address_file("s3"))], self._inherited())
+        await self._until_listening(server, _START_SECONDS)
+        self.s3_endpoint = f"http://{server.address}"
+        async with self._storage() as storage:
+            await storage.create_bucket(BUCKET)
+        await self._start_services("decoder", {"banks": _BANKS, **self._s3_settings()}, _START_SECONDS)
+
+    async def _start_ingresses(self) -> None:
+        self._on_step("starting the ingress")
+        wiring = {
+            "encoders": [encoder.address for encoder in self.services["encoder"]],
+            "decoders": [decoder.address for decoder in self.services["decoder"]],
+            "image_size": self.model.image_size,
+            # All of them take up what one of them began.
+            "resume_keys": [secrets.token_hex(32)],
+            **self._s3_settings(),
+        }
+        await self._start_services("ingress", wiring, _START_SECONDS)
+
+    async def provide_bank(self, encoder: Child | None = None) -> None:
+        """Build the default bank for the model of `encoder`, by default the first, beside those of other models.
+
+        Every decoder serves it then.
+        """
+        self._on_step("building the text bank")
+        async with connect((encoder or self.services["encoder"][0]).address) as channel:
+            texts = default_model.TEXTS if self.model.digest == default_model.DIGEST else _BANK
+            bank = await bank_builder.build(checkout.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
+        async with self._storage() as storage:
+            of_model = bank.model_digest.rpartition(":")[2]
+            uri = S3Uri.parse(f"{_BANKS}{_BANK}-{of_model}.safetensors", "banks")
+            await storage.write(uri, bank.to_bytes(), "application/octet-stream")
+        await _together(*(self._until_listed(decoder, bank.digest) for decoder in self.services["decoder"]))
+
+    async def _start_services(self, kind: Kind, wiring: Mapping[str, object], seconds: float) -> None:
+        for number in range(self._counts[kind]):
+            name = f"{kind}-{number}"
+            listening = {"host": "127.0.0.1", "port": 0, "address_file": self._address_file(name)}
+            environment = self._environment(kind, {**wiring, **listening})
+            self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
+        await _together(*(self._until_ready(child, seconds) for child in self.services[kind]))
+
+    def _spawn(self, name: str, module: list[str], environment: Mapping[str, str]) -> Child:
+        child = self._child(name, module, environment)
+        self._children.append(child)
+        return child
+
+    def _child(self, name: str, module: list[str], environment: Mapping[str, str]) -> Child:
+        return Child(name, module, directory=self._directory, cwd=checkout.ROOT, environment=environment)
+
+    async def _until_listening(self, child: Child, seconds: float) -> None:
+        async with _at_most(seconds, child):
+            address = ""
+            while not address:
+                await _poll(child)
+                with suppress(FileNotFoundError):
+                    address = child.address = self._address_file(child.name).read_text()
+
+    async def _until_ready(self, child: Child, seconds: float) -> None:
+        await self._until_listening(child, seconds)
+        async with _at_most(seconds, child), connect(child.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            status = health_pb2.HealthCheckResponse.UNKNOWN
+            while status != health_pb2.HealthCheckResponse.SERVING:
+                await _poll(child)
+                status = (await health.Check(health_pb2.HealthCheckRequest(service="readiness"))).status
+
+    async def _until_listed(self, decoder: Child, digest: str) -> None:
+        async with _at_most(_START_SECONDS, decoder), connect(decoder.address) as channel:
+            stub = DecoderServiceStub(channel)  # type: ignore[no-untyped-call]
+            digests: set[str] = set()
+            while digest not in digests:
+                await asyncio.sleep(_POLL_SECONDS)
+                listed = await stub.ListTextBanks(ListTextBanksRequest())
+                digests = {bank.digest for bank in listed.text_banks}
+
+    async def _stop(self) -> None:
+        """End everything, callers before those they call; cut short by cancellation or too long a wait."""
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                for kind in ("ingress", "encoder", "decoder"):
+                    await _finish(self.services[kind])
+                await _finish(self._children)
+        except TimeoutError:
+            pass
+        finally:
+            for child in self._children:
+                child.kill()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _environment(self, kind: Kind, wiring: Mapping[str, object]) -> dict[str, str]:
+        """Our defaults give way to the environment, that to what makes it one stack, and this to `settings`."""
+        environment = self._inherited()
+        if os.path.isdir(str(wiring.get("model", ""))):
+            environment["HF_HUB_OFFLINE"] = "1"
+        chosen = {**wiring, **self._settings.get(kind, {})}
+        return {**_variables(kind, self._defaults(kind)), **environment, **_variables(kind, chosen)}
+
+    def _defaults(self, kind: Kind) -> dict[str, object]:
+        common: dict[str, object] = {"grace_seconds": _GRACE_SECONDS}
+        match kind:
+            case "ingress":
+                # The bucket server holds nothing but what was put there for this stack.
+                return {**common, "allowed_buckets": ["*"], "allowed_output_prefixes": [f"s3://{BUCKET}/results/"]}
+            case "encoder":
+                # Leaves a core to sampling.
+                return {**common, "torch_threads": max(1, _cores() // self._counts["encoder"] - 1)}
+            case "decoder":
+                return {**common, "banks_refresh_seconds": 1}
+
+    def _inherited(self) -> dict[str, str]:
+        """Our environment without access to anybody's cloud, and with a place for temporary files that we remove."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        access_key, secret = CREDENTIALS
+        return ours | {
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "TMPDIR": str(self._directory),
+        }
+
+    def _s3_settings(self) -> dict[str, object]:
+        return {"s3_endpoint_url": self.s3_endpoint, "s3_region": REGION}
+
+    def _address_file(self, name: str) -> Path:
+        return self._directory / f"{name}.address"
+
+    @asynccontextmanager
+    async def _storage(self) -> AsyncIterator[Storage]:
+        async with Storage.open(self.s3_endpoint, REGION, CREDENTIALS) as storage:
+            yield storage
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at once; the first failure ends the rest and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for part in work:
+                tasks.create_task(part)
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        raise (from_rpc_error(first) if isinstance(first, grpc.aio.AioRpcError) else first) from None
+
+
+@asynccontextmanager
+async def _at_most(seconds: float, child: Child) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise StackError(f"not ready after {seconds} s: {child.report()}") from None
+
+
+async def _poll(child: Child) -> None:
+    """Wait a moment for `child`; raises StackError if it has ended."""
+    await asyncio.sleep(_POLL_SECONDS)
+    if child.exit_code is not None:
+        raise StackError(child.report())
+
+
+async def _finish(children: Iterable[Child]) -> None:
+    for child in children:
+        child.terminate()
+    for child in children:
+        await child.ended()
+
+
+def _absolute(model: str) -> str:
+    """A hub id as it is; a directory without regard to the working directory, which is another one in a service."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() or model.startswith((".", "~")) else model
+
+
+def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:
+    """As the service reads them from its environment."""
+    return {f"{kind.upper()}_{name.upper()}": _encoded(value) for name, value in settings.items()}
+
+
+def _encoded(value: object) -> str:
+    """As pydantic-settings reads it."""
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,181 @@
+"""Text banks: the tags and descriptions that embeddings are compared with, as one file.
+
+The file is safetensors, so that reading it runs no code: two float32 tensors, and in the header's metadata the texts
+and where they come from.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+FORMAT = "videoanalysis.text_bank.v1"
+CREATED_AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+MAX_TEXTS = 1_000_000
+MAX_TEXT_CHARACTERS = 200
+# How far from 1 the length of a "unit" row may be; encoders that compute in bfloat16 stay well within it.
+UNIT_TOLERANCE = 1e-3
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# JSON can hold them, UTF-8 and so protobuf cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class InvalidTextBank(ValueError):
+    """The texts, or a bank made of them, break a rule; the message is one sentence for the operator."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextBank:
+    """Texts with their embeddings by one model. One that exists is valid: breaking a rule raises InvalidTextBank."""
+
+    name: str
+    # ModelInfo.digest of the encoder.
+    model_digest: str
+    # What each text was put into, in place of "{}", before it was embedded.
+    template: str
+    # UTC, as CREATED_AT_FORMAT, so that the order of strings is the order of times.
+    created_at: str
+    tags: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    # float32 [tags, embedding_dim] and [descriptions, embedding_dim], unit rows.
+    tag_embeddings: NDArray[np.float32]
+    description_embeddings: NDArray[np.float32]
+    # "sha256:…" over texts, embeddings, model digest and template.
+    digest: str = field(init=False)
+    # Of a tag or description, as UTF-8.
+    longest_text_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidTextBank(f"name {self.name[:100]!r}: 1 to 100 letters, digits, dots, dashes or underscores")
+        if not 1 <= len(self.model_digest) <= 200:
+            raise InvalidTextBank("model_digest: empty or over 200 characters")
+        check_template(self.template)
+        _check_time(self.created_at)
+        _check_texts(self.tags, "tags")
+        _check_texts(self.descriptions, "descriptions")
+        _check_embeddings(self.tag_embeddings, len(self.tags), "tag_embeddings")
+        _check_embeddings(self.description_embeddings, len(self.descriptions), "description_embeddings")
+        if self.description_embeddings.shape[1] != self.embedding_dim:
+            raise InvalidTextBank(
+                f"embeddings: tags have {self.embedding_dim} dimensions, "
+                f"descriptions {self.description_embeddings.shape[1]}"
+            )
+        object.__setattr__(self, "digest", self._compute_digest())
+        longest = max(len(text.encode()) for text in self.tags + self.descriptions)
+        object.__setattr__(self, "longest_text_bytes", longest)
+
+    @property
+    def embedding_dim(self) -> int:
+        return int(self.tag_embeddings.shape[1])
+
+    def to_bytes(self) -> bytes:
+        metadata = {
+            "format": FORMAT,
+            "name": self.name,
+            "model_digest": self.model_digest,
+            "template": self.template,
+            "created_at": self.created_at,
+            "tags": json.dumps(self.tags, ensure_ascii=False),
+            "descriptions": json.dumps(self.descriptions, ensure_ascii=False),
+        }
+        # safetensors copies from the address of the first element: the arrays must be contiguous.
+        embeddings = {
+            "tag_embeddings": np.ascontiguousarray(self.tag_embeddings),
+            "description_embeddings": np.ascontiguousarray(self.description_embeddings),
+        }
+        return safetensors.numpy.save(embeddings, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "TextBank":
+        """The bank that to_bytes wrote; raises InvalidTextBank for anything else."""
+        try:
+            embeddings = safetensors.numpy.load(data)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise InvalidTextBank(f"not a safetensors file: {error}") from error
+        # Safe after a successful load; the library gives metadata only for files on disk.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata: dict[str, str] = header.get("__metadata__") or {}
+        if metadata.get("format") != FORMAT:
+            raise InvalidTextBank(f"format {metadata.get('format', '')[:100]!r}: this version reads {FORMAT}")
+        try:
+            return cls(
+                name=metadata["name"],
+                model_digest=metadata["model_digest"],
+                template=metadata["template"],
+                created_at=metadata["created_at"],
+                tags=_parse_texts(metadata["tags"], "tags"),
+                descriptions=_parse_texts(metadata["descriptions"], "descriptions"),
+                tag_embeddings=embeddings["tag_embeddings"],
+                description_embeddings=embeddings["description_embeddings"],
+            )
+        except KeyError as missing:
+            raise InvalidTextBank(f"{missing.args[0]}: missing from the file") from missing
+
+    def _compute_digest(self) -> str:
+        description = [self.model_digest, self.template, self.tags, self.descriptions, self.embedding_dim]
+        hasher = hashlib.sha256(json.dumps(description).encode())
+        for embeddings in (self.tag_embeddings, self.description_embeddings):
+            hasher.update(np.ascontiguousarray(embeddings, "<f4").data)
+        return f"sha256:{hasher.hexdigest()}"
+
+
+def check_template(template: str) -> None:
+    """Raises InvalidTextBank unless a text can be put into `template`."""
+    if template.count("{}") != 1 or len(template) > 200:
+        raise InvalidTextBank("template: must hold {} exactly once, in at most 200 characters")
+
+
+def _check_time(created_at: str) -> None:
+    try:
+        canonical = datetime.strptime(created_at, CREATED_AT_FORMAT).strftime(CREATED_AT_FORMAT)
+    except ValueError:
+        canonical = ""
+    if created_at != canonical:
+        raise InvalidTextBank(f"created_at {created_at[:50]!r}: not of the form 2026-01-31T23:59:59Z")
+
+
+def _check_texts(texts: tuple[str, ...], kind: str) -> None:
+    if not 1 <= len(texts) <= MAX_TEXTS:
+        raise InvalidTextBank(f"{kind}: {len(texts)} texts, 1 to {MAX_TEXTS} are allowed")
+    seen: set[str] = set()
+    for text in texts:
+        if not text.strip() or len(text) > MAX_TEXT_CHARACTERS:
+            raise InvalidTextBank(f"{kind}: {text[:50]!r} is empty or over {MAX_TEXT_CHARACTERS} characters")
+        if _SURROGATE.search(text):
+            raise InvalidTextBank(f"{kind}: {text[:50]!r} holds half a character")
+        if text in seen:
+            raise InvalidTextBank(f"{kind}: {text!r} is there twice")
+        seen.add(text)
+
+
+def _check_embeddings(embeddings: NDArray[Any], texts: int, kind: str) -> None:
+    if embeddings.dtype != np.float32:
+        raise InvalidTextBank(f"{kind}: {embeddings.dtype}, must be float32")
+    if embeddings.ndim != 2 or len(embeddings) != texts or embeddings.shape[1] == 0:
+        raise InvalidTextBank(f"{kind}: shape {list(embeddings.shape)} does not fit {texts} texts")
+    if not np.isfinite(embeddings).all():
+        raise InvalidTextBank(f"{kind}: holds values that are not finite")
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(embeddings, axis=1)
+    worst = int(np.argmax(np.abs(lengths - 1)))
+    if not abs(lengths[worst] - 1) <= UNIT_TOLERANCE:
+        raise InvalidTextBank(f"{kind}: row {worst} has length {lengths[worst]:.4g}, must be 1")
+
+
+def _parse_texts(encoded: str, kind: str) -> tuple[str, ...]:
+    try:
+        texts = json.loads(encoded)
+    except (ValueError, RecursionError) as error:
+        raise InvalidTextBank(f"{kind}: not JSON") from error
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InvalidTextBank(f"{kind}: not a list of strings")
+    return tuple(texts)

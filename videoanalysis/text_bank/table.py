@@ -1,0 +1,45 @@
+"""A text bank for readers, people and programs."""
+
+import json
+from itertools import zip_longest
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from videoanalysis.text_bank.format import TextBank
+
+
+def show(console: Console, bank: TextBank) -> None:
+    """Print where the bank comes from, then its texts."""
+    origin = Table.grid(padding=(0, 3, 0, 0))
+    origin.add_column(style="dim")
+    origin.add_column(overflow="fold")
+    origin.add_row("name", Text(bank.name, "bold"))
+    origin.add_row("digest", bank.digest)
+    origin.add_row("model", bank.model_digest)
+    origin.add_row("template", Text(bank.template))
+    origin.add_row("created", bank.created_at)
+    console.print(origin, highlight=False)
+    texts = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    texts.add_column(f"{len(bank.tags)} tags")
+    texts.add_column(f"{len(bank.descriptions)} descriptions")
+    for tag, description in zip_longest(bank.tags, bank.descriptions, fillvalue=""):
+        texts.add_row(Text(tag), Text(description))
+    console.print("", texts, highlight=False)
+
+
+def as_json(bank: TextBank) -> str:
+    """All of it but the embeddings."""
+    document = {
+        "name": bank.name,
+        "digest": bank.digest,
+        "model_digest": bank.model_digest,
+        "template": bank.template,
+        "created_at": bank.created_at,
+        "embedding_dim": bank.embedding_dim,
+        "tags": bank.tags,
+        "descriptions": bank.descriptions,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)

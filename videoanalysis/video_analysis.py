@@ -1,0 +1,330 @@
+"""What the analysis of a video found, as plain values; the messages they are made of are `videoanalysis.v1.analysis`.
+
+Times are seconds from the first frame of the video.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self
+
+from videoanalysis.v1 import analysis_pb2, decoder_pb2, encoder_pb2
+
+if TYPE_CHECKING:
+    # Takes longer to import than all the rest, and few ask for embeddings.
+    import numpy as np
+    from numpy.typing import NDArray
+
+Stage = Literal["waiting", "downloading", "analyzing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the service is; totals are 0 where they are unknown."""
+
+    stage: Stage
+    downloaded_bytes: int
+    total_bytes: int
+    analyzed_seconds: float
+    # As the container claims.
+    claimed_duration_seconds: float
+    # While waiting: until the service will have room, 0 where unknown.
+    estimated_wait_seconds: float = 0.0
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Progress) -> Self:
+        return cls(
+            stage=_STAGES.get(message.stage, "waiting"),
+            downloaded_bytes=message.downloaded_bytes,
+            total_bytes=message.total_bytes,
+            analyzed_seconds=message.analyzed_seconds,
+            claimed_duration_seconds=message.claimed_duration_seconds,
+            estimated_wait_seconds=message.estimated_wait_seconds,
+        )
+
+
+_STAGES: dict[analysis_pb2.Stage, Stage] = {
+    analysis_pb2.STAGE_WAITING: "waiting",
+    analysis_pb2.STAGE_DOWNLOADING: "downloading",
+    analysis_pb2.STAGE_ANALYZING: "analyzing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A text and how well it fits: `score` is the cosine, `probability` what the model makes of it.
+
+    Of the whole video only: `best_chunk_index`, the chunk in which it scored highest, and `max_probability` there; None
+    for the rare text of a large bank that too many others have outdone.
+    """
+
+    text: str
+    score: float
+    probability: float
+    best_chunk_index: int | None = None
+    max_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A description of the text bank; everything else as in Tag."""
+
+    text: str
+    score: float
+    probability: float
+    best_chunk_index: int | None = None
+    max_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneChange:
+    """A cut, between the sampled frames at `previous_timestamp_seconds` and `timestamp_seconds`.
+
+    `cut_seconds` is the frame from which the new scene is shown, as well as it is known: `cut_confidence` is near 1
+    for a hard cut and 0 where nothing better than `timestamp_seconds` is known.
+    """
+
+    timestamp_seconds: float
+    previous_timestamp_seconds: float
+    cut_seconds: float
+    cut_confidence: float
+    score: float
+    chunk_index: int
+    frame_index: int
+
+    @classmethod
+    def from_message(cls, message: decoder_pb2.SceneChange) -> Self:
+        return cls(
+            timestamp_seconds=message.timestamp_seconds,
+            previous_timestamp_seconds=message.previous_timestamp_seconds,
+            cut_seconds=message.cut_seconds or message.timestamp_seconds,
+            cut_confidence=message.cut_confidence,
+            score=message.score,
+            chunk_index=message.chunk_index,
+            frame_index=message.frame_index,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What lies between two scene changes."""
+
+    start_seconds: float
+    end_seconds: float
+    tags: tuple[Tag, ...]
+    caption: Caption | None
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Scene) -> Self:
+        return cls(message.start_seconds, message.end_seconds, _tags(message.tags), _caption(message.caption))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one chunk shows. Each of `frame_times_seconds` is the true time of a sampled frame.
+
+    `scene_scores`, one for each frame, and `embeddings`, float16 [frames, embedding_dim], only if they were asked for.
+    """
+
+    chunk_index: int
+    start_seconds: float
+    duration_seconds: float
+    frame_times_seconds: tuple[float, ...]
+    tags: tuple[Tag, ...]
+    caption: Caption | None
+    scene_changes: tuple[SceneChange, ...]
+    scene_scores: tuple[float, ...] = ()
+    embeddings: "NDArray[np.floating] | None" = field(default=None, compare=False)
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.ChunkResult) -> Self:
+        return cls(
+            chunk_index=message.chunk_index,
+            start_seconds=message.start_seconds,
+            duration_seconds=message.duration_seconds,
+            frame_times_seconds=tuple(message.frame_times_seconds),
+            tags=_tags(message.tags),
+            caption=_caption(message.caption),
+            scene_changes=tuple(map(SceneChange.from_message, message.scene_changes)),
+            scene_scores=tuple(message.scene_scores),
+            embeddings=_embeddings(message),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Time spent waiting for a stage, and time in which it worked."""
+
+    queue_seconds: float
+    compute_seconds: float
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.StageTiming) -> Self:
+        return cls(message.queue_seconds, message.compute_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time went in the service: the parts add up to the total."""
+
+    download: StageTiming
+    sample: StageTiming
+    encode: StageTiming
+    decode: StageTiming
+    unattributed_seconds: float
+    total_seconds: float
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Timing) -> Self:
+        return cls(
+            download=StageTiming.from_message(message.download),
+            sample=StageTiming.from_message(message.sample),
+            encode=StageTiming.from_message(message.encode),
+            decode=StageTiming.from_message(message.decode),
+            unattributed_seconds=message.unattributed_seconds,
+            total_seconds=message.total_seconds,
+        )
+
+    def stages(self) -> tuple[tuple[str, StageTiming], ...]:
+        """In the order in which a video walks them, each with its name."""
+        names = ("download", "sample", "encode", "decode")
+        return tuple((name, getattr(self, name)) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the answer took: of the file, of the video's frames, and on the encoders' accelerators."""
+
+    bytes_read: int
+    frames_decoded: int
+    accelerator_seconds: float
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Usage) -> Self:
+        return cls(message.bytes_read, message.frames_decoded, message.accelerator_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What made the embeddings; ModelInfo explains the fields."""
+
+    model_id: str
+    revision: str
+    digest: str
+    embedding_dim: int
+    image_size: int
+    logit_scale: float
+    logit_bias: float
+    precision: str
+    device: str
+    engine: str
+
+    @classmethod
+    def from_message(cls, message: encoder_pb2.ModelInfo) -> Self:
+        return cls(
+            model_id=message.model_id,
+            revision=message.revision,
+            digest=message.digest,
+            embedding_dim=message.embedding_dim,
+            image_size=message.image_size,
+            logit_scale=message.logit_scale,
+            logit_bias=message.logit_bias,
+            precision=message.precision,
+            device=message.device,
+            engine=message.engine,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextBank:
+    """What the video was compared with; TextBankInfo explains the fields."""
+
+    name: str
+    digest: str
+    model_digest: str
+    template: str
+    created_at: str
+    tag_count: int
+    description_count: int
+
+    @classmethod
+    def from_message(cls, message: decoder_pb2.TextBankInfo) -> Self:
+        return cls(
+            name=message.name,
+            digest=message.digest,
+            model_digest=message.model_digest,
+            template=message.template,
+            created_at=message.created_at,
+            tag_count=message.tags,
+            description_count=message.descriptions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAnalysis:
+    """All that is known of a video; `caption` and `text_bank` are None where the service has no bank.
+
+    `message` is the response that it was read from.
+    """
+
+    stream_id: str
+    tags: tuple[Tag, ...]
+    caption: Caption | None
+    scene_changes: tuple[SceneChange, ...]
+    scenes: tuple[Scene, ...]
+    chunks: tuple[Chunk, ...]
+    video_duration_seconds: float
+    decode_failures: int
+    timing: Timing
+    usage: Usage
+    model: Model
+    text_bank: TextBank | None
+    message: analysis_pb2.AnalyzeVideoResponse = field(compare=False, repr=False)
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.AnalyzeVideoResponse) -> Self:
+        """Raises InvalidInput if embeddings do not fill their shape."""
+        return cls(
+            stream_id=message.stream_id,
+            tags=_tags(message.tags, of_video=True),
+            caption=_caption(message.caption, of_video=True),
+            scene_changes=tuple(map(SceneChange.from_message, message.scene_changes)),
+            scenes=tuple(map(Scene.from_message, message.scenes)),
+            chunks=tuple(map(Chunk.from_message, message.chunks)),
+            video_duration_seconds=message.video_duration_seconds,
+            decode_failures=message.decode_failures,
+            timing=Timing.from_message(message.timing),
+            usage=Usage.from_message(message.usage),
+            model=Model.from_message(message.model),
+            text_bank=TextBank.from_message(message.text_bank) if message.text_bank.name else None,
+            message=message,
+        )
+
+    def start_of_chunk(self, index: int | None) -> float | None:
+        """Seconds; None if there is no such chunk."""
+        return next((chunk.start_seconds for chunk in self.chunks if chunk.chunk_index == index), None)
+
+
+def _tags(messages: Sequence[decoder_pb2.TagScore], *, of_video: bool = False) -> tuple[Tag, ...]:
+    return tuple(
+        Tag(message.text, message.score, message.probability, *_strongest(message, of_video)) for message in messages
+    )
+
+
+def _caption(message: decoder_pb2.CaptionScore, *, of_video: bool = False) -> Caption | None:
+    if not message.text:
+        return None
+    return Caption(message.text, message.score, message.probability, *_strongest(message, of_video))
+
+
+def _strongest(
+    message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool
+) -> tuple[int, float] | tuple[()]:
+    return (message.best_chunk_index, message.max_probability) if of_video and message.max_probability else ()
+
+
+def _embeddings(message: analysis_pb2.ChunkResult) -> "NDArray[np.floating] | None":
+    if not message.HasField("embeddings"):
+        return None
+    from videoanalysis import tensors
+
+    return tensors.from_proto(message.embeddings, "embeddings")
