@@ -106,7 +106,7 @@ async def test_an_analysed_video_is_accounted_for(operated, clip):
     assert value(ingress, "videoanalysis_frames_decoded_total") == answer.usage.frames_decoded > 0
     spent = sum(count for (name, _), count in samples(ingress).items() if name == "videoanalysis_stage_seconds_total")
     assert spent == pytest.approx(answer.timing.total_seconds - answer.timing.unattributed_seconds)
-    assert value(ingress, "videoanalysis_attempts_total", service="encoder", outcome="lost") == 0
+    assert value(ingress, "videoanalysis_attempts_total", service="encoder", outcome="failed") == 0
     assert value(encoder, "videoanalysis_frames_encoded_total") == 2 * SECONDS
     accelerator_seconds = value(encoder, "videoanalysis_accelerator_seconds_total")
     assert accelerator_seconds == pytest.approx(answer.usage.accelerator_seconds)
