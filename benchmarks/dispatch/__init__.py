@@ -1,0 +1,1 @@
+"""Placement of chunks on encoders compared with an ideal central queue."""

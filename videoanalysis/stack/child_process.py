@@ -1,7 +1,6 @@
-"""A process that belongs to this one: its log is kept, and it never outlives us.
+"""A child process with a log file that the kernel ends together with its parent.
 
-Run as `python -m videoanalysis.stack.child_process PARENT MODULE …` this becomes `python -m MODULE …`, after telling the
-kernel so.
+`python -m videoanalysis.stack.child_process PARENT MODULE …` asks the kernel for that, then runs `python -m MODULE …`.
 """
 
 import asyncio
