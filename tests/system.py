@@ -32,7 +32,7 @@ from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
-from services.ingress.sources.sources import Allowed, Sources
+from services.ingress.sources import Allowed, ScratchSpace, Sources
 from videoanalysis.channels import connect
 from videoanalysis.server import READINESS, ErrorInterceptor
 from videoanalysis.storage import Storage
@@ -204,7 +204,7 @@ async def ingress(
             chunks_ahead=settings.chunks_ahead,
         )
         allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
-        sources = Sources(storage, allowed, scratch, settings.scratch_dir, settings.max_object_bytes)
+        sources = Sources(storage, allowed, ScratchSpace(scratch, settings.scratch_dir, settings.max_object_bytes))
         outputs = Outputs(storage, settings.allowed_output_prefixes)
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         servicer = VideoAnalysisServicer(

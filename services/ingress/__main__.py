@@ -18,7 +18,7 @@ from services.ingress.sampling.pool import SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
-from services.ingress.sources.sources import Allowed, Sources
+from services.ingress.sources import Allowed, ScratchSpace, Sources
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
@@ -73,9 +73,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         sources = Sources(
             s3,
             Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes),
-            ByteBudget(settings.scratch_bytes),
-            settings.scratch_dir,
-            settings.max_object_bytes,
+            ScratchSpace(ByteBudget(settings.scratch_bytes), settings.scratch_dir, settings.max_object_bytes),
         )
         outputs = Outputs(s3, settings.allowed_output_prefixes)
         server = Server(settings, [_SERVICE_NAME], demand.drain, settings.connection_seconds)

@@ -31,7 +31,7 @@ from services.ingress.resume.token import RequestTokens, Resumption, refused
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import SampledChunk
 from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
-from services.ingress.sources.sources import Source
+from services.ingress.sources import Source
 from videoanalysis import tensors
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.v1.analysis_pb2 import (

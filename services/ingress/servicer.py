@@ -12,7 +12,7 @@ from services.ingress.answer.size import check_unary
 from services.ingress.job import AnalysisJob, read_job
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume.token import RequestTokens, ResumeTokens, Resumption
-from services.ingress.sources.sources import Sources
+from services.ingress.sources import Sources
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,

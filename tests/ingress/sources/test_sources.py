@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.sources.sources import Allowed, Source, Sources
+from services.ingress.sources import Allowed, ScratchSpace, Source, Sources
 from videoanalysis.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -36,9 +36,12 @@ def sources(
     storage: Storage | None = None,
     scratch_dir: Path | None = None,
     trusted: ssl.SSLContext | None = None,
+    scratch: ScratchSpace | None = None,
     **allowed: object,
 ) -> Sources:
-    return Sources(storage, Allowed(**allowed), ByteBudget(2 * LIMIT), scratch_dir, LIMIT, trusted)
+    return Sources(
+        storage, Allowed(**allowed), scratch or ScratchSpace(ByteBudget(2 * LIMIT), scratch_dir, LIMIT), trusted
+    )
 
 
 async def content(source: Source) -> tuple[bytes, list[tuple[int, int]]]:
@@ -255,9 +258,10 @@ async def test_an_object_over_the_limit_is_not_downloaded(storage, bucket):
 async def test_downloads_wait_until_the_scratch_disk_has_room(storage, bucket):
     uri = S3Uri(bucket, "a.mp4")
     await storage.write(uri, bytes(LIMIT), "video/mp4")
-    shared = sources(storage, buckets=["*"])
-    async with asyncio.TaskGroup() as tasks, shared.scratch_file(LIMIT), shared.scratch_file(LIMIT // 2):
-        waiting = tasks.create_task(content(shared.locate(str(uri))))
+    scratch = ScratchSpace(ByteBudget(2 * LIMIT), None, LIMIT)
+    source = sources(storage, scratch=scratch, buckets=["*"]).locate(str(uri))
+    async with asyncio.TaskGroup() as tasks, scratch.file(LIMIT), scratch.file(LIMIT // 2):
+        waiting = tasks.create_task(content(source))
         await asyncio.sleep(0.2)
         assert not waiting.done()
     assert len(waiting.result()[0]) == LIMIT
@@ -266,14 +270,14 @@ async def test_downloads_wait_until_the_scratch_disk_has_room(storage, bucket):
 async def test_a_full_disk_is_overload(storage, bucket):
     uri = S3Uri(bucket, "a.mp4")
     await storage.write(uri, bytes(LIMIT), "video/mp4")
-    full = FullDisk(storage, Allowed(buckets=["*"]), ByteBudget(LIMIT), None, LIMIT)
-    error = await failure(full.locate(str(uri)))
+    full = FullDisk(ByteBudget(LIMIT), None, LIMIT)
+    error = await failure(sources(storage, scratch=full, buckets=["*"]).locate(str(uri)))
     assert (type(error), error.reason) == (Overloaded, "SCRATCH_FULL")
 
 
-class FullDisk(Sources):
+class FullDisk(ScratchSpace):
     @asynccontextmanager
-    async def scratch_file(self, size: int | None) -> AsyncIterator[BinaryIO]:
+    async def file(self, size: int | None) -> AsyncIterator[BinaryIO]:
         with await asyncio.to_thread(open, "/dev/full", "wb") as file:
             yield file
 
