@@ -13,6 +13,9 @@ BUILT := build/tools/built-$(shell echo '$(TOOLS)' | cksum | cut -d ' ' -f 1)
 KUBERNETES := helm.sh/helm/v3/pkg/chartutil.k8sVersion
 TOOLS_LDFLAGS := -s -w -X $(KUBERNETES)Major=1 -X $(KUBERNETES)Minor=35
 
+# Processes among which the tests are divided.
+WORKERS := 2
+
 # Of the images. BUILD_FLAGS is for what this machine needs, such as a secret with pip's configuration.
 BUILDER := podman
 REPOSITORY := localhost
@@ -23,8 +26,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
-	@echo 'make test    run the tests'
-	@echo 'make lint    check style, format and types'
+	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
+	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
@@ -58,14 +61,16 @@ $(BUILT):
 tools: $(INSTALLED) $(BUILT)
 	@for tool in helm ghz; do test ! -x build/tools/$$tool || cp build/tools/$$tool $(BIN)/; done
 
-# The tools are built while Python's packages are downloaded.
+# The tools are built while Python's packages are downloaded and their types checked.
 test:
-	@$(MAKE) --no-print-directory --jobs=2 tools
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 tools lint
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
 	$(BIN)/mypy
 
 demo: setup

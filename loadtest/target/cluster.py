@@ -64,9 +64,7 @@ def client_of(context: str | None) -> "ApiClient":
     from kubernetes.config import ConfigException, new_client_from_config
 
     try:
-        client: ApiClient = new_client_from_config(  # type: ignore[no-untyped-call]
-            config_file=os.environ.get("KUBECONFIG"), context=context
-        )
+        client: ApiClient = new_client_from_config(config_file=os.environ.get("KUBECONFIG"), context=context)
     except ConfigException as error:
         raise OSError(f"--kube-context: {error}") from error
     return client

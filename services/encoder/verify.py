@@ -41,7 +41,7 @@ def verify(model: str, revision: str | None, device: str, precision: str) -> boo
     from services.encoder.verification import Outcome, Verification
 
     # Not by a variable before the download, which is to show how far it is.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     engine = siglip.load(found, device=device, precision=precision, torch_threads=0)
     served = engine.model
     print(f"model      {served.model_id}")

@@ -60,7 +60,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()  # type: ignore[no-untyped-call]
+        self._client.close()
 
     def snapshot(self, services: Iterable[str] = SERVICES, release: str | None = None) -> Snapshot:
         """Raises ClusterError if the cluster cannot be asked, or if it is not clear of which release."""
@@ -218,7 +218,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         response = self._client.call_api(*request, _request_timeout=seconds)
-        body: bytes = response.read()  # type: ignore[no-untyped-call]
+        body: bytes = response.read()
         if not 200 <= response.status < 300:
             raise ApiException(response.status, response.reason, body=body.decode(errors="replace"))
         return body.decode(errors="replace")
@@ -227,15 +227,15 @@ class Cluster:
 def _load(configuration: Any, context: str | None, kubeconfig: str | None) -> str:
     """How to reach the cluster, into `configuration`; the namespace."""
     try:
-        config.load_kube_config(kubeconfig, context, configuration)  # type: ignore[no-untyped-call]
-        contexts, active = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+        config.load_kube_config(kubeconfig, context, configuration)
+        contexts, active = config.list_kube_config_contexts(kubeconfig)
         chosen = active if context is None else next(each for each in contexts if each["name"] == context)
         return str(chosen["context"].get("namespace") or "default")
     except config.ConfigException:
         if context is not None or kubeconfig is not None:
             raise
         try:
-            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(configuration)
             return _NAMESPACE_FILE.read_text().strip()
         except config.ConfigException:
             pass

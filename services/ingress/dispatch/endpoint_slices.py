@@ -179,5 +179,5 @@ def _of_this_pod() -> "Configuration":
 
     # The API server is never behind the proxy of the environment.
     configuration = Configuration(client_session_kwargs={"trust_env": False})
-    config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    config.load_incluster_config(configuration)
     return configuration
