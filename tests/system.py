@@ -92,7 +92,7 @@ class System:
     sampling: SamplingPool
     encoders: list[Replica] = field(default_factory=list)
     decoders: list[Replica] = field(default_factory=list)
-    shelf: TextBankStore | None = None
+    text_banks: TextBankStore | None = None
 
     def is_at_rest(self) -> bool:
         """Whether no request holds anything."""
@@ -128,9 +128,11 @@ async def system(
             async with connect(encoder_replicas[0].address) as channel:
                 bank = await bank_builder.build(texts, name="default", encoder=channel)
             (banks / "default.safetensors").write_bytes(bank.to_bytes())
-        shelf = TextBankStore(Directory(banks), 1 << 28)
-        await shelf.refresh()
-        decoder_replicas = [await stack.enter_async_context(decoder(shelf, interceptors)) for _ in range(decoder_count)]
+        text_banks = TextBankStore(Directory(banks), 1 << 28)
+        await text_banks.refresh()
+        decoder_replicas = [
+            await stack.enter_async_context(decoder(text_banks, interceptors)) for _ in range(decoder_count)
+        ]
         chosen = IngressSettings(
             **{
                 "encoders": [replica.address for replica in encoder_replicas] or ["127.0.0.1:1"],
@@ -145,7 +147,7 @@ async def system(
             }
         )
         started = await stack.enter_async_context(ingress(chosen, storage, discovery))
-        started.encoders, started.decoders, started.shelf = encoder_replicas, decoder_replicas, shelf
+        started.encoders, started.decoders, started.text_banks = encoder_replicas, decoder_replicas, text_banks
         yield started
 
 
@@ -168,11 +170,11 @@ async def encoder(
 
 @asynccontextmanager
 async def decoder(
-    shelf: TextBankStore, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    text_banks: TextBankStore, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> AsyncIterator[Replica]:
     with ThreadPoolExecutor(1) as threads:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
-        add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
+        add_DecoderServiceServicer_to_server(DecoderServicer(text_banks, threads), server)
         async with replica(server) as started:
             yield started
 

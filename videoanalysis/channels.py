@@ -1,34 +1,33 @@
-"""How callers of our services connect: one place for what both sides must agree on."""
+"""gRPC channel options that every caller of a service uses, and that the servers' keepalive limits permit."""
 
 import json
 
 import grpc
 
-# Idle connections are probed, so that a peer that vanished without a word is noticed within 30 s. The servers permit
-# pings 10 s apart; a faster pace would be answered with GOAWAY "too_many_pings".
 OPTIONS: list[tuple[str, int | str]] = [
+    # Idle connections are probed: a peer that vanishes without closing its connection is noticed within 30 s. The
+    # servers permit pings 10 s apart; a faster pace would be answered with GOAWAY "too_many_pings".
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A replica that comes back is found within a second, not after gRPC's two-minute backoff.
+    # A replica that comes back is reconnected within a second, not after gRPC's two-minute backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A call that finds a host gone without a word fails after 2 s, not 20: so long is a connection waited for.
+    # The connect timeout: a call to a host that drops packets fails after 2 s, not after gRPC's 20.
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    # Addresses are ours or loopback: an HTTP proxy of the environment is never meant for them.
+    # Addresses are inside the cluster or loopback: an HTTP proxy of the environment does not apply to them.
     ("grpc.enable_http_proxy", 0),
 ]
 
-
-# The server's health is watched under the name `readiness`, and a call to one that is not ready fails within a
-# millisecond, as UNAVAILABLE; measured, the caller knows 1.3 ms after the server. One without health passes for ready.
-# Only round_robin does that; pick_first ignores it.
-_WHILE_READY = json.dumps(
-    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}
+# The client watches the server's health under the name `readiness`: calls skip a replica that is not ready, and fail
+# within a millisecond, as UNAVAILABLE, where none is. A server without the health service counts as ready. Only
+# round_robin checks health, pick_first ignores it.
+READY_REPLICAS: tuple[str, str] = (
+    "grpc.service_config",
+    json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}),
 )
 
 
 def connect(address: str, *, while_ready: bool = False) -> grpc.aio.Channel:
     """A plaintext channel to host:port; with `while_ready`, calls fail at once while the server is not ready."""
-    options = [*OPTIONS, ("grpc.service_config", _WHILE_READY)] if while_ready else OPTIONS
-    return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.insecure_channel(address, options=[*OPTIONS, READY_REPLICAS] if while_ready else OPTIONS)

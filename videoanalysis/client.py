@@ -8,7 +8,6 @@ repeated only if the service refused it before it had begun.
 """
 
 import asyncio
-import json
 import random
 import time
 import uuid
@@ -54,11 +53,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     # Where all replicas that were known have gone, new ones are asked for sooner than after gRPC's 30 s.
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
-    # Behind one name there may be many replicas; one that is draining, or away, is passed over.
-    (
-        "grpc.service_config",
-        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}),
-    ),
+    channels.READY_REPLICAS,
 ]
 
 

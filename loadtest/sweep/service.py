@@ -1,7 +1,6 @@
 """The service under load: several connections to it, one call after another, each told as a record."""
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -33,11 +32,8 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     # A refusal is what we came to count.
     ("grpc.enable_retries", 0),
-    # As our client does: a replica that drains is passed over.
-    (
-        "grpc.service_config",
-        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}),
-    ),
+    # As the client library does: calls skip a replica that drains.
+    channels.READY_REPLICAS,
 ]
 
 

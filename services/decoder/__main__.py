@@ -1,4 +1,4 @@
-"""`python -m services.decoder`: settings, wiring, and the life of the process."""
+"""`python -m services.decoder`: reads the settings, wires the parts and serves until SIGTERM."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,8 @@ from videoanalysis.settings import read_settings
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
 _SERVICE_NAME = decoder_pb2.DESCRIPTOR.services_by_name["DecoderService"].full_name
-# A new replica first tries to be as good as those it joins, but does not depend on storage to be ready.
-_FIRST_BANKS_SECONDS = 5
+# A new replica loads its banks before it becomes ready, but becomes ready without them if storage is unavailable.
+_FIRST_LOAD_SECONDS = 5
 
 
 def main() -> None:
@@ -29,17 +29,17 @@ def main() -> None:
 async def _serve(settings: DecoderSettings) -> None:
     with ThreadPoolExecutor(settings.compute_threads, "ranking") as threads:
         async with open_location(settings.banks, settings.s3_endpoint_url, settings.s3_region) as location:
-            shelf = TextBankStore(location, settings.max_bank_bytes)
-            decoder_metrics.follow(shelf, settings.compute_threads)
+            text_banks = TextBankStore(location, settings.max_bank_bytes)
+            decoder_metrics.register(text_banks, settings.compute_threads)
             server = Server(settings, [_SERVICE_NAME])
-            servicer = DecoderServicer(shelf, threads)
+            servicer = DecoderServicer(text_banks, threads)
             decoder_pb2_grpc.add_DecoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
             async with server, asyncio.TaskGroup() as tasks:
-                following = tasks.create_task(shelf.keep_fresh(settings.banks_refresh_seconds))
+                refreshing = tasks.create_task(text_banks.refresh_forever(settings.banks_refresh_seconds))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(shelf.refreshed.wait(), _FIRST_BANKS_SECONDS)
+                    await asyncio.wait_for(text_banks.refreshed.wait(), _FIRST_LOAD_SECONDS)
                 await server.serve_until_terminated()
-                following.cancel()
+                refreshing.cancel()
 
 
 if __name__ == "__main__":

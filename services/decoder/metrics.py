@@ -1,4 +1,4 @@
-"""What the decoder tells Prometheus beside its calls."""
+"""Prometheus metrics of the decoder alone."""
 
 from collections.abc import Iterator
 
@@ -10,19 +10,19 @@ from services.decoder.text_bank_store import TextBankStore
 from videoanalysis import metrics
 
 
-def follow(shelf: TextBankStore, slots: int) -> None:
-    """Show the banks of `shelf`; it is asked whenever Prometheus asks. Calls wait for no slot: those that run share."""
+def register(text_banks: TextBankStore, slots: int) -> None:
+    """Publish the banks of `text_banks`, read at every scrape. Calls wait for no slot: running ones share the CPU."""
     metrics.RUNNING.labels("decoder")
     metrics.SLOTS.labels("decoder").set(slots)
-    REGISTRY.register(_TextBanks(shelf))
+    REGISTRY.register(_TextBankCollector(text_banks))
 
 
-class _TextBanks(Collector):
-    def __init__(self, shelf: TextBankStore) -> None:
-        self._shelf = shelf
+class _TextBankCollector(Collector):
+    def __init__(self, text_banks: TextBankStore) -> None:
+        self._text_banks = text_banks
 
     def collect(self) -> Iterator[InfoMetricFamily]:
         family = InfoMetricFamily("videoanalysis_text_bank", "Text banks in use.")
-        for bank in self._shelf.banks():
+        for bank in self._text_banks.banks():
             family.add_metric([], {"name": bank.name, "digest": bank.digest, "model_digest": bank.model_digest})
         yield family

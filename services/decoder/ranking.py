@@ -1,14 +1,14 @@
-"""Which texts are nearest to an embedding, and how sure the model is of each."""
+"""Ranks texts by their cosine to an embedding, with the model's probability for each."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.decoder.vectors import dots
+from videoanalysis.embeddings import dots
+from videoanalysis.scores import Calibration
 
-# Texts scored exactly at once: bounds the float64 copy of their embeddings to some tens of megabytes.
+# Texts per exact product: bounds the float64 copy of their embeddings to tens of megabytes.
 _BLOCK_TEXTS = 4096
 
 
@@ -23,25 +23,11 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """The model's own scale and bias: probability = sigmoid(scale · cosine + bias)."""
-
-    scale: float
-    bias: float
-
-    def probability(self, score: float) -> float:
-        logit = self.scale * score + self.bias
-        # exp of a negative number only: it cannot overflow.
-        decay = math.exp(-abs(logit))
-        return 1 / (1 + decay) if logit >= 0 else decay / (1 + decay)
-
-
-@dataclass(frozen=True, slots=True)
 class Match:
     text: str
-    # Where it stands among the texts, from 0.
+    # Index into the texts.
     position: int
-    # Product of the row and the text, the cosine where the row has unit length.
+    # Dot product of row and text: the cosine where the row has unit length.
     score: float
     probability: float
 
@@ -53,15 +39,15 @@ def rank(
 
     Texts under `min_probability` are left out. A score depends on its row and text alone, to the last bit.
     """
-    # One float32 product finds the candidates, whose scores are then computed exactly. The margin is twice the largest
-    # error of a float32 dot product of unit vectors, for the score at the cut and for the candidate's own.
+    # One float32 matrix product selects the candidates, whose scores are then computed exactly. The margin is twice the
+    # largest error of a float32 dot product of unit vectors: once for the k-th score, once for the candidate's own.
     rough = rows @ texts.embeddings.T
     margin = 2 * rows.shape[1] * float(np.finfo(np.float32).eps)
     rankings = []
-    for row, row_rough in zip(rows, rough, strict=True):
+    for row, rough_scores in zip(rows, rough, strict=True):
         if top_k < len(texts):
-            worst = np.partition(row_rough, -top_k)[-top_k]
-            candidates = np.flatnonzero(row_rough >= worst - margin)
+            kth = np.partition(rough_scores, -top_k)[-top_k]
+            candidates = np.flatnonzero(rough_scores >= kth - margin)
         else:
             candidates = np.arange(len(texts))
         best = _best_first(row, texts, candidates, calibration)[:top_k]

@@ -1,4 +1,4 @@
-"""DecoderService: messages to values, the computation, values to messages."""
+"""DecoderService: converts messages to values, runs the computation and converts the result to messages."""
 
 import asyncio
 import time
@@ -11,28 +11,27 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from services.decoder import ranking, requests
+from services.decoder import ranking, validation
 from services.decoder.ranking import Match, Texts
-from services.decoder.requests import Chunk, Ranking, Rows
 from services.decoder.scenes import SceneState
 from services.decoder.text_bank_store import TextBankStore
-from services.decoder.vectors import pool
+from services.decoder.validation import Chunk, RankingOptions, RankingRequest
 from videoanalysis import tensors
+from videoanalysis.embeddings import pool
 from videoanalysis.metrics import RUNNING
+from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
 from videoanalysis.text_bank.format import TextBank
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
-# Scores (rows times texts) that cost two milliseconds at most; more are computed in a thread, off the event loop.
-_INLINE_SCORES = 2_000
-# So many of a chunk's texts are told to whoever keeps account of each text's best chunk; the contract says so.
-_LEADING_TAGS, _LEADING_CAPTIONS = 112, 48
+# Scores (rows times texts) that take two milliseconds at most; more are computed in a thread, off the event loop.
+_MAX_INLINE_SCORES = 2_000
 
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What the rows of a request are compared with; `bank` is None where labels stand alone, without descriptions."""
+    """The texts that a request is ranked against; `bank` is None for labels without a bank, which have no captions."""
 
     tags: Texts
     descriptions: Texts
@@ -40,16 +39,16 @@ class Candidates:
 
 
 class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
-    """`threads` rank against large banks."""
+    """`threads` run rankings against large banks."""
 
-    def __init__(self, shelf: TextBankStore, threads: Executor) -> None:
-        self._shelf = shelf
+    def __init__(self, text_banks: TextBankStore, threads: Executor) -> None:
+        self._text_banks = text_banks
         self._threads = threads
 
     async def DecodeChunk(
         self, request: decoder_pb2.DecodeChunkRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.DecodeChunkResponse:
-        chunk = requests.read_chunk(request)
+        chunk = validation.read_chunk(request)
         candidates = self._candidates(chunk.ranking, chunk.frames)
         return await self._run(
             len(candidates.tags) + len(candidates.descriptions),
@@ -59,33 +58,33 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
     async def RankTexts(
         self, request: decoder_pb2.RankTextsRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.RankTextsResponse:
-        asked = requests.read_rows(request)
-        candidates = self._candidates(asked.ranking, asked.rows)
+        ranking_request = validation.read_ranking_request(request)
+        candidates = self._candidates(ranking_request.ranking, ranking_request.rows)
         return await self._run(
-            len(asked.rows) * (len(candidates.tags) + len(candidates.descriptions)),
-            lambda: _rank(asked, candidates),
+            len(ranking_request.rows) * (len(candidates.tags) + len(candidates.descriptions)),
+            lambda: _rank(ranking_request, candidates),
         )
 
     async def ListTextBanks(
         self, request: decoder_pb2.ListTextBanksRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.ListTextBanksResponse:
-        return decoder_pb2.ListTextBanksResponse(text_banks=[_bank_info(bank) for bank in self._shelf.banks()])
+        return decoder_pb2.ListTextBanksResponse(text_banks=[_bank_info(bank) for bank in self._text_banks.banks()])
 
-    def _candidates(self, spec: Ranking, rows: NDArray[np.float32]) -> Candidates:
-        if spec.labels is not None and not self._shelf.has_location:
-            nothing = Texts((), np.empty((0, rows.shape[1]), np.float32))
-            return Candidates(spec.labels, nothing, None)
-        bank = self._shelf.lookup(spec.text_bank, spec.model_digest, spec.text_bank_digest)
-        requests.check_dimensions(rows, bank.embedding_dim)
+    def _candidates(self, options: RankingOptions, rows: NDArray[np.float32]) -> Candidates:
+        if options.labels is not None and not self._text_banks.has_location:
+            no_descriptions = Texts((), np.empty((0, rows.shape[1]), np.float32))
+            return Candidates(options.labels, no_descriptions, None)
+        bank = self._text_banks.lookup(options.text_bank, options.model_digest, options.text_bank_digest)
+        validation.check_dimensions(rows, bank.embedding_dim)
         return Candidates(
-            tags=spec.labels or Texts(bank.tags, bank.tag_embeddings),
+            tags=options.labels or Texts(bank.tags, bank.tag_embeddings),
             descriptions=Texts(bank.descriptions, bank.description_embeddings),
             bank=bank,
         )
 
-    async def _run(self, scores: int, compute: Callable[[], _Answer]) -> _Answer:
+    async def _run(self, scores: int, compute: Callable[[], _Response]) -> _Response:
         with RUNNING.labels("decoder").track_inprogress():
-            if scores <= _INLINE_SCORES:
+            if scores <= _MAX_INLINE_SCORES:
                 return compute()
             return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
 
@@ -94,13 +93,13 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
     started = time.perf_counter_ns()
     response = decoder_pb2.DecodeChunkResponse()
     for index, (frame, seconds) in enumerate(zip(chunk.frames, chunk.times_seconds, strict=True)):
-        seen = chunk.detector.process_frame(frame, seconds)
-        response.scene_scores.append(seen.score)
-        if seen.is_event:
+        result = chunk.detector.process_frame(frame, seconds)
+        response.scene_scores.append(result.score)
+        if result.is_event:
             response.scene_changes.add(
                 timestamp_seconds=seconds,
-                previous_timestamp_seconds=seen.previous_seconds,
-                score=seen.score,
+                previous_timestamp_seconds=result.previous_seconds,
+                score=result.score,
                 chunk_index=chunk_index,
                 frame_index=index,
             )
@@ -108,13 +107,13 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
         response.ema_state.CopyFrom(_state(chunk.detector.state))
     pooled = pool(chunk.frames)
     response.pooled_embedding.CopyFrom(tensors.to_proto(pooled))
-    spec, row = chunk.ranking, pooled[np.newaxis]
-    (tags,) = ranking.rank(row, candidates.tags, max(spec.top_k, _LEADING_TAGS), spec.calibration)
-    (captions,) = ranking.rank(row, candidates.descriptions, _LEADING_CAPTIONS, spec.calibration)
-    response.tags.extend(_tag(match) for match in tags[: spec.top_k] if match.probability >= spec.min_probability)
+    options, row = chunk.ranking, pooled[np.newaxis]
+    (tags,) = ranking.rank(row, candidates.tags, max(options.top_k, LEADING_TAGS), options.calibration)
+    (captions,) = ranking.rank(row, candidates.descriptions, LEADING_CAPTIONS, options.calibration)
+    response.tags.extend(_tag(match) for match in tags[: options.top_k] if match.probability >= options.min_probability)
     if captions:
         response.caption.CopyFrom(_caption(captions[0]))
-    response.leading_tags.CopyFrom(_leading(tags[:_LEADING_TAGS]))
+    response.leading_tags.CopyFrom(_leading(tags[:LEADING_TAGS]))
     response.leading_captions.CopyFrom(_leading(captions))
     if candidates.bank is not None:
         response.text_bank.CopyFrom(_bank_info(candidates.bank))
@@ -122,10 +121,10 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
     return response
 
 
-def _rank(asked: Rows, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
-    spec = asked.ranking
-    tags = ranking.rank(asked.rows, candidates.tags, spec.top_k, spec.calibration, spec.min_probability)
-    captions = ranking.rank(asked.rows, candidates.descriptions, 1, spec.calibration)
+def _rank(request: RankingRequest, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
+    options = request.ranking
+    tags = ranking.rank(request.rows, candidates.tags, options.top_k, options.calibration, options.min_probability)
+    captions = ranking.rank(request.rows, candidates.descriptions, 1, options.calibration)
     return decoder_pb2.RankTextsResponse(
         rankings=map(_ranking, tags, captions),
         text_bank=None if candidates.bank is None else _bank_info(candidates.bank),
@@ -133,7 +132,7 @@ def _rank(asked: Rows, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
 
 
 def _ranking(tags: list[Match], captions: list[Match]) -> decoder_pb2.TextRanking:
-    """Of one row; `captions` holds one, or none without a bank."""
+    """The ranking of one row; `captions` has one element, or none without a bank."""
     row = decoder_pb2.TextRanking(tags=map(_tag, tags), tag_positions=[match.position for match in tags])
     for match in captions:
         row.caption.CopyFrom(_caption(match))

@@ -12,16 +12,22 @@ class DecoderSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="DECODER_")
 
     port: int = Field(50053, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
-    grace_seconds: float = Field(30, ge=0, description="A call takes milliseconds; this covers large banks.")
+    grace_seconds: float = Field(
+        30,
+        ge=0,
+        description="After the drain delay, time for calls in progress to finish; those with large banks take longest.",
+    )
     banks: str = Field(
         "",
-        description="Where the text banks lie: a directory or s3://bucket/prefix/. Empty: no banks; calls that bring "
+        description="Location of the text banks: a directory or s3://bucket/prefix/. Empty: no banks; calls with "
         "labels get tags and no caption, others UNAVAILABLE.",
     )
-    banks_refresh_seconds: float = Field(5, gt=0, description="How often to look for new, changed and removed banks.")
-    max_bank_bytes: int = Field(1 << 28, gt=0, description="Larger files are refused; each bank is held in memory.")
-    s3_endpoint_url: str | None = Field(None, pattern="^https?://", description="For S3-compatible stores.")
-    s3_region: str | None = None
+    banks_refresh_seconds: float = Field(
+        5, gt=0, description="Interval between checks for new, changed and removed banks."
+    )
+    max_bank_bytes: int = Field(1 << 28, gt=0, description="Larger files are rejected; each bank is held in memory.")
+    s3_endpoint_url: str | None = Field(None, pattern="^https?://", description="Endpoint of an S3-compatible store.")
+    s3_region: str | None = Field(None, description="Region of the bucket; unset: as the AWS settings say.")
     compute_threads: int = Field(1, ge=1, description="Threads that rank against large banks; about the pod's CPUs.")
 
     @field_validator("banks")

@@ -1,4 +1,4 @@
-"""The text banks that are loaded, kept the same as the files at one location."""
+"""Keeps the text banks in memory equal to the files at one location."""
 
 import asyncio
 from collections import deque
@@ -16,24 +16,25 @@ from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 
 SUFFIX = ".safetensors"
 
-_REPLACED_KEPT = 2
+# Each may be large.
+_MAX_REPLACED_BANKS = 2
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Tells one content of a file from the next."""
+    """Changes whenever the content of a file changes."""
 
     tag: str
     size: int
 
 
 class Location(Protocol):
-    """Where banks lie. Both methods raise OSError or ServiceError while it is away."""
+    """Where banks are stored. Both methods raise OSError or ServiceError while it is unavailable."""
 
     async def versions(self) -> Mapping[str, Version]:
-        """The bank files that are there now, by address."""
+        """The bank files that exist now, by address."""
 
     async def read(self, address: str, max_bytes: int) -> bytes: ...
 
@@ -79,16 +80,18 @@ async def open_location(banks: str, endpoint_url: str | None, region: str | None
 
 
 class TextBankStore:
-    """Banks by name and model. A file that cannot be used leaves the bank that it was to replace where it is."""
+    """Banks by name and model. A file that is invalid does not replace the bank loaded from its predecessor."""
 
     def __init__(self, location: Location | None, max_bank_bytes: int) -> None:
         self._location = location
         self._max_bank_bytes = max_bank_bytes
         self._banks: dict[str, TextBank] = {}
-        # For the videos that have begun with them; at most so many, since each may be large.
-        self._replaced: deque[TextBank] = deque(maxlen=_REPLACED_KEPT)
-        self._settled: dict[str, Version] = {}
-        self._complaints: dict[str, str] = {}
+        # Videos in progress go on with the bank that they began with.
+        self._replaced: deque[TextBank] = deque(maxlen=_MAX_REPLACED_BANKS)
+        # Version of each file that is loaded, or rejected as invalid, by address.
+        self._read_versions: dict[str, Version] = {}
+        # Last warning by address, "" for the location itself.
+        self._warnings: dict[str, str] = {}
         self.refreshed = asyncio.Event()
 
     @property
@@ -102,7 +105,7 @@ class TextBankStore:
         return [by_key[key] for key in sorted(by_key)]
 
     def lookup(self, name: str, model_digest: str, digest: str = "") -> TextBank:
-        """The newest version, or that of `digest`, which may have been replaced lately.
+        """The newest version, or that of `digest`, which may have been replaced recently.
 
         Raises Unavailable if there is no bank `name`, FailedPrecondition if there is one of other models or versions.
         """
@@ -117,39 +120,39 @@ class TextBankStore:
                 f"text bank {name!r} is of model {', '.join(of_name)}, the embeddings are of {model_digest}",
                 reason="BANK_MODEL_MISMATCH",
             )
-        there = ", ".join(sorted({bank.name for bank in banks})) or "none"
-        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {there}", reason="BANK_NOT_READY")
+        loaded = ", ".join(sorted({bank.name for bank in banks})) or "none"
+        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {loaded}", reason="BANK_NOT_READY")
 
     def _version(self, name: str, model_digest: str, digest: str) -> TextBank:
         for bank in (*self._banks.values(), *self._replaced):
             if (bank.name, bank.model_digest, bank.digest) == (name, model_digest, digest):
                 return bank
-        raise FailedPrecondition(f"text bank {name!r}: version {digest} is not here", reason="TEXT_BANK_REPLACED")
+        raise FailedPrecondition(f"text bank {name!r}: version {digest} is not loaded", reason="TEXT_BANK_REPLACED")
 
-    async def keep_fresh(self, every_seconds: float) -> None:
-        """Follow the location for ever; nothing that happens there ends this."""
+    async def refresh_forever(self, interval_seconds: float) -> None:
+        """Refresh until cancelled; no error of the location ends it."""
         while True:
             try:
                 await self.refresh()
             except Exception as error:
                 _log.error("bug", exc_info=error)
             self.refreshed.set()
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(interval_seconds)
 
     async def refresh(self) -> None:
-        """Look once: load new and changed files, drop removed ones."""
+        """Load new and changed files, drop removed ones."""
         if self._location is None:
             return
         try:
             versions = await self._location.versions()
         except (OSError, ServiceError) as error:
-            self._complain("", f"location of banks is away: {error}")
+            self._warn("", f"the location of the banks is unavailable: {error}")
             return
-        self._complaints.pop("", None)
-        for address in self._settled.keys() - versions.keys():
-            self._forget(address)
+        self._warnings.pop("", None)
+        for address in self._read_versions.keys() - versions.keys():
+            self._remove(address)
         for address, version in versions.items():
-            if self._settled.get(address) != version:
+            if self._read_versions.get(address) != version:
                 await self._load(self._location, address, version)
 
     async def _load(self, location: Location, address: str, version: Version) -> None:
@@ -159,21 +162,21 @@ class TextBankStore:
             data = await location.read(address, self._max_bank_bytes)
             bank = await asyncio.to_thread(TextBank.from_bytes, data)
         except InvalidTextBank as error:
-            # The same bytes stay wrong: not read again until they change.
-            self._settled[address] = version
-            self._complain(address, f"refused: {error}")
+            # The same bytes stay invalid: not read again until they change.
+            self._read_versions[address] = version
+            self._warn(address, f"rejected: {error}")
         except (OSError, ServiceError) as error:
-            self._complain(address, f"cannot be read: {error}")
+            self._warn(address, f"cannot be read: {error}")
         else:
-            self._settled[address] = version
+            self._read_versions[address] = version
             self._retire(address)
             self._banks[address] = bank
-            self._complaints.pop(address, None)
+            self._warnings.pop(address, None)
             _log.info("text bank loaded", address=address, name=bank.name, digest=bank.digest, model=bank.model_digest)
 
-    def _forget(self, address: str) -> None:
-        del self._settled[address]
-        self._complaints.pop(address, None)
+    def _remove(self, address: str) -> None:
+        del self._read_versions[address]
+        self._warnings.pop(address, None)
         if self._retire(address):
             _log.info("text bank removed", address=address)
 
@@ -183,8 +186,8 @@ class TextBankStore:
         self._replaced.append(bank)
         return True
 
-    def _complain(self, address: str, problem: str) -> None:
-        """Log a problem once, not at every look."""
-        if self._complaints.get(address) != problem:
-            self._complaints[address] = problem
+    def _warn(self, address: str, problem: str) -> None:
+        """Log a problem once, not at every refresh."""
+        if self._warnings.get(address) != problem:
+            self._warnings[address] = problem
             _log.warning("text bank problem", address=address, problem=problem, kept=address in self._banks)

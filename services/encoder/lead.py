@@ -37,4 +37,4 @@ class Lead:
         if computation is None:
             return admitted_at
         begins = admitted_at + frames * (self._upload.mean or 0.0) if uploaded_at is None else uploaded_at
-        return begins + frames * (computation - (self._upload.most or 0.0))
+        return begins + frames * (computation - (self._upload.upper_bound or 0.0))

@@ -30,7 +30,7 @@ import json
 from prometheus_client import REGISTRY
 from services.decoder.text_bank_store import TextBankStore
 import services.decoder.metrics, services.encoder.metrics, services.ingress.metrics
-services.decoder.metrics.follow(TextBankStore(None, 1), 1)
+services.decoder.metrics.register(TextBankStore(None, 1), 1)
 print(json.dumps([(family.name, family.type) for family in REGISTRY.collect()]))
 """
 

@@ -2,14 +2,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.decoder.ranking import Calibration, Texts, rank
+from services.decoder.ranking import Texts, rank
 from tests.decoder.samples import unit_rows
+from videoanalysis.scores import Calibration
 
-CALIBRATION = Calibration(scale=110.0, bias=-12.0)
+CALIBRATION = Calibration(logit_scale=110.0, logit_bias=-12.0)
 
 
 def texts_of(embeddings: np.ndarray) -> Texts:
@@ -84,21 +84,6 @@ def test_texts_under_the_least_probability_are_left_out():
 
 def test_no_texts_give_an_empty_ranking():
     assert rank(unit_rows(2), texts_of(np.empty((0, 8), np.float32)), 5, CALIBRATION) == [[], []]
-
-
-@given(st.floats(-1, 1), st.floats(0.01, 1000), st.floats(-1000, 1000))
-def test_probability_is_the_sigmoid(cosine, scale, bias):
-    logit = scale * cosine + bias
-    expected = 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-    assert Calibration(scale, bias).probability(cosine) == pytest.approx(expected, rel=1e-12, abs=1e-300)
-
-
-@pytest.mark.parametrize(
-    ("scale", "bias", "expected"), [(1e308, 1e308, 1.0), (1e308, -1e308, 0.5), (1e-300, -1e308, 0.0), (1, 0, None)]
-)
-def test_extreme_calibrations_neither_overflow_nor_give_nan(scale, bias, expected):
-    probability = Calibration(scale, bias).probability(1.0)
-    assert probability == pytest.approx(expected if expected is not None else 1 / (1 + math.exp(-1)))
 
 
 def test_scores_are_plain_floats():

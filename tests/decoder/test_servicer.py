@@ -10,10 +10,10 @@ import pytest
 
 from services.decoder.servicer import DecoderServicer
 from services.decoder.text_bank_store import Directory, TextBankStore
-from services.decoder.vectors import pool
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank, unit_rows
 from videoanalysis import tensors
 from videoanalysis.channels import connect
+from videoanalysis.embeddings import pool
 from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable, from_rpc_error
 from videoanalysis.server import ErrorInterceptor
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
@@ -23,23 +23,23 @@ FRAMES = unit_rows(16, seed=40)
 
 
 @pytest.fixture
-async def shelf(tmp_path):
+async def store(tmp_path):
     (tmp_path / "default.safetensors").write_bytes(make_bank().to_bytes())
-    shelf = TextBankStore(Directory(tmp_path), 1 << 28)
-    await shelf.refresh()
-    return shelf
+    store = TextBankStore(Directory(tmp_path), 1 << 28)
+    await store.refresh()
+    return store
 
 
 @pytest.fixture
-async def stub(shelf):
-    async for stub in serve(shelf):
+async def stub(store):
+    async for stub in serve(store):
         yield stub
 
 
-async def serve(shelf: TextBankStore):
+async def serve(store: TextBankStore):
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     with ThreadPoolExecutor(1, "ranking") as threads:
-        decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(shelf, threads), server)
+        decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(store, threads), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with connect(f"127.0.0.1:{port}") as channel:
@@ -231,12 +231,12 @@ async def test_without_a_location_of_banks_labels_give_tags_and_no_caption():
         assert (type(error), error.reason) == (Unavailable, "BANK_NOT_READY")
 
 
-async def test_large_banks_are_ranked_off_the_event_loop(shelf, tmp_path):
+async def test_large_banks_are_ranked_off_the_event_loop(store, tmp_path):
     many = 3000
     big = make_bank(name="big", tags=tuple(map(str, range(many))), tag_embeddings=unit_rows(many))
     (tmp_path / "big.safetensors").write_bytes(big.to_bytes())
-    await shelf.refresh()
-    async for stub in serve(shelf):
+    await store.refresh()
+    async for stub in serve(store):
         before = {thread.name for thread in threading.enumerate()}
         await stub.DecodeChunk(chunk())
         assert {thread.name for thread in threading.enumerate()} - before == set()

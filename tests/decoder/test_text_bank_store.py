@@ -33,18 +33,18 @@ class FakeLocation:
         return self.files[address]
 
 
-async def shelf_of(location, max_bytes: int = MAX_BYTES) -> TextBankStore:
-    shelf = TextBankStore(location, max_bytes)
-    await shelf.refresh()
-    return shelf
+async def store_of(location, max_bytes: int = MAX_BYTES) -> TextBankStore:
+    store = TextBankStore(location, max_bytes)
+    await store.refresh()
+    return store
 
 
 async def test_banks_of_several_names_and_models_lie_side_by_side():
     banks = [make_bank(), make_bank(model_digest=OTHER_MODEL), make_bank(name="sport")]
-    shelf = await shelf_of(FakeLocation({f"{i}": bank.to_bytes() for i, bank in enumerate(banks)}))
-    assert shelf.lookup("default", MODEL).digest == banks[0].digest
-    assert shelf.lookup("default", OTHER_MODEL).digest == banks[1].digest
-    assert [(bank.name, bank.model_digest) for bank in shelf.banks()] == [
+    store = await store_of(FakeLocation({f"{i}": bank.to_bytes() for i, bank in enumerate(banks)}))
+    assert store.lookup("default", MODEL).digest == banks[0].digest
+    assert store.lookup("default", OTHER_MODEL).digest == banks[1].digest
+    assert [(bank.name, bank.model_digest) for bank in store.banks()] == [
         ("default", MODEL),
         ("default", OTHER_MODEL),
         ("sport", MODEL),
@@ -53,22 +53,22 @@ async def test_banks_of_several_names_and_models_lie_side_by_side():
 
 async def test_of_two_banks_with_one_name_and_model_the_newer_is_used():
     new = make_bank(seed=5, created_at="2026-03-01T00:00:00Z")
-    shelf = await shelf_of(FakeLocation({"a": new.to_bytes(), "b": make_bank().to_bytes()}))
-    assert shelf.lookup("default", MODEL).digest == new.digest
-    assert len(shelf.banks()) == 1
+    store = await store_of(FakeLocation({"a": new.to_bytes(), "b": make_bank().to_bytes()}))
+    assert store.lookup("default", MODEL).digest == new.digest
+    assert len(store.banks()) == 1
 
 
 async def test_a_missing_bank_is_unavailable_and_says_what_is_there():
-    shelf = await shelf_of(FakeLocation({"a": make_bank(name="sport").to_bytes()}))
+    store = await store_of(FakeLocation({"a": make_bank(name="sport").to_bytes()}))
     with pytest.raises(Unavailable, match=r"'default' is not loaded; loaded: sport") as caught:
-        shelf.lookup("default", MODEL)
+        store.lookup("default", MODEL)
     assert caught.value.reason == "BANK_NOT_READY"
 
 
 async def test_a_bank_of_another_model_is_a_mismatch_naming_both():
-    shelf = await shelf_of(FakeLocation({"a": make_bank().to_bytes()}))
+    store = await store_of(FakeLocation({"a": make_bank().to_bytes()}))
     with pytest.raises(FailedPrecondition) as caught:
-        shelf.lookup("default", OTHER_MODEL)
+        store.lookup("default", OTHER_MODEL)
     assert caught.value.reason == "BANK_MODEL_MISMATCH"
     assert MODEL in caught.value.message
     assert OTHER_MODEL in caught.value.message
@@ -77,70 +77,70 @@ async def test_a_bank_of_another_model_is_a_mismatch_naming_both():
 async def test_a_version_is_known_while_it_is_there_and_a_while_after_it_was_replaced():
     old, new = make_bank(), make_bank(seed=5)
     location = FakeLocation({"a": old.to_bytes()})
-    shelf = await shelf_of(location)
+    store = await store_of(location)
     location.files["a"] = new.to_bytes()
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == new.digest
-    assert shelf.lookup("default", MODEL, old.digest).digest == old.digest
-    assert shelf.lookup("default", MODEL, new.digest).digest == new.digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == new.digest
+    assert store.lookup("default", MODEL, old.digest).digest == old.digest
+    assert store.lookup("default", MODEL, new.digest).digest == new.digest
     for seed in (6, 7):
         location.files["a"] = make_bank(seed=seed).to_bytes()
-        await shelf.refresh()
+        await store.refresh()
     with pytest.raises(FailedPrecondition, match=old.digest) as caught:
-        shelf.lookup("default", MODEL, old.digest)
+        store.lookup("default", MODEL, old.digest)
     assert caught.value.reason == "TEXT_BANK_REPLACED"
 
 
 async def test_an_unchanged_file_is_read_once():
     location = FakeLocation({"a": make_bank().to_bytes(), "bad": b"no bank"})
-    shelf = await shelf_of(location)
-    await shelf.refresh()
+    store = await store_of(location)
+    await store.refresh()
     assert sorted(location.reads) == ["a", "bad"]
 
 
 async def test_a_changed_file_replaces_its_bank_and_a_removed_one_is_dropped():
     location = FakeLocation({"a": make_bank().to_bytes()})
-    shelf = await shelf_of(location)
+    store = await store_of(location)
     changed = make_bank(seed=7)
     location.files["a"] = changed.to_bytes()
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == changed.digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == changed.digest
     location.files.clear()
-    await shelf.refresh()
-    assert shelf.banks() == []
+    await store.refresh()
+    assert store.banks() == []
 
 
 @pytest.mark.parametrize("bad", [b"no bank", make_bank(seed=3).to_bytes() + bytes(MAX_BYTES)])
 async def test_a_bad_file_is_refused_and_the_old_bank_stays(bad):
     location = FakeLocation({"a": make_bank().to_bytes()})
-    shelf = await shelf_of(location)
+    store = await store_of(location)
     location.files["a"] = bad
     with capture_logs() as logs:
-        await shelf.refresh()
-        await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank().digest
+        await store.refresh()
+        await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank().digest
     assert [(line["log_level"], line["address"], line["kept"]) for line in logs] == [("warning", "a", True)]
     location.files["a"] = make_bank(seed=7).to_bytes()
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank(seed=7).digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank(seed=7).digest
 
 
 async def test_a_file_over_the_limit_is_not_even_read():
     location = FakeLocation({"a": make_bank().to_bytes()})
-    shelf = await shelf_of(location, max_bytes=10)
-    assert shelf.banks() == []
+    store = await store_of(location, max_bytes=10)
+    assert store.banks() == []
     assert location.reads == []
 
 
 async def test_a_location_that_is_away_leaves_the_banks_and_is_reported_once():
     location = FakeLocation({"a": make_bank().to_bytes()})
-    shelf = await shelf_of(location)
+    store = await store_of(location)
     location.failure = Unavailable("storage did not answer")
     with capture_logs() as logs:
-        await shelf.refresh()
-        await shelf.refresh()
+        await store.refresh()
+        await store.refresh()
     assert len(logs) == 1
-    assert shelf.lookup("default", MODEL)
+    assert store.lookup("default", MODEL)
 
 
 async def test_a_file_that_vanishes_before_it_is_read_is_tried_again():
@@ -152,62 +152,62 @@ async def test_a_file_that_vanishes_before_it_is_read_is_tried_again():
         return versions
 
     location.versions = stale
-    shelf = await shelf_of(location)
-    assert shelf.banks() == []
+    store = await store_of(location)
+    assert store.banks() == []
     location.files["a"] = data
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL)
+    await store.refresh()
+    assert store.lookup("default", MODEL)
 
 
 async def test_nothing_ends_the_following_of_a_location():
     location = FakeLocation({"a": make_bank().to_bytes()})
     location.failure = RuntimeError("a bug")
-    shelf = TextBankStore(location, MAX_BYTES)
+    store = TextBankStore(location, MAX_BYTES)
     with capture_logs() as logs:
-        following = asyncio.create_task(shelf.keep_fresh(0.01))
-        await shelf.refreshed.wait()
+        following = asyncio.create_task(store.refresh_forever(0.01))
+        await store.refreshed.wait()
         assert logs[0]["event"] == "bug"
         location.failure = None
         async with asyncio.timeout(5):
-            while not shelf.banks():  # noqa: ASYNC110 (the loop under test reports nothing)
+            while not store.banks():  # noqa: ASYNC110 (the loop under test reports nothing)
                 await asyncio.sleep(0.01)
     following.cancel()
 
 
-async def test_a_shelf_without_a_location_is_empty():
-    shelf = await shelf_of(None)
-    assert not shelf.has_location
+async def test_a_store_without_a_location_is_empty():
+    store = await store_of(None)
+    assert not store.has_location
     with pytest.raises(Unavailable, match="loaded: none"):
-        shelf.lookup("default", MODEL)
+        store.lookup("default", MODEL)
 
 
 async def test_a_directory_is_followed(tmp_path):
     directory = tmp_path / "banks"
-    shelf = await shelf_of(Directory(directory))
-    assert shelf.banks() == []
+    store = await store_of(Directory(directory))
+    assert store.banks() == []
 
     directory.mkdir()
     path = directory / "default.safetensors"
     path.write_bytes(make_bank().to_bytes())
     (directory / "notes.txt").write_text("not a bank")
     (directory / "dangling.safetensors").symlink_to(tmp_path / "nowhere")
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank().digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank().digest
 
     # Same size, and a time that no coarse clock can hide.
     path.write_bytes(make_bank(seed=7).to_bytes())
     os.utime(path, (time.time() + 5, time.time() + 5))
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank(seed=7).digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank(seed=7).digest
 
     path.unlink()
-    await shelf.refresh()
-    assert shelf.banks() == []
+    await store.refresh()
+    assert store.banks() == []
 
 
 async def test_a_prefix_in_s3_is_followed(storage, bucket):
-    shelf = await shelf_of(Bucket(storage, S3Uri(bucket, "textbanks/")))
-    assert shelf.banks() == []
+    store = await store_of(Bucket(storage, S3Uri(bucket, "textbanks/")))
+    assert store.banks() == []
 
     uri = S3Uri(bucket, "textbanks/v1/default.safetensors")
     await storage.write(uri, make_bank().to_bytes(), "application/octet-stream")
@@ -215,27 +215,27 @@ async def test_a_prefix_in_s3_is_followed(storage, bucket):
     await storage.write(
         S3Uri(bucket, "textbanks-old/other.safetensors"), make_bank(name="old").to_bytes(), "application/octet-stream"
     )
-    await shelf.refresh()
-    assert [bank.digest for bank in shelf.banks()] == [make_bank().digest]
+    await store.refresh()
+    assert [bank.digest for bank in store.banks()] == [make_bank().digest]
 
     await storage.write(uri, b"broken", "application/octet-stream")
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank().digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank().digest
 
     await storage.write(uri, make_bank(seed=7).to_bytes(), "application/octet-stream")
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL).digest == make_bank(seed=7).digest
+    await store.refresh()
+    assert store.lookup("default", MODEL).digest == make_bank(seed=7).digest
 
 
 async def test_a_bucket_that_does_not_exist_yet_is_waited_for(storage, bucket):
-    shelf = await shelf_of(Bucket(storage, S3Uri(f"{bucket}-later", "textbanks/")))
-    assert shelf.banks() == []
+    store = await store_of(Bucket(storage, S3Uri(f"{bucket}-later", "textbanks/")))
+    assert store.banks() == []
     await storage.create_bucket(f"{bucket}-later")
     await storage.write(
         S3Uri(f"{bucket}-later", "textbanks/a.safetensors"), make_bank().to_bytes(), "application/octet-stream"
     )
-    await shelf.refresh()
-    assert shelf.lookup("default", MODEL)
+    await store.refresh()
+    assert store.lookup("default", MODEL)
 
 
 async def test_the_setting_names_a_location(s3_endpoint, s3_credentials, storage, bucket, tmp_path):

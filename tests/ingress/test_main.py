@@ -62,9 +62,9 @@ async def running(directory: Path, **settings: object) -> AsyncIterator[Running]
         async with connect(encoding.address) as channel:
             bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
         (banks / "default.safetensors").write_bytes(bank.to_bytes())
-        shelf = TextBankStore(Directory(banks), 1 << 28)
-        await shelf.refresh()
-        decoding = await stack.enter_async_context(decoder(shelf))
+        text_banks = TextBankStore(Directory(banks), 1 << 28)
+        await text_banks.refresh()
+        decoding = await stack.enter_async_context(decoder(text_banks))
         chosen = {
             "host": "127.0.0.1",
             "port": 0,

@@ -304,7 +304,7 @@ async def test_a_changed_bank_is_refused(clip, tmp_path):
         async with connect(running.encoders[0].address) as channel:
             bank = await bank_builder.build(texts, name="default", encoder=channel)
         (tmp_path / "banks" / "default.safetensors").write_bytes(bank.to_bytes())
-        await running.shelf.refresh()
+        await running.text_banks.refresh()
         error = await refusal(running, request(clip), token)
     assert (type(error), error.reason) == (FailedPrecondition, "TEXT_BANK_CHANGED")
 
@@ -315,7 +315,7 @@ async def test_another_model_is_refused_and_the_one_among_several_is_found(clip,
         async with connect(running.encoders[1].address) as channel:
             bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
         (tmp_path / "banks" / "new.safetensors").write_bytes(bank.to_bytes())
-        await running.shelf.refresh()
+        await running.text_banks.refresh()
         tokens = {}
         while len(tokens) < 2:
             told = await stream(running, request(clip), chunks=3)
@@ -337,7 +337,7 @@ async def test_a_resumed_video_whose_model_disappears_starts_once_more_with_toke
         async with encoder(new) as beforehand, connect(beforehand.address) as channel:
             bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
         (tmp_path / "banks" / "new.safetensors").write_bytes(bank.to_bytes())
-        await running.shelf.refresh()
+        await running.text_banks.refresh()
         first = await stream(running, request(clip), chunks=3)
         await at_rest(running, old)
         old.release.clear()

@@ -132,7 +132,7 @@ async def put_bank(running: System, directory: Path, texts: tuple[list[str], lis
     async with connect(running.encoders[0].address) as channel:
         bank = await bank_builder.build(source, name="default", encoder=channel)
     (directory / "banks" / "default.safetensors").write_bytes(bank.to_bytes())
-    await running.shelf.refresh()
+    await running.text_banks.refresh()
 
 
 def words(answer: AnalyzeVideoResponse) -> set[str]:

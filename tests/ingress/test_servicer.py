@@ -373,7 +373,7 @@ async def add_bank(running: System, encoder_address: str, directory: Path) -> No
     async with connect(encoder_address) as channel:
         bank = await bank_builder.build(TEXTS, name="default", encoder=channel)
     (directory / "banks" / "new.safetensors").write_bytes(bank.to_bytes())
-    await running.shelf.refresh()
+    await running.text_banks.refresh()
 
 
 async def test_a_caller_that_leaves_frees_everything_within_a_second(clip, tmp_path):

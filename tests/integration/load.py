@@ -1,7 +1,6 @@
 """Callers that analyse one video after another, without retrying, and what became of each call."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,14 +8,10 @@ from dataclasses import dataclass, field
 import grpc
 
 from tests.ingress.waiting import until
-from videoanalysis.channels import OPTIONS
+from videoanalysis.channels import OPTIONS, READY_REPLICAS
 from videoanalysis.errors import ServiceError, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
-
-_TO_ALL_THAT_ARE_READY = json.dumps(
-    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}
-)
 
 
 @dataclass
@@ -33,7 +28,7 @@ class Calls:
 def connect(addresses: Sequence[str]) -> grpc.aio.Channel:
     """A channel to several ingresses, each call to the next that is ready: as through a headless Service."""
     target = "ipv4:" + ",".join(addresses)
-    return grpc.aio.insecure_channel(target, options=[*OPTIONS, ("grpc.service_config", _TO_ALL_THAT_ARE_READY)])
+    return grpc.aio.insecure_channel(target, options=[*OPTIONS, READY_REPLICAS])
 
 
 @asynccontextmanager

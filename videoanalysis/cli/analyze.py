@@ -15,15 +15,13 @@ from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import Unavailable
 from videoanalysis.report import exports
 from videoanalysis.report.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
+from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.stack import default_model
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH
 from videoanalysis.video_analysis import VideoAnalysis
 
 if TYPE_CHECKING:
     from videoanalysis.stack.stack import Stack
-
-# The service's, where none is asked for.
-_SCENE_THRESHOLD = 0.15
 
 
 def analyze(
@@ -124,7 +122,7 @@ def analyze(
         if report is not None:
             with activity:
                 activity.say("drawing the report")
-                threshold = scene_threshold or _SCENE_THRESHOLD
+                threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
                 await exports.write_report(report, analysis, footage.name, path, threshold)
 
     ending.run(write())

@@ -40,7 +40,7 @@ class LatencyEstimator:
 
     def limit(self, units: float = 1) -> float:
         """Seconds after which an attempt at `units` is given up."""
-        usual = self._usual.most
+        usual = self._usual.upper_bound
         if usual is None:
             return self._most_seconds
         return min(max(_LEAST_SECONDS, _MARGIN * usual * units) * self._patience, self._most_seconds)

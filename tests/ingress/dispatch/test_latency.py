@@ -15,7 +15,7 @@ def test_the_limit_is_twice_what_it_hardly_ever_takes():
     for seconds in (4.0, 6.0, 3.0, 5.0):
         time.observe(seconds)
         usual.observe(seconds)
-    assert time.limit() == pytest.approx(2 * usual.most)
+    assert time.limit() == pytest.approx(2 * usual.upper_bound)
 
 
 def test_twice_the_work_is_given_twice_the_time():

@@ -1,4 +1,4 @@
-"""Requests as checked values. Everything here raises InvalidInput naming the field."""
+"""Checks requests and converts them to values. Every function raises InvalidInput naming the field."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.decoder.ranking import Calibration, Texts
+from services.decoder.ranking import Texts
 from services.decoder.scenes import SceneDetector, SceneState
 from videoanalysis import tensors
 from videoanalysis.errors import InvalidInput
+from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD, Calibration
 from videoanalysis.text_bank.format import UNIT_TOLERANCE
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
@@ -23,12 +24,11 @@ MAX_TOP_K = 100
 
 DEFAULT_BANK = "default"
 DEFAULT_TOP_K = 5
-DEFAULT_THRESHOLD = 0.15
 DEFAULT_ALPHA = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class RankingOptions:
     text_bank: str
     model_digest: str
     text_bank_digest: str  # empty: the newest
@@ -44,14 +44,14 @@ class Chunk:
     frames: NDArray[np.float32]
     times_seconds: tuple[float, ...]
     detector: SceneDetector
-    ranking: Ranking
+    ranking: RankingOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RankingRequest:
     # float32 [rows, D], none longer than 1.
     rows: NDArray[np.float32]
-    ranking: Ranking
+    ranking: RankingOptions
 
 
 def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
@@ -65,11 +65,11 @@ def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
     )
 
 
-def read_rows(request: decoder_pb2.RankTextsRequest) -> Rows:
+def read_ranking_request(request: decoder_pb2.RankTextsRequest) -> RankingRequest:
     rows = _matrix(request.embeddings, "embeddings", MAX_ROWS)
     longest = float(_lengths(rows).max())
     _require(longest <= 1 + UNIT_TOLERANCE, "embeddings", f"a row has length {longest:.4g}, must be at most 1")
-    return Rows(rows, _ranking(request.ranking, rows.shape[1]))
+    return RankingRequest(rows, _ranking(request.ranking, rows.shape[1]))
 
 
 def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:
@@ -80,13 +80,13 @@ def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:
     )
 
 
-def _ranking(spec: decoder_pb2.RankingSpec, dimensions: int) -> Ranking:
+def _ranking(spec: decoder_pb2.RankingSpec, dimensions: int) -> RankingOptions:
     _require(spec.model_digest != "", "ranking.model_digest", "is required")
     _require(spec.top_k_tags <= MAX_TOP_K, "ranking.top_k_tags", f"{spec.top_k_tags}, must be at most {MAX_TOP_K}")
     _require(0 <= spec.min_probability <= 1, "ranking.min_probability", f"{spec.min_probability}, must be 0 to 1")
     _require(0 < spec.logit_scale < math.inf, "ranking.logit_scale", f"{spec.logit_scale}, must be above 0 and finite")
     _require(math.isfinite(spec.logit_bias), "ranking.logit_bias", f"{spec.logit_bias}, must be finite")
-    return Ranking(
+    return RankingOptions(
         text_bank=spec.text_bank or DEFAULT_BANK,
         model_digest=spec.model_digest,
         text_bank_digest=spec.text_bank_digest,
@@ -101,7 +101,7 @@ def _labels(labels: decoder_pb2.LabelSet, dimensions: int) -> Texts:
     texts = tuple(labels.texts)
     field = "ranking.labels.texts"
     _require(1 <= len(texts) <= MAX_LABELS, field, f"{len(texts)} labels, must be 1 to {MAX_LABELS}")
-    _require(len(set(texts)) == len(texts), field, "a label is there twice")
+    _require(len(set(texts)) == len(texts), field, "the same label twice")
     _require(
         all(text.strip() and len(text) <= MAX_LABEL_CHARACTERS for text in texts),
         field,
@@ -118,11 +118,11 @@ def _labels(labels: decoder_pb2.LabelSet, dimensions: int) -> Texts:
 
 
 def _detector(spec: decoder_pb2.SceneSpec, state: SceneState | None) -> SceneDetector:
-    threshold = spec.threshold or DEFAULT_THRESHOLD
+    threshold = spec.threshold or DEFAULT_SCENE_THRESHOLD
     alpha = spec.ema_alpha or DEFAULT_ALPHA
     _require(0 < threshold <= 2, "scene.threshold", f"{threshold}, must be above 0 and at most 2")
     _require(0 < alpha < 1, "scene.ema_alpha", f"{alpha}, must be above 0 and below 1")
-    _require(spec.detection in decoder_pb2.SceneDetection.values(), "scene.detection", f"{spec.detection} is not known")
+    _require(spec.detection in decoder_pb2.SceneDetection.values(), "scene.detection", f"{spec.detection} is unknown")
     restarts = spec.detection != decoder_pb2.SCENE_DETECTION_EVERY_FRAME
     return SceneDetector(threshold=threshold, alpha=alpha, restarts=restarts, state=state)
 
@@ -168,7 +168,7 @@ def _matrix(tensor: Tensor, field: str, max_rows: int) -> NDArray[np.float32]:
 def _floats(tensor: Tensor, field: str) -> NDArray[np.float32]:
     array = tensors.from_proto(tensor, field)
     _require(array.dtype == np.float32, field, f"{array.dtype}, must be float32")
-    _require(bool(np.isfinite(array).all()), field, "holds values that are not finite")
+    _require(bool(np.isfinite(array).all()), field, "contains values that are not finite")
     return array.astype(np.float32, copy=False)
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from services.decoder.vectors import dots, normalised, pool
 from tests.decoder.samples import unit_rows
+from videoanalysis.embeddings import dots, normalised, pool
 
 
 @pytest.mark.parametrize("dimensions", [1, 7, 8, 127, 129, 768, 1152])
