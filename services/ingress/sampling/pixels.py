@@ -17,10 +17,11 @@ Pixels = NDArray[np.uint8]
 # Those of AVColorSpace that swscale converts; a frame with any other, or with none, counts as untagged.
 _CONVERTIBLE_COLORSPACES = frozenset({0, 1, 4, 5, 6, 7, 9})
 _HD_HEIGHT = 720
+_MATRIX_CARRIER_SIZE = 16
 
 
 class Resizer:
-    """Stretches frames to `size` x `size`; what it returns is a view that holds until the next call.
+    """Stretches frames to `size` x `size`, as stored; what it returns is a view that holds until the next call.
 
     Raises InvalidInput for frames that it cannot convert.
     """
@@ -32,10 +33,15 @@ class Resizer:
 
     def __call__(self, frame: VideoFrame) -> Pixels:
         """uint8 [size, size, 3]"""
+        plane = self.resized(frame).planes[0]
+        shape = (self._size, self._size, 3)
+        return np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1))
+
+    def resized(self, frame: VideoFrame) -> VideoFrame:
         untagged = frame.colorspace not in _CONVERTIBLE_COLORSPACES and not frame.format.is_rgb
         hd = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
         try:
-            square = self._reformatter.reformat(
+            return self._reformatter.reformat(
                 frame,
                 width=self._size,
                 height=self._size,
@@ -50,22 +56,36 @@ class Resizer:
         except av.FFmpegError as error:
             message = f"The video's pictures, of format {frame.format.name}, cannot be converted."
             raise refused("NOT_A_VIDEO", message) from error
-        plane = square.planes[0]
-        shape = (self._size, self._size, 3)
-        pixels: Pixels = np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1))
-        return upright(pixels, frame)
 
 
-def upright(pixels: Pixels, frame: VideoFrame) -> Pixels:
-    """`pixels` [size, size, 3] turned and mirrored as the display matrix of `frame` says.
+class UprightResizer:
+    """Like Resizer, and turned and mirrored as the display matrix of each frame says."""
+
+    def __init__(self, size: int) -> None:
+        self._resize = Resizer(size)
+        self._shrink = Resizer(_MATRIX_CARRIER_SIZE, Interpolation.POINT)
+
+    def __call__(self, frame: VideoFrame) -> Pixels:
+        return _upright(self._resize(frame), self._display_matrix(frame))
+
+    def _display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """That of a tiny copy: `side_data` and its frame refer to each other, so the garbage collector frees both late.
+
+        A decoded frame kept that way would keep its full-size picture.
+        """
+        matrix = cast(SideDataContainer, self._shrink.resized(frame).side_data).get(Type.DISPLAYMATRIX)
+        return None if matrix is None else bytes(matrix)
+
+
+def _upright(pixels: Pixels, matrix: bytes | None) -> Pixels:
+    """`pixels` [size, size, 3] turned and mirrored as the display matrix says.
 
     The matrix takes the stored place (x, y) to (a·x + c·y, b·x + d·y). One that is no multiple of a quarter turn, which
     would leave black corners, is not followed.
     """
-    matrix = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
     if matrix is None:
         return pixels
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
     if b == c == 0 and a and d:
         across, down = a, d
     elif a == d == 0 and b and c:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameDifference, Step
-from services.ingress.sampling.pixels import Pixels, Resizer
+from services.ingress.sampling.pixels import Pixels, UprightResizer
 from services.ingress.sampling.plan import (
     Cut,
     LookAhead,
@@ -67,7 +67,7 @@ class Sampler:
         self._path = path
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
-        self._resize = Resizer(image_size)
+        self._resize = UprightResizer(image_size)
         self._limits = limits
         self._next_index = first_chunk
         self._decoded_in_vain = 0
@@ -199,7 +199,7 @@ class DecodePass:
     """One walk through the file, from its start."""
 
     def __init__(
-        self, video: VideoFile, packets: LookAhead, plan: SamplingPlan, resize: Resizer, limits: SamplingLimits
+        self, video: VideoFile, packets: LookAhead, plan: SamplingPlan, resize: UprightResizer, limits: SamplingLimits
     ) -> None:
         self.video = video
         self.plan = plan

@@ -1,3 +1,4 @@
+import gc
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -316,6 +317,22 @@ def test_with_too_many_bytes_to_read_ahead_every_frame_is_decoded(clip: Callable
     assert frugal.frame_times == usual.frame_times
     assert all(np.array_equal(a, b) for a, b in zip(frugal.pixels, usual.pixels, strict=True))
     assert frugal.frames_decoded > 132
+
+
+def test_decoded_frames_are_freed_without_the_garbage_collector(clip: Callable[[str], Path]) -> None:
+    def decoded_frames() -> int:
+        return sum(isinstance(alive, av.VideoFrame) and alive.width == 64 for alive in gc.get_objects())
+
+    out = np.zeros((4, SIZE, SIZE, 3), np.uint8)
+    gc.disable()
+    try:
+        with Sampler(
+            str(clip("pyramid.mp4")), frames_per_chunk=4, chunk_duration=Fraction(1), image_size=SIZE, limits=LIMITS
+        ) as sampler:
+            while sampler.next_chunk(out) is not None:
+                assert decoded_frames() <= 5
+    finally:
+        gc.enable()
 
 
 # ---- streams that are not what their packets promise
