@@ -1,1 +1,4 @@
-"""Load on a running service or on a local stack, its report, and a simulation of the autoscaling."""
+"""Load tests of the video analysis service, and a capacity simulation of its autoscaling.
+
+Imports run one way: cli → simulate → report → baseline → sweep → target → errors.
+"""

@@ -1,11 +1,11 @@
-"""`python -m loadtest`: put the service under load, report what was measured, rehearse its autoscaling."""
+"""`python -m loadtest`: load tests of the video analysis service and a capacity simulation of its autoscaling."""
 
 import typer
 
-from loadtest.baseline import command as original_command
-from loadtest.report import page as report
-from loadtest.simulate.command import rehearse
-from loadtest.sweep.command import sweep
+from loadtest.cli.baseline import baseline
+from loadtest.cli.report import report
+from loadtest.cli.simulate import simulate
+from loadtest.cli.sweep import sweep
 
 app = typer.Typer(
     add_completion=False,
@@ -13,10 +13,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Load tests of the video analysis service.",
 )
-app.command()(sweep)
-app.command(name="report")(report.command)
-app.command(name="original")(original_command.command)
-app.command()(rehearse)
+for command in (sweep, report, baseline, simulate):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Load by locust: callers that each send their next request once they have their answer.
+"""Callers for locust: each sends its next request after its answer.
 
     locust -f loadtest/locustfile.py --headless -H ingress:50051 -u 16 -r 4 -t 2m --csv build/locust \
         --html build/locust.html --video s3://bucket/clip.mp4=3 --slo p95=1200ms --slo errors=0 Unary
 
-`Unary` and `Stream` at the end choose who calls; without either it is both. Ends with 3 if an objective was missed, and
-with 1 if requests failed and no objective was named.
+`Unary` and `Stream` at the end select the callers; without either both call. Exit code 3 if an objective was missed, 1
+if requests failed and there is no objective.
 """
 
 import logging
@@ -15,31 +15,30 @@ from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
-# Locust first: it lets gevent patch what others import.
+# Locust first: it applies gevent's patches to later imports.
 from locust import User, constant, events, task
 
 import grpc  # isort: skip
 import grpc.experimental.gevent  # isort: skip
 
 from loadtest.sweep.mix import Mix, Video, parse_videos
-from loadtest.sweep.slo import figure, judge, parse_objective
+from loadtest.sweep.slo import EXIT_CODE_MISSED, figure, judge, parse_objective
 from videoanalysis import channels
 from videoanalysis.errors import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
-# Before the first channel: otherwise one call blocks every caller of the process.
+# Before the first channel: otherwise one call blocks all callers of the process.
 grpc.experimental.gevent.init_gevent()
 
 _log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 300
-_MISSED = 3
-_SHOWN = ("unary", "stream")
+_METHODS = ("unary", "stream")
 _OPTIONS = [
     *channels.OPTIONS,
     ("grpc.max_receive_message_length", 64 << 20),
-    # Otherwise channels to the same address share one connection, and with it one replica.
+    # Otherwise channels to one address share a connection and with it a replica.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 ]
@@ -48,7 +47,7 @@ _OPTIONS = [
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _options(parser: Any) -> None:
     parser.add_argument("--video", action="append", metavar="URI[=WEIGHT]", help="Default: sample://clip.")
-    parser.add_argument("--connections", type=int, default=4, help="So that no one replica gets all.")
+    parser.add_argument("--connections", type=int, default=4, help="Connections; they reach different replicas.")
     parser.add_argument(
         "--slo", action="append", default=[], help="p95=1200ms, mean=1s, errors=0, errors=0.1%%, rate=60/s"
     )
@@ -68,10 +67,10 @@ def _stubs(host: str, connections: int) -> Iterator[VideoAnalysisServiceStub]:
 
 
 def _mix(options: Namespace) -> Mix:
-    wanted = parse_videos(options.video or ["sample://clip"])
-    if any(not one.uri for one in wanted):
+    videos = parse_videos(options.video or ["sample://clip"])
+    if any(not one.uri for one in videos):
         raise SystemExit("--video: must be a URI that the service can read; `python -m loadtest sweep` uploads files")
-    return Mix([Video(one.uri, one.uri, one.weight, 0, 0) for one in wanted], seed=1)
+    return Mix([Video(one.uri, one.uri, one.weight, 0, 0) for one in videos], seed=1)
 
 
 class _Caller(User):
@@ -85,7 +84,7 @@ class _Caller(User):
         video = self.environment.mix.draw()
         return AnalyzeVideoRequest(video_uri=video.uri, stream_id=f"locust-{secrets.token_hex(4)}")
 
-    def tell(self, kind: str, name: str, begun: float, nbytes: int, error: Exception | None) -> None:
+    def report(self, kind: str, name: str, begun: float, nbytes: int, error: Exception | None) -> None:
         self.environment.events.request.fire(
             request_type=kind,
             name=name,
@@ -97,7 +96,7 @@ class _Caller(User):
 
 
 class Unary(_Caller):
-    """One answer to each call."""
+    """Calls AnalyzeVideo."""
 
     @task
     def analyze(self) -> None:
@@ -106,11 +105,11 @@ class Unary(_Caller):
             nbytes = self._stub.AnalyzeVideo(self.request(), timeout=_TIMEOUT_SECONDS).ByteSize()
         except grpc.RpcError as error:
             failure = _failure(error)
-        self.tell("unary", "AnalyzeVideo", begun, nbytes, failure)
+        self.report("unary", "AnalyzeVideo", begun, nbytes, failure)
 
 
 class Stream(_Caller):
-    """The time is until the last message; that until the first chunk is told apart."""
+    """Calls StreamAnalyzeVideo; reports the time to the last message and the time to the first chunk."""
 
     @task
     def analyze(self) -> None:
@@ -121,14 +120,14 @@ class Stream(_Caller):
                 nbytes += event.ByteSize()
                 if event.HasField("chunk") and not has_chunk:
                     has_chunk = True
-                    self.tell("first chunk", "StreamAnalyzeVideo", begun, event.ByteSize(), None)
+                    self.report("first chunk", "StreamAnalyzeVideo", begun, event.ByteSize(), None)
         except grpc.RpcError as error:
             failure = _failure(error)
-        self.tell("stream", "StreamAnalyzeVideo", begun, nbytes, failure)
+        self.report("stream", "StreamAnalyzeVideo", begun, nbytes, failure)
 
 
 def _failure(error: grpc.RpcError) -> Exception:
-    """As locust groups failures: by status and reason, not by a message that names the video."""
+    """Status and reason, by which locust groups failures; the message differs for each video."""
     return RuntimeError(f"{error.code().name} {from_rpc_error(error).reason}")
 
 
@@ -138,7 +137,7 @@ def _judge(environment: Any, **_: object) -> None:
         return
     verdicts = []
     for entry in environment.stats.entries.values():
-        if entry.method not in _SHOWN:
+        if entry.method not in _METHODS:
             continue
         percentiles = {one.statistic for one in environment.objectives if one.statistic.startswith("p")}
         latency = {name: entry.get_response_time_percentile(float(name[1:]) / 100) for name in percentiles}
@@ -158,4 +157,4 @@ def _judge(environment: Any, **_: object) -> None:
         word = "met" if verdict.is_met else "MISSED"
         _log.info("%s of %s: %s %s", verdict.objective, verdict.level, figure(verdict.value), word)
     is_met = bool(verdicts) and all(verdict.is_met for verdict in verdicts)
-    environment.process_exit_code = 0 if is_met else _MISSED
+    environment.process_exit_code = 0 if is_met else EXIT_CODE_MISSED

@@ -1,0 +1,1 @@
+"""A run comes in, its comparison with the published load test of the Ray Serve baseline goes out."""

@@ -1,0 +1,1 @@
+"""A run comes in, an HTML page with charts goes out."""

@@ -1,4 +1,4 @@
-"""The charts of a run, each a figure to be written as PNG; with an earlier run they show both."""
+"""The charts of a run as figures; with an earlier run they show both."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,22 +10,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from loadtest.sweep import percentiles, samples
-from loadtest.sweep.record import STAGES, Request
+from loadtest.sweep import percentiles
 from loadtest.sweep.run import Run
+from loadtest.sweep.samples import column
+from loadtest.target.source import DESIRED, GPU, IN_FLIGHT, MACHINE_CPU, QUEUE, READY
+from videoanalysis.scaling.snapshot import SERVICES
 
 _WIDTH = 10.0
 _ROLLING = 20
 _COLUMNS = 3
-# Of a panel's width, for a word to fit in.
-_WIDE_ENOUGH = 0.2
-# Latencies that differ more than so many times are shown on a logarithmic axis.
+# The share of a panel's width that a label needs.
+_LABEL_WIDTH = 0.2
+# The ratio of latencies above which the axis is logarithmic.
 _WIDE_RANGE = 8
 _ACCENT, _EARLIER, _FAILED, _MUTED, _WARM_UP = "#4a5fd9", "#98a0b0", "#d83a34", "#5c6575", "#eef0f5"
 _STAGE_COLOURS = {"download": "#7b8799", "sample": "#1f9c8c", "encode": "#4a5fd9", "decode": "#d08417"}
 _OUTSIDE_COLOUR, _UNATTRIBUTED_COLOUR = "#c9ced8", "#8a5300"
 _SERVICE_COLOURS = {"ingress": "#1f9c8c", "encoder": "#4a5fd9", "decoder": "#d08417"}
 _PERCENTILE_COLOURS = {"p50": "#1f9c8c", "p95": "#4a5fd9", "p99": "#d08417"}
+# The time axis: each panel's series with their looks. Decreasing widths keep overlapping replica counts visible.
+_PANELS: dict[str, dict[str, dict[str, Any]]] = {
+    "Requests in flight": {
+        IN_FLIGHT: {"label": "seen by callers", "color": _ACCENT},
+        f"{QUEUE}.ingress": {"label": "waiting or running", "color": "black", "linestyle": ":"},
+    },
+    "Queue depth: work waiting or in progress": {
+        f"{QUEUE}.{service}": {"label": service, "color": _SERVICE_COLOURS[service]} for service in SERVICES[1:]
+    },
+    "Replicas": {
+        f"{what}.{service}": {
+            "label": f"{service} {what}",
+            "color": _SERVICE_COLOURS[service],
+            "linestyle": style,
+            "drawstyle": "steps-post",
+            "linewidth": 4 - 1.2 * number,
+        }
+        for what, style in ((READY, "-"), (DESIRED, ":"))
+        for number, service in enumerate(SERVICES)
+    },
+    "Utilisation": {
+        MACHINE_CPU: {"label": "CPU, this machine", "color": _MUTED},
+        GPU: {"label": "GPU, mean of all", "color": _ACCENT},
+    },
+}
 _STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -46,20 +73,20 @@ _STYLE: Any = {
     "figure.constrained_layout.use": True,
 }
 
-# None where the run has nothing to show in it.
+# None if the run has no data for it.
 Chart = Callable[[Run, Run | None], Figure | None]
 Level = dict[str, Any]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Around drawing and writing."""
+    """The style of the charts, for drawing and writing them."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def throughput(run: Run, earlier: Run | None) -> Figure | None:
-    """Answers a second against callers, and against arrivals a second, beside what would be perfect."""
+    """Answers a second by callers and by arrivals a second, with the ideal."""
     kinds = [kind for kind in ("closed", "open") if _levels(run, kind)]
     if not kinds:
         return None
@@ -73,12 +100,12 @@ def throughput(run: Run, earlier: Run | None) -> Figure | None:
         if kind == "closed":
             first = levels[0]
             ideal = [first["rate"] / first["value"] * value for value in values]
-            ax.plot(values, ideal, ":", color=_MUTED, label="as many per caller as at the first level")
-            ax.set_title("Throughput against concurrency")
-            ax.set_xlabel("callers at a time")
+            ax.plot(values, ideal, ":", color=_MUTED, label="rate per caller of the first level")
+            ax.set_title("Throughput by concurrency")
+            ax.set_xlabel("concurrent callers")
         else:
-            ax.plot(values, _of(levels, "offered_rate"), ":", color=_MUTED, label="all that was offered")
-            ax.set_title("Throughput against what was offered")
+            ax.plot(values, _of(levels, "offered_rate"), ":", color=_MUTED, label="offered")
+            ax.set_title("Throughput by offered rate")
             ax.set_xlabel("arrivals a second")
         ax.set_ylabel("answers a second")
         ax.set_ylim(bottom=0)
@@ -93,7 +120,7 @@ def latency_by_level(run: Run, earlier: Run | None) -> Figure | None:
     if not levels:
         return None
     figure, (ax,) = _panels(1, height=4.2)
-    # A line leads from one level to the next of its kind.
+    # A line connects levels of the same kind.
     breaks = [number for number in range(1, len(levels)) if levels[number]["kind"] != levels[number - 1]["kind"]]
     positions = np.arange(len(levels), dtype=float)
     for name, colour in _PERCENTILE_COLOURS.items():
@@ -110,12 +137,12 @@ def latency_by_level(run: Run, earlier: Run | None) -> Figure | None:
     ax.set_title("Latency at each level")
     ax.set_ylabel("ms")
     _latency_scale(ax, levels)
-    _legend_beside(ax)
+    _legend_outside(ax)
     return figure
 
 
 def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
-    """What more throughput costs in latency."""
+    """Percentiles by answers a second."""
     if not any(level["kept"] for level in run.levels):
         return None
     figure, (ax,) = _panels(1, height=4.2)
@@ -145,12 +172,12 @@ def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
     _latency_scale(ax, [level for level in run.levels if level["kept"]])
     ax.margins(x=0.12)
     ax.set_xlim(left=0)
-    _legend_beside(ax)
+    _legend_outside(ax)
     return figure
 
 
 def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
-    """How latencies spread, level beside level on the same axis."""
+    """The distribution of latencies at each level, on one axis."""
     levels = [level for level in run.levels if level["kept"]]
     if not levels:
         return None
@@ -180,7 +207,7 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
                 color=_PERCENTILE_COLOURS[name],
             )
         ax.set_title(f"{level['level']}, {level['kept']:,} kept")
-        ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        ax.yaxis.set_major_formatter(_percent)
         ax.tick_params(labelbottom=True)
         if is_wide:
             ax.set_xscale("log")
@@ -192,7 +219,7 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
 
 
 def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
-    """The whole distribution up to its tail, as HDR histograms are drawn."""
+    """The distribution up to its tail, in the form usual for HDR histograms."""
     levels = [level for level in run.levels if level["kept"]]
     if not levels:
         return None
@@ -210,12 +237,12 @@ def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
     ax.set_title("Latency by percentile" + (", the earlier run dotted" if earlier else ""))
     ax.set_ylabel("ms")
     _latency_scale(ax, levels)
-    _legend_beside(ax)
+    _legend_outside(ax)
     return figure
 
 
 def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
-    """Every request, with the mean of 20 in a row; the warm-up that was found is shaded."""
+    """Every request, with the rolling mean of 20; the warm-up is shaded."""
     levels = [level for level in run.levels if level["requests"]]
     if not levels:
         return None
@@ -233,7 +260,7 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
         warm = level["steady_state"]["begin_seconds"] - begin
         if level["steady_state"]["warm_up_requests"]:
             ax.axvspan(0, warm, color=_WARM_UP)
-        if warm > _WIDE_ENOUGH * (level["end_seconds"] - begin):
+        if warm > _LABEL_WIDTH * (level["end_seconds"] - begin):
             ax.annotate("warm-up", (warm / 2, highest * 0.97), ha="center", va="top", fontsize=8, color=_MUTED)
         ax.plot(times, latencies, ".", markersize=3, color=_ACCENT, alpha=0.35, rasterized=True)
         if len(latencies) >= _ROLLING:
@@ -254,7 +281,7 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
 
 
 def stages(run: Run, earlier: Run | None) -> Figure | None:
-    """Where the time went, on average: each stage's queue (pale) and its work, one on the other."""
+    """The mean time of each stage, queue (hatched) and compute, stacked."""
     levels = [level for level in run.levels if level["stages_ms"]]
     if not levels:
         return None
@@ -270,92 +297,55 @@ def stages(run: Run, earlier: Run | None) -> Figure | None:
     ax.set_xticks(range(len(levels)), [level["level"] for level in levels])
     ax.grid(axis="x", visible=False)
     ax.yaxis.set_major_formatter(_with_commas)
-    ax.set_title("Where the time goes, mean of a request")
+    ax.set_title("Mean time of a request by stage")
     ax.set_ylabel("ms")
     handles = [Patch(color=colour, label=stage) for stage, colour in _STAGE_COLOURS.items()]
     handles += [
-        Patch(facecolor="white", edgecolor=_MUTED, hatch="////", label="waiting for the stage"),
+        Patch(facecolor="white", edgecolor=_MUTED, hatch="////", label="queue of the stage"),
         Patch(color=_OUTSIDE_COLOUR, label="outside the service"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6)
     return figure
 
 
-def stage_shares(run: Run, earlier: Run | None) -> Figure | None:
-    """The same as shares, a pie for each level."""
-    levels = [level for level in run.levels if level["stages_ms"]]
-    if not levels:
+def over_time(run: Run, earlier: Run | None) -> Figure | None:
+    """Answers, queues, replicas, CPU and GPU on one time axis."""
+    if not run.levels or not run.requests:
         return None
-    figure, axes = _panels(len(levels), height=2.3, columns=4)
-    for level, ax in zip(levels, axes, strict=False):
-        means = level["stages_ms"]
-        parts = {stage: means[f"{stage}_queue"] + means[f"{stage}_compute"] for stage in STAGES}
-        parts["other"] = max(0.0, means["unattributed"] + means["outside"])
-        shares = np.array(list(parts.values())) / (sum(parts.values()) or 1)
-        ax.pie(
-            shares,
-            colors=[*_STAGE_COLOURS.values(), _OUTSIDE_COLOUR],
-            startangle=90,
-            counterclock=False,
-            wedgeprops={"width": 0.45, "edgecolor": "white"},
-        )
-        ax.set_title(level["level"])
-        said = "\n".join(f"{name} {share:.0%}" for name, share in zip(parts, shares, strict=True) if share >= 0.01)
-        ax.text(0, 0, said, ha="center", va="center", fontsize=7)
-    handles = [Patch(color=colour, label=stage) for stage, colour in _STAGE_COLOURS.items()]
-    handles.append(Patch(color=_OUTSIDE_COLOUR, label="other"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5)
-    return figure
-
-
-def beside(run: Run, earlier: Run | None) -> Figure | None:
-    """The run on one time axis: load, answers, queues, replicas, CPU and GPU."""
-    if not run.levels:
-        return None
-    panels = [panel for panel in (_ongoing, _answers, _queues, _replicas, _utilisation) if panel(None, run)]
-    figure, axes = _panels(len(panels), height=1.9, columns=1, sharex=True)
-    end = max([level["end_seconds"] for level in run.levels] + [one.end_seconds for one in run.requests])
-    for panel, ax in zip(panels, axes, strict=True):
+    present = {sample.series for sample in run.samples}
+    panels = [(title, found) for title, series in _PANELS.items() if (found := {*series} & present)]
+    figure, axes = _panels(1 + len(panels), height=1.9, columns=1, sharex=True)
+    _answers(axes[0], run)
+    for (title, found), ax in zip(panels, axes[1:], strict=True):
+        for name, look in _PANELS[title].items():
+            if name in found:
+                ax.plot(*column(run.samples, name), **{"linewidth": 1.4, **look})
+        ax.set_title(title)
+        if title == "Utilisation":
+            ax.yaxis.set_major_formatter(_percent)
+    for ax in axes:
         for number, level in enumerate(run.levels):
-            ax.axvspan(
-                level["begin_seconds"], level["end_seconds"], color="#dfe4ff" if number % 2 else _WARM_UP, alpha=0.6
-            )
-        panel(ax, run)
+            colour = "#dfe4ff" if number % 2 else _WARM_UP
+            ax.axvspan(level["begin_seconds"], level["end_seconds"], color=colour, alpha=0.6)
         ax.set_ylim(bottom=0)
-        ax.set_xlim(0, end * 1.01)
-        _legend_beside(ax)
+        ax.set_xlim(0, 1.01 * max(one.end_seconds for one in run.requests))
+        _legend_outside(ax)
     for level in run.levels:
         middle = (level["begin_seconds"] + level["end_seconds"]) / 2
-        axes[0].annotate(
-            level["level"],
-            (middle, 0.97),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            va="top",
-            fontsize=8,
-            color=_MUTED,
-        )
+        place: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "top"}
+        axes[0].annotate(level["level"], (middle, 0.97), fontsize=8, color=_MUTED, **place)
     axes[-1].set_xlabel("seconds from the start of the run")
     return figure
 
 
-def errors(run: Run, earlier: Run | None) -> Figure | None:
-    """Failures by status and reason, at each level."""
-    kinds = sorted({_kind(error) for level in run.levels for error in level["errors"]})
-    if not kinds:
-        return None
-    figure, (ax,) = _panels(1, height=3.6)
-    colours = mpl.colormaps["tab10"](range(len(kinds)))
-    bottoms = np.zeros(len(run.levels))
-    for kind, colour in zip(kinds, colours, strict=True):
-        counts = [sum(e["count"] for e in level["errors"] if _kind(e) == kind) for level in run.levels]
-        ax.bar(range(len(run.levels)), counts, bottom=bottoms, color=colour, label=kind, width=0.6)
-        bottoms += counts
-    ax.set_xticks(range(len(run.levels)), [level["level"] for level in run.levels])
-    ax.set_title("Failures")
-    ax.set_ylabel("requests")
-    ax.legend()
-    return figure
+def _answers(ax: Axes, run: Run) -> None:
+    end = max(one.end_seconds for one in run.requests)
+    step = max(1.0, end / 200)
+    edges = np.arange(0, end + 2 * step, step)
+    for is_ok, label, colour in ((True, "answered", _ACCENT), (False, "failed", _FAILED)):
+        if ends := [one.end_seconds for one in run.requests if one.is_ok == is_ok]:
+            ax.plot(edges[:-1] + step / 2, np.histogram(ends, edges)[0] / step, color=colour, label=label)
+    ax.set_title("Answers a second")
 
 
 # By the name of the file.
@@ -367,16 +357,14 @@ ALL: dict[str, Chart] = {
     "latency_percentiles": latency_percentiles,
     "latency_over_time": latency_over_time,
     "stages": stages,
-    "stage_shares": stage_shares,
-    "beside": beside,
-    "errors": errors,
+    "over_time": over_time,
 }
 
 
 def _panels(
     count: int, *, height: float, columns: int | None = None, sharex: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """So many axes in rows; what is left of the last row is empty."""
+    """`count` axes in rows."""
     columns = min(count, columns or count)
     rows = -(-count // columns)
     figure = Figure(figsize=(_WIDTH, height * rows + 0.3))
@@ -399,7 +387,7 @@ def _of(levels: Sequence[Level], name: str) -> list[float]:
 
 
 def _same(earlier: Run | None, level: Level) -> Level | None:
-    """The level of that name in the earlier run."""
+    """The level of the same name in the earlier run."""
     return next((one for one in earlier.levels if one["level"] == level["level"]), None) if earlier else None
 
 
@@ -409,10 +397,6 @@ def _both(run: Run, earlier: Run | None) -> list[tuple[Run, str, str]]:
 
 def _latency(level: Level | None, name: str) -> float | None:
     return level["latency_ms"].get(name) if level else None
-
-
-def _kind(error: dict[str, Any]) -> str:
-    return f"{error['status']} {error['reason']}".strip()
 
 
 def _kept(run: Run, level: Level) -> list[float]:
@@ -430,7 +414,7 @@ def _histogram(ax: Axes, latencies: Sequence[float], edges: Any, **look: Any) ->
 
 
 def _tail(level: Level) -> tuple[list[float], list[float]]:
-    """Of 1/(1-p) from the median to what one request is alone beyond, the latency."""
+    """The latency by 1/(1-p), up to the share of a single request."""
     counted = percentiles.decoded(level["histogram_us"])
     inverse = np.geomspace(1, max(2, level["kept"]), 120)
     return inverse.tolist(), [counted.get_value_at_percentile(100 * (1 - 1 / one)) / 1000 for one in inverse]
@@ -456,21 +440,25 @@ def _with_commas(value: float, _: object) -> str:
     return f"{value:,.0f}"
 
 
-def _legend_beside(ax: Axes) -> None:
+def _percent(share: float, _: object) -> str:
+    return f"{share:.0%}"
+
+
+def _legend_outside(ax: Axes) -> None:
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
 def _broken(positions: Any, values: Sequence[float], breaks: Sequence[int]) -> tuple[Any, Any]:
-    """With a gap in the line before each of `breaks`."""
+    """With a gap in the line before each position in `breaks`."""
     return np.insert(positions, breaks, np.nan), np.insert(np.asarray(values, float), breaks, np.nan)
 
 
 def _doubling(ax: Axes, values: Sequence[float]) -> None:
-    """Levels that double are spaced evenly."""
+    """Logarithmic axes for levels that double."""
     if len(values) > 2 and values[-1] / values[0] >= 8:
         ax.set_xscale("log", base=2)
-        # From 0 on it was meant for an even axis.
+        # A logarithmic axis cannot start at 0.
         ax.set_ylim(auto=True)
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -493,72 +481,3 @@ def _stack(ax: Axes, position: float, means: dict[str, float], width: float, alp
     if alpha == 1.0:
         ax.annotate(f"{bottom:,.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")
     return bottom
-
-
-# Panels on the time axis: each draws on its axes if it is given some, and says whether there is anything to draw.
-
-
-def _ongoing(ax: Axes | None, run: Run) -> bool:
-    series = {"seen by the callers": samples.IN_FLIGHT, "waiting or running": f"{samples.QUEUE}.ingress"}
-    looks = {"seen by the callers": {"color": _ACCENT}, "waiting or running": {"color": "black", "linestyle": ":"}}
-    return _lines(ax, run, "Ongoing requests", series, looks)
-
-
-def _answers(ax: Axes | None, run: Run) -> bool:
-    if ax is None:
-        return bool(run.requests)
-    end = max(one.end_seconds for one in run.requests)
-    step = max(1.0, end / 200)
-    edges = np.arange(0, end + 2 * step, step)
-    answered = _per_second([one for one in run.requests if one.is_ok], edges, step)
-    ax.plot(edges[:-1] + step / 2, answered, color=_ACCENT, label="answered")
-    if failed := [one for one in run.requests if not one.is_ok]:
-        ax.plot(edges[:-1] + step / 2, _per_second(failed, edges, step), color=_FAILED, label="failed")
-    ax.set_title("Answers a second")
-    return True
-
-
-def _per_second(requests: Sequence[Request], edges: Any, step: float) -> Any:
-    return np.histogram([one.end_seconds for one in requests], edges)[0] / step
-
-
-def _queues(ax: Axes | None, run: Run) -> bool:
-    series = {service: f"{samples.QUEUE}.{service}" for service in ("encoder", "decoder")}
-    return _lines(ax, run, "Queue length: work waiting or in progress", series, _by_service())
-
-
-def _replicas(ax: Axes | None, run: Run) -> bool:
-    ready = {f"{service} ready": f"{samples.READY}.{service}" for service in samples.SERVICES}
-    desired = {f"{service} desired": f"{samples.DESIRED}.{service}" for service in samples.SERVICES}
-    looks = {
-        f"{service} {what}": {**look, **({"linestyle": ":"} if what == "desired" else {})}
-        for service, look in _by_service().items()
-        for what in ("ready", "desired")
-    }
-    for number, look in enumerate(looks.values()):
-        # The first are wide enough to be seen under the others.
-        look |= {"drawstyle": "steps-post", "linewidth": 4 - 1.2 * (number // 2)}
-    return _lines(ax, run, "Replicas", {**ready, **desired}, looks)
-
-
-def _utilisation(ax: Axes | None, run: Run) -> bool:
-    series = {"CPU, this machine": samples.MACHINE_CPU, "GPU, mean of all": samples.GPU}
-    looks = {"CPU, this machine": {"color": _MUTED}, "GPU, mean of all": {"color": _ACCENT}}
-    drawn = _lines(ax, run, "Utilisation", series, looks)
-    if ax is not None:
-        ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    return drawn
-
-
-def _by_service() -> dict[str, dict[str, Any]]:
-    return {service: {"color": colour} for service, colour in _SERVICE_COLOURS.items()}
-
-
-def _lines(ax: Axes | None, run: Run, title: str, series: dict[str, str], looks: dict[str, dict[str, Any]]) -> bool:
-    present = {one.series for one in run.samples}
-    found = {label: name for label, name in series.items() if name in present}
-    if ax is not None:
-        for label, name in found.items():
-            ax.plot(*samples.column(run.samples, name), label=label, **{"linewidth": 1.4, **looks[label]})
-        ax.set_title(title)
-    return bool(found)

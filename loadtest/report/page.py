@@ -1,58 +1,59 @@
-"""A run as one HTML page that loads nothing, and its charts as PNG files beside it."""
+"""The report of a run: one HTML page that loads nothing, and its charts as PNG files next to it."""
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
-from loadtest.report import comparison
-from loadtest.sweep.record import STAGES, BadRun
+from loadtest.baseline import comparison
+from loadtest.sweep.record import STAGES
 from loadtest.sweep.run import Run
 from loadtest.sweep.slo import figure
-from videoanalysis.cli import ending
-from videoanalysis.report.markup import Markup, element
+from videoanalysis.scaling.snapshot import SERVICES
 
 _PAGE = "report.html"
+_TEMPLATE = "page.html.j2"
 _DPI = 144
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_HEADINGS = {
-    "Throughput": ["throughput"],
-    "Latency": [
-        "latency_by_level",
-        "latency_against_throughput",
-        "latency_histograms",
-        "latency_percentiles",
-        "latency_over_time",
-    ],
-    "Where the time goes": ["stages", "stage_shares"],
-    "On one time axis": ["beside"],
-    "Failures": ["errors"],
-}
-
-Level = dict[str, Any]
+_LATENCIES = ("mean", "p50", "p95", "p99", "max")
+# With fewer answers P99.9 is the maximum.
+_P999_ANSWERS = 1000
 
 
-def command(
-    run: Annotated[Path, typer.Argument(help="Directory that a sweep wrote.", file_okay=False)],
-    against: Annotated[Path | None, typer.Option(help="An earlier run to lay beside it.", file_okay=False)] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory for the page and the PNGs.", file_okay=False, show_default="RUN")
-    ] = None,
-) -> None:
-    """Draw a run: one HTML page that loads nothing, and each chart as PNG."""
-    try:
-        page = write(Run.read(run), Run.read(against) if against else None, out)
-    except (BadRun, OSError) as error:
-        ending.fail(str(error))
-    typer.echo(f"Written: {page}")
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    emphasised: Sequence[int] = ()
+
+    def look(self, column: int) -> Markup:
+        """Text is aligned to the left, figures to the right."""
+        is_text = not any(row[column][:1].isdigit() for row in self.rows)
+        return Markup(' class="text"') if is_text else Markup()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    heading: str
+    tables: Sequence[Table] = ()
+    charts: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    facts_class: str = "facts"
+
+    def has_content(self, pictures: Mapping[str, bytes]) -> bool:
+        has_chart = any(name in pictures for name in self.charts)
+        return has_chart or any(table.rows for table in self.tables) or bool(self.facts or self.warnings or self.notes)
 
 
 def write(run: Run, earlier: Run | None = None, directory: Path | None = None) -> Path:
-    """Every chart that the run has something for, and the page, which is returned."""
-    # Takes long to import.
+    """Write every chart for which the run has data, and the page, which is returned."""
+    # matplotlib is slow to import.
     from loadtest.report import charts
 
     directory = directory or run.directory
@@ -60,9 +61,9 @@ def write(run: Run, earlier: Run | None = None, directory: Path | None = None) -
     pictures: dict[str, bytes] = {}
     with charts.style():
         for name, chart in charts.ALL.items():
-            if (figure := chart(run, earlier)) is not None:
+            if (drawn := chart(run, earlier)) is not None:
                 buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=_DPI)
+                drawn.savefig(buffer, format="png", dpi=_DPI)
                 pictures[name] = buffer.getvalue()
                 (directory / f"{name}.png").write_bytes(pictures[name])
     page = directory / _PAGE
@@ -70,281 +71,191 @@ def write(run: Run, earlier: Run | None = None, directory: Path | None = None) -
     return page
 
 
-def render(run: Run, earlier: Run | None, pictures: dict[str, bytes]) -> str:
+def render(run: Run, earlier: Run | None, pictures: Mapping[str, bytes]) -> str:
     """The page; `pictures` are PNGs by the name of their chart."""
-    body = [
-        _header(run, earlier),
-        _section("In short", _in_short(run), _objectives(run)),
-        _section("Levels", _levels(run), *_remarks(run)),
-    ]
-    if any(level["kind"] == "closed" for level in run.levels):
-        body.append(
-            _section("Beside the original's load test", _beside_original(run), *_notes(comparison.caveats(run)))
-        )
-    if earlier is not None:
-        body.append(_section("Against the earlier run", _against(run, earlier)))
-    for heading, names in _HEADINGS.items():
-        shown = [_picture(name, pictures[name]) for name in names if name in pictures]
-        match heading:
-            case "Latency":
-                shown.append(_by_video(run))
-            case "Where the time goes":
-                shown.append(_stages(run))
-            case "On one time axis":
-                shown.append(_beside(run))
-            case "Failures":
-                shown.append(_errors(run))
-        if any(shown):
-            body.append(_section(heading, *shown))
-    body += [_section("Cost", _cost(run)), _section("How it was measured", _method(run))]
-    head = [
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", f"Load test, {run.summary['started_at']}"),
-        element("style", Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))),
-    ]
-    page = element("html", element("head", *head), element("body", element("main", *body)), lang="en")
-    return f"<!doctype html>\n{page}\n"
-
-
-def _header(run: Run, earlier: Run | None) -> Markup:
+    summary = run.summary
     warnings = []
-    if run.summary["ending"] != "complete":
-        warnings.append(f"This is a part of the run: {run.summary['ending']}.")
-    if run.summary["model"].get("engine") == "synthetic":
-        warnings.append("The GPU is simulated: encoders take a given time and make embeddings up.")
-    warnings += run.summary["notes"]
-    addresses = ", ".join(run.summary["target"]["addresses"])
-    earlier_one = f", against {earlier.summary['started_at']}" if earlier else ""
-    return element(
-        "header",
-        element("p", "Load test", class_="kind"),
-        element("h1", "A stack on one machine" if run.summary["stack"] else addresses),
-        element("p", f"{run.summary['started_at']}{earlier_one}", class_="note"),
-        *(element("p", warning, class_="warning") for warning in warnings),
+    if summary["ending"] != "complete":
+        warnings.append(f"The run is incomplete: {summary['ending']}.")
+    if summary["model"].get("engine") == "synthetic":
+        warnings.append("The GPU is simulated: encoders take a given time and return made-up embeddings.")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(_TEMPLATE).render(
+        title="A stack on one machine" if summary["stack"] else ", ".join(summary["target"]["addresses"]),
+        started_at=summary["started_at"],
+        earlier=earlier.summary["started_at"] if earlier else "",
+        warnings=[*warnings, *summary["notes"]],
+        charts={name: base64.b64encode(data).decode() for name, data in pictures.items()},
+        sections=[section for section in _sections(run, earlier) if section.has_content(pictures)],
     )
 
 
-def _in_short(run: Run) -> Markup:
-    levels = [level for level in run.levels if level["kept"]]
-    if not levels:
-        return element("p", "Nothing was answered.")
-    best_rate = max(levels, key=lambda level: float(level["rate"]))
-    best_p95 = min(levels, key=lambda level: float(level["latency_ms"]["p95"]))
-    sent = sum(level["requests"] for level in run.levels)
-    failed = sum(level["failed"] for level in run.levels)
+def _sections(run: Run, earlier: Run | None) -> Iterable[Section]:
+    yield Section("Summary", [_objectives(run)], facts=_facts(run))
+    remarks = [(level["level"], level["steady_state"]["remark"]) for level in run.levels]
+    yield Section("Levels", [_levels(run)], warnings=[f"{name}: {remark}." for name, remark in remarks if remark])
+    if any(level["kind"] == "closed" for level in run.levels):
+        yield Section("Compared with the Ray Serve baseline", [_baseline(run)], notes=comparison.caveats(run))
+    if earlier is not None:
+        table = _against(run, earlier)
+        notes = [] if table.rows else ["The two runs have no level in common."]
+        yield Section("Compared with the earlier run", [table], notes=notes)
+    yield Section("Throughput", charts=["throughput"])
+    names = ["by_level", "against_throughput", "histograms", "percentiles", "over_time"]
+    yield Section("Latency", [_by_video(run)], [f"latency_{name}" for name in names])
+    yield Section("Where the time goes", [_stages(run)], ["stages"])
+    yield Section("Over time", [_series(run)], ["over_time"])
+    yield Section("Failures", [_errors(run)])
+    yield Section("Cost", [_cost(run)])
+    yield Section("Method", facts=_method(run), facts_class="method")
+
+
+def _facts(run: Run) -> dict[str, str]:
     facts = {
-        "requests": f"{sent:,}",
-        "failed": f"{failed:,}",
-        "best throughput": f"{best_rate['rate']:.2f} /s at {best_rate['level']}",
-        "best P95": f"{best_p95['latency_ms']['p95']:,.0f} ms at {best_p95['level']}",
+        "requests": f"{sum(level['requests'] for level in run.levels):,}",
+        "failed": f"{sum(level['failed'] for level in run.levels):,}",
     }
-    entries = (element("div", element("dt", name), element("dd", value)) for name, value in facts.items())
-    return element("dl", *entries, class_="facts")
+    if levels := [level for level in run.levels if level["kept"]]:
+        fastest = max(levels, key=lambda level: float(level["rate"]))
+        shortest = min(levels, key=lambda level: float(level["latency_ms"]["p95"]))
+        facts["best throughput"] = f"{fastest['rate']:.2f} /s at {fastest['level']}"
+        facts["best P95"] = f"{shortest['latency_ms']['p95']:,.0f} ms at {shortest['level']}"
+    return facts
 
 
-def _objectives(run: Run) -> Markup:
-    """A row for each, a column for each level."""
+def _objectives(run: Run) -> Table:
+    """A row for each objective, a column for each level."""
     verdicts = {(one["objective"], one["level"]): one for one in run.summary["objectives"]}
     levels = [level["level"] for level in run.levels]
     rows = []
     for objective in dict.fromkeys(objective for objective, _ in verdicts):
         of_levels = [verdicts[objective, level] for level in levels]
-        rows.append(
-            [objective, *(f"{figure(one['value'])} {'met' if one['is_met'] else 'MISSED'}" for one in of_levels)]
-        )
-    return _table(["objective", *levels], rows)
+        cells = [f"{figure(one['value'])} {'met' if one['is_met'] else 'MISSED'}" for one in of_levels]
+        rows.append([objective, *cells])
+    return Table(["objective", *levels], rows)
 
 
-def _levels(run: Run) -> Markup:
+def _levels(run: Run) -> Table:
     columns = ["level", "sent", "success", "warm-up", "kept", "offered /s", "rate /s", "mean ms", "± 95 %"]
     columns += ["P50", "P90", "P95", "P99", "P99.9", "max ms", "steady"]
     rows = []
     for level in run.levels:
-        latency = level["latency_ms"]
-        sent, failed = level["requests"], level["failed"]
+        latency, sent, steady = level["latency_ms"], level["requests"], level["steady_state"]
         rows.append(
             [
-                level["level"],
-                f"{sent:,}",
-                f"{(sent - failed) / sent:.2%}" if sent else "",
-                f"{level['steady_state']['warm_up_requests']:,}",
-                f"{level['kept']:,}",
-                f"{level['offered_rate']:.2f}",
-                f"{level['rate']:.2f}",
-                _ms(latency.get("mean")),
-                _ms(level["mean_confidence_ms"]),
+                *(level["level"], f"{sent:,}", f"{(sent - level['failed']) / sent:.2%}" if sent else ""),
+                *(f"{steady['warm_up_requests']:,}", f"{level['kept']:,}"),
+                *(f"{level['offered_rate']:.2f}", f"{level['rate']:.2f}"),
+                *(_ms(latency.get("mean")), _ms(level["mean_confidence_ms"])),
                 *(_ms(latency.get(name)) for name in ("p50", "p90", "p95", "p99")),
-                # Of fewer answers it is one of them.
-                _ms(latency.get("p99.9")) if level["kept"] >= 1000 else "",
-                _ms(latency.get("max")),
-                "yes" if level["steady_state"]["is_steady"] else "no",
+                _ms(latency.get("p99.9")) if level["kept"] >= _P999_ANSWERS else "",
+                *(_ms(latency.get("max")), "yes" if steady["is_steady"] else "no"),
             ]
         )
-    return _table(columns, rows)
+    return Table(columns, rows)
 
 
-def _remarks(run: Run) -> Iterable[Markup]:
-    for level in run.levels:
-        if remark := level["steady_state"]["remark"]:
-            yield element("p", f"{level['level']}: {remark}.", class_="warning")
-
-
-def _beside_original(run: Run) -> Markup:
+def _baseline(run: Run) -> Table:
     lines = comparison.lines(run)
     ours = [number for number, line in enumerate(lines) if line.is_ours]
-    return _table([*comparison.COLUMNS, *comparison.OWN_COLUMNS], [line.cells for line in lines], ours)
+    return Table(comparison.COLUMNS, [line.cells for line in lines], ours)
 
 
-def _notes(texts: Iterable[str]) -> Iterable[Markup]:
-    return (element("p", text, class_="note") for text in texts)
-
-
-def _against(run: Run, earlier: Run) -> Markup:
+def _against(run: Run, earlier: Run) -> Table:
     before = {level["level"]: level for level in earlier.levels}
     rows = []
     for level in run.levels:
         if (old := before.get(level["level"])) is None or not (old["kept"] and level["kept"]):
             continue
         pairs = [(old["rate"], level["rate"], "{:.2f}")]
-        pairs += [
-            (old["latency_ms"][name], level["latency_ms"][name], "{:,.0f}") for name in ("mean", "p50", "p95", "p99")
-        ]
-        cells = [f"{shape.format(was)} → {shape.format(now)} ({now / was - 1:+.1%})" for was, now, shape in pairs]
+        latencies = ("mean", "p50", "p95", "p99")
+        pairs += [(old["latency_ms"][name], level["latency_ms"][name], "{:,.0f}") for name in latencies]
+        cells = [f"{form.format(was)} → {form.format(now)} ({now / was - 1:+.1%})" for was, now, form in pairs]
         rows.append([level["level"], *cells, f"{old['failed']:,} → {level['failed']:,}"])
-    if not rows:
-        return element("p", "The two have no level in common.", class_="note")
-    return _table(["level", "rate /s", "mean ms", "P50", "P95", "P99", "failed"], rows)
+    return Table(["level", "rate /s", "mean ms", "P50", "P95", "P99", "failed"], rows)
 
 
-def _by_video(run: Run) -> Markup:
+def _by_video(run: Run) -> Table:
     rows = [
-        [level["level"], video, f"{of['chunks']}", f"{of['kept']:,}", *(_ms(of[name]) for name in _SHOWN)]
+        [level["level"], video, f"{of['chunks']}", f"{of['kept']:,}", *(_ms(of[name]) for name in _LATENCIES)]
         for level in run.levels
         for video, of in level["by_video"].items()
+        if len(run.summary["videos"]) > 1
     ]
-    if len(run.summary["videos"]) < 2:
-        return Markup()
-    return _table(["level", "video", "chunks", "kept", *(name.upper() for name in _SHOWN)], rows)
+    return Table(["level", "video", "chunks", "kept", *(name.upper() for name in _LATENCIES)], rows)
 
 
-_SHOWN = ("mean", "p50", "p95", "p99", "max")
+def _stages(run: Run) -> Table:
+    columns = [f"{stage} {phase}" for stage in STAGES for phase in ("queue", "compute")]
+    names = [*(column.replace(" ", "_") for column in columns), "unattributed", "server_total", "outside"]
+    rows = [
+        [level["level"], *(f"{level['stages_ms'][name]:,.1f}" for name in names)]
+        for level in run.levels
+        if level["stages_ms"]
+    ]
+    return Table(["level, mean ms", *columns, "unattributed", "service, total", "outside"], rows)
 
 
-def _stages(run: Run) -> Markup:
-    columns = ["level", *(f"{stage} {phase}" for stage in STAGES for phase in ("queue", "work")), "unattributed"]
-    columns += ["service, total", "outside"]
+def _series(run: Run) -> Table:
     rows = []
-    for level in run.levels:
-        if means := level["stages_ms"]:
-            names = [f"{stage}_{phase}" for stage in STAGES for phase in ("queue", "compute")]
-            values = [means[name] for name in [*names, "unattributed", "server_total", "outside"]]
-            rows.append([level["level"], *(f"{value:,.1f}" for value in values)])
-    return _table(columns, rows)
-
-
-def _beside(run: Run) -> Markup:
-    series = sorted({name for level in run.levels for name in level["beside"]})
-    rows = []
-    for name in series:
-        cells = [level["beside"].get(name) for level in run.levels]
+    for name in sorted({name for level in run.levels for name in level["series"]}):
+        cells = [level["series"].get(name) for level in run.levels]
         rows.append([name, *("" if cell is None else f"{cell['mean']:.3g} (max {cell['max']:.3g})" for cell in cells)])
-    return _table(["mean in the steady state", *(level["level"] for level in run.levels)], rows)
+    return Table(["mean in the steady state", *(level["level"] for level in run.levels)], rows)
 
 
-def _errors(run: Run) -> Markup:
+def _errors(run: Run) -> Table:
     rows = [
         [level["level"], error["status"], error["reason"], f"{error['count']:,}", error["example"]]
         for level in run.levels
         for error in level["errors"]
     ]
-    return _table(["level", "status", "reason", "count", "for example"], rows)
+    return Table(["level", "status", "reason", "count", "for example"], rows)
 
 
-def _cost(run: Run) -> Markup:
+def _cost(run: Run) -> Table:
     rows = []
     for level in run.levels:
-        cost = level["cost"]
+        cost, minutes = level["cost"], level["cost"]["video_minutes"]
         gpu, cpu = cost["accelerator_seconds_per_video_minute"], cost["cpu_seconds_per_video_minute"]
-        minutes = cost["video_minutes"]
-        rows.append(
-            [
-                level["level"],
-                f"{minutes:,.1f}",
-                "" if gpu is None else f"{gpu:.3f}",
-                "" if gpu is None else f"{gpu * 1000 / 3600:.3f}",
-                "" if cpu is None else f"{cpu:.3f}",
-                *(
-                    f"{cost['cpu_seconds'][name] / minutes:.3f}" if minutes and name in cost["cpu_seconds"] else ""
-                    for name in ("ingress", "encoder", "decoder")
-                ),
-            ]
-        )
+        shares = [cost["cpu_seconds"].get(service) for service in SERVICES]
+        values = [gpu, None if gpu is None else gpu * 1000 / 3600, cpu]
+        values += [share / minutes if share is not None and minutes else None for share in shares]
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        rows.append([level["level"], f"{minutes:,.1f}", *cells])
     columns = ["level", "video-minutes", "GPU-s per video-minute", "GPU-h per 1,000 video-minutes"]
-    columns += ["CPU-s per video-minute", "of ingress", "of encoder", "of decoder"]
-    return _table(columns, rows)
+    return Table([*columns, "CPU-s per video-minute", *(f"of {service}" for service in SERVICES)], rows)
 
 
-def _method(run: Run) -> Markup:
-    summary = run.summary
-    target, machine, model = summary["target"], summary["machine"], summary["model"]
+def _method(run: Run) -> dict[str, str]:
+    summary: dict[str, Any] = run.summary
+    target, model = summary["target"], summary["model"]
     kinds = {level["kind"] for level in run.levels}
-    loops = []
-    if "closed" in kinds:
-        loops.append("closed loop: each caller sends its next request once it has its answer")
-    if "open" in kinds:
-        loops.append(
-            "open loop: requests come at their own times, and latency counts from when each was due (no coordinated "
-            "omission)"
-        )
+    loops = {
+        "closed": "closed loop: each caller sends its next request after its answer",
+        "open": "open loop: requests have their own times, and latency counts from when each was due (no coordinated "
+        "omission)",
+    }
     facts = {
-        "load": "; ".join(loops),
+        "load": "; ".join(text for kind, text in loops.items() if kind in kinds),
         "videos": "; ".join(
             f"{video['name']} ({video['seconds']:.1f} s, {video['chunks']} chunks, weight {video['weight']:g})"
             for video in summary["videos"]
         ),
-        "calls": f"{target['method']}, {target['connections']} connections to each address, nothing tried again, "
+        "calls": f"{target['method']}, {target['connections']} connections to each address, no retries, "
         f"{target['timeout_seconds']:g} s each",
         "warm-up": run.levels[0]["steady_state"]["method"] if run.levels else "",
-        "kept": "latencies of requests due in the steady state; the rate is of answers that came in it; failures are "
-        "of the whole level",
+        "kept": "latencies of requests due in the steady state; the rate counts answers received in it; failures count "
+        "over the whole level",
         "latency": "HDR histogram, three significant digits; the histograms are in summary.json",
         "model": f"{model.get('model_id', '')} {model.get('digest', '')} {model.get('device', '')}",
         "stack": ", ".join(f"{name} {value}" for name, value in (summary["stack"] or {}).items() if value is not None),
-        "load came from": ", ".join(f"{name} {value}" for name, value in machine.items()),
+        "load generator": ", ".join(f"{name} {value}" for name, value in summary["machine"].items()),
         "command": " ".join(summary["command"]),
     }
-    entries = (element("div", element("dt", name), element("dd", value)) for name, value in facts.items() if value)
-    return element("dl", *entries, class_="method")
-
-
-def _picture(name: str, data: bytes) -> Markup:
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return element("img", src=source, alt=name.replace("_", " "))
-
-
-def _section(heading: str, *content: str) -> Markup:
-    return element("section", element("h2", heading), *content)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], emphasised: Sequence[int] = ()) -> Markup:
-    if not rows:
-        return Markup()
-    # Words stand on the left, figures on the right.
-    looks = [None if any(row[index][:1].isdigit() for row in rows) else "words" for index in range(len(columns))]
-    headers = (element("th", column, scope="col", class_=look) for column, look in zip(columns, looks, strict=True))
-    head = element("thead", element("tr", *headers))
-    body = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_=look) for cell, look in zip(row[1:], looks[1:], strict=True)),
-            class_="ours" if number in emphasised else None,
-        )
-        for number, row in enumerate(rows)
-    ]
-    return element("div", element("table", head, element("tbody", *body)), class_="scroller")
+    return {name: value for name, value in facts.items() if value}
 
 
 def _ms(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Simulated time: what is due is done in order, and no time passes in between."""
+"""Simulated time: runs scheduled actions in order."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -11,9 +11,9 @@ Action = Callable[[Any], None]
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
-        self.events = 0  # done so far
+        self.events = 0  # actions run so far
         self._due: list[tuple[float, int, Action, Any]] = []
-        # What is due at the same time is done in the order in which it was asked for.
+        # Actions due at the same time run in the order in which they were scheduled.
         self._number = count().__next__
 
     def after(self, seconds: float, action: Action, argument: Any = None) -> None:

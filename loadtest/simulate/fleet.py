@@ -1,4 +1,4 @@
-"""The replicas of one service: they take time to come, and finish what they have before they go."""
+"""The replicas of one service: they take time to start, and finish their work before they end."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,52 +8,41 @@ from loadtest.simulate.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a new replica waits for until it is used, in seconds."""
+    """The phases of a replica's start, in seconds."""
 
-    node: float = 0.0  # until there is a machine; 0: there always is one
-    pull: float = 0.0  # the image, onto a machine that has not had it yet
+    node: float = 0.0  # until there is a node for it; 0: there always is one
+    pull: float = 0.0  # the image
     load: float = 0.0  # the process: imports, model, warm-up
-    discovery: float = 0.0  # until callers know that it is ready
-    keep_node: float = 0.0  # so long a machine that is not used stays, with its image, for the next replica
-
-
-class Node:
-    """A machine for one replica, paid for while it is there."""
-
-    __slots__ = ("idle_since", "since")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.idle_since: float | None = None
+    discovery: float = 0.0  # until callers use it
 
 
 class Replica:
-    """`in_flight`, `free_at` and `called` belong to whoever works with it."""
+    """`node_since` is when its node is paid from. `in_flight`, `free_at` and `called` belong to its workplace."""
 
-    __slots__ = ("called", "draining", "drains_since", "free_at", "gone", "in_flight", "node", "ready")
+    __slots__ = ("called", "draining", "drains_since", "free_at", "gone", "in_flight", "node_since", "ready")
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    def __init__(self, node_since: float) -> None:
+        self.node_since = node_since
         self.ready = self.draining = self.gone = self.called = False
         self.in_flight = 0
         self.free_at = self.drains_since = 0.0
 
 
 class Workplace(Protocol):
-    """Where replicas work."""
+    """Assigns work to the replicas."""
 
     def add(self, replica: Replica) -> None:
-        """It is ready: give it work."""
+        """It is ready for work."""
 
     def drain(self, replica: Replica) -> None:
-        """Give it nothing more, and tell the fleet (`left`) as soon as it has finished."""
+        """Assign no more work to it, and call the fleet's `left` once it has finished."""
 
     def kill(self, replica: Replica) -> None:
-        """Its grace is over: what it has not finished is lost to it."""
+        """Its grace period is over; its unfinished work is lost."""
 
 
 class Fleet:
-    """Begins with `count` replicas that are ready. A draining one stays from `linger_seconds` to `grace_seconds`."""
+    """Starts with `count` ready replicas. A draining one exists from `linger_seconds` to `grace_seconds`."""
 
     def __init__(
         self, clock: Clock, start: Start, *, count: int, grace_seconds: float, linger_seconds: float = 0.0
@@ -63,37 +52,46 @@ class Fleet:
         self._grace_seconds = grace_seconds
         self._linger_seconds = linger_seconds
         self._replicas: list[Replica] = []  # without those that drain, the oldest first
-        self._idle_nodes: list[Node] = []
-        self._nodes: set[Node] = set()
+        self._draining: set[Replica] = set()
         self._past_node_seconds = 0.0
         self._workplace: Workplace
         self._initial = count
         self.ready = 0
-        self.draining = 0
 
     def open(self, workplace: Workplace) -> None:
         self._workplace = workplace
         for _ in range(self._initial):
-            replica = Replica(self._new_node(0.0))
+            replica = Replica(0.0)
+            replica.ready = True
+            self.ready += 1
             self._replicas.append(replica)
-            self._is_ready(replica)
+            workplace.add(replica)
 
     @property
     def count(self) -> int:
-        """As the Deployment says: those that are asked for, ready or not."""
+        """The replicas of the Deployment, ready or not."""
         return len(self._replicas)
 
     @property
+    def draining(self) -> int:
+        return len(self._draining)
+
+    @property
     def node_seconds(self) -> float:
-        """Machine time so far, with what is spent on starting, draining and idle machines."""
+        """Node time so far, starting and draining included."""
         now = self._clock.now
-        return self._past_node_seconds + sum(max(0.0, now - node.since) for node in self._nodes)
+        return self._past_node_seconds + sum(
+            max(0.0, now - replica.node_since) for replica in (*self._replicas, *self._draining)
+        )
 
     def scale_to(self, count: int) -> None:
+        start = self._start
         while len(self._replicas) < count:
-            self._add()
+            replica = Replica(self._clock.now + start.node)
+            self._replicas.append(replica)
+            self._clock.after(start.node + start.pull + start.load, self._is_ready, replica)
         if surplus := len(self._replicas) - count:
-            # As a ReplicaSet chooses: those that are not ready first, then the newest.
+            # As a ReplicaSet does: those that are not ready first, then the newest.
             doomed = sorted(enumerate(self._replicas), key=lambda one: (one[1].ready, -one[0]))[:surplus]
             chosen = {replica for _, replica in doomed}
             self._replicas = [replica for replica in self._replicas if replica not in chosen]
@@ -101,52 +99,33 @@ class Fleet:
                 self._remove(replica)
 
     def left(self, replica: Replica) -> None:
-        """A draining replica has finished."""
+        """A draining replica has finished its work."""
         if replica.gone:
             return
         replica.gone = True
         lingers = replica.drains_since + self._linger_seconds - self._clock.now
         if lingers > 0:
-            self._clock.after(lingers, self._leave, replica)
+            self._clock.after(lingers, self._end, replica)
         else:
-            self._leave(replica)
-
-    def _leave(self, replica: Replica) -> None:
-        self.draining -= 1
-        self._release(replica.node)
-
-    def _add(self) -> None:
-        start = self._start
-        if self._idle_nodes:
-            node, until_node = self._idle_nodes.pop(), 0.0
-            node.idle_since = None
-        else:
-            node, until_node = self._new_node(self._clock.now + start.node), start.node + start.pull
-        replica = Replica(node)
-        self._replicas.append(replica)
-        self._clock.after(until_node + start.load, self._is_ready, replica)
+            self._end(replica)
 
     def _is_ready(self, replica: Replica) -> None:
-        if replica.gone:
-            return
-        replica.ready = True
-        self.ready += 1
-        if self._clock.now == 0.0:
-            self._workplace.add(replica)
-        else:
-            self._clock.after(self._start.discovery, self._is_known, replica)
+        if not replica.gone:
+            replica.ready = True
+            self.ready += 1
+            self._clock.after(self._start.discovery, self._is_discovered, replica)
 
-    def _is_known(self, replica: Replica) -> None:
+    def _is_discovered(self, replica: Replica) -> None:
         if not replica.draining:
             self._workplace.add(replica)
 
     def _remove(self, replica: Replica) -> None:
         if not replica.ready:
             replica.gone = True
-            self._release(replica.node)
+            self._end(replica)
             return
         self.ready -= 1
-        self.draining += 1
+        self._draining.add(replica)
         replica.draining = True
         replica.drains_since = self._clock.now
         self._workplace.drain(replica)
@@ -158,19 +137,6 @@ class Fleet:
             self._workplace.kill(replica)
             self.left(replica)
 
-    def _new_node(self, since: float) -> Node:
-        node = Node(since)
-        self._nodes.add(node)
-        return node
-
-    def _release(self, node: Node) -> None:
-        node.idle_since = self._clock.now
-        self._idle_nodes.append(node)
-        self._clock.after(self._start.keep_node, self._give_back, node)
-
-    def _give_back(self, node: Node) -> None:
-        # Unless it was taken again meanwhile.
-        if node.idle_since is not None and self._clock.now >= node.idle_since + self._start.keep_node:
-            self._idle_nodes.remove(node)
-            self._nodes.remove(node)
-            self._past_node_seconds += max(0.0, self._clock.now - node.since)
+    def _end(self, replica: Replica) -> None:
+        self._draining.discard(replica)
+        self._past_node_seconds += max(0.0, self._clock.now - replica.node_since)

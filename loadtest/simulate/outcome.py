@@ -1,4 +1,4 @@
-"""What came of a rehearsal."""
+"""The outcome of a simulation: videos, replicas and gauges over time, and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ Column = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Over time: replicas asked for, ready ones, draining ones, and the gauge that the autoscaler reads."""
+    """Over time: requested, ready and draining replicas, and the gauge that the autoscaler reads."""
 
-    wanted: Column
+    desired: Column
     ready: Column
     draining: Column
     gauge: Column
@@ -23,7 +23,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A span of a rehearsal. `ready` are the means over it."""
+    """A span of a simulation. `ready` are mean replicas."""
 
     seconds: float
     latencies: Column
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Times in seconds since the beginning; what is per video, in the order of the answers."""
+    """Times are seconds from the start. Columns of videos are in the order of their answers."""
 
     seconds: float
     times: Column  # of the courses
@@ -42,14 +42,14 @@ class Outcome:
     admissions: Column
     answers: Column
     refusals: Column
-    unanswered: int  # an hour after the end
-    interrupted: int  # videos whose ingress was gone before they were
+    unanswered: int  # an hour after the end of the load
+    interrupted: int  # videos whose ingress ended before them
     chunks: int
     encode_wait_seconds: float  # of a chunk, mean
     node_seconds: Mapping[Service, float]
     worked_seconds: float  # of all accelerators
     events: int
-    cpu_seconds: float  # that the rehearsal itself took
+    cpu_seconds: float  # of the simulation itself
 
     @property
     def latencies(self) -> Column:
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def waits(self) -> Column:
-        """For a place at an ingress."""
+        """The waits for a slot at an ingress."""
         return self.admissions - self.arrivals
 
     @property
@@ -66,7 +66,7 @@ class Outcome:
 
     @property
     def utilization(self) -> float:
-        """The share of the accelerators' time in which they computed."""
+        """The share of GPU time that is compute time."""
         return self.worked_seconds / max(self.node_seconds["encoder"], 1e-9)
 
     @property
@@ -75,7 +75,7 @@ class Outcome:
         return unserved / max(1, unserved + len(self.answers))
 
     def latency(self, statistic: str) -> float:
-        """ "mean", "max" or a percentile such as "p95", in seconds; not a number without an answer."""
+        """ "mean", "max" or a percentile such as "p95", in seconds; NaN without an answer."""
         if not len(self.answers):
             return float("nan")
         match statistic:
@@ -90,19 +90,19 @@ class Outcome:
         return int(self.courses[service].ready.max())
 
     def part(self, begins: float, ends: float) -> Part:
-        """Of the requests that came in this span, and the replicas meanwhile."""
-        came = (self.arrivals >= begins) & (self.arrivals < ends)
+        """The requests that arrived in this span, and the replicas during it."""
+        arrived = (self.arrivals >= begins) & (self.arrivals < ends)
         refused = (self.refusals >= begins) & (self.refusals < ends)
-        meanwhile = (self.times >= begins) & (self.times < ends)
+        during = (self.times >= begins) & (self.times < ends)
         return Part(
             seconds=ends - begins,
-            latencies=self.latencies[came],
+            latencies=self.latencies[arrived],
             refused=int(refused.sum()),
-            ready={service: _mean(course.ready[meanwhile]) for service, course in self.courses.items()},
+            ready={service: _mean(course.ready[during]) for service, course in self.courses.items()},
         )
 
     def figures(self) -> dict[str, float]:
-        """All in numbers."""
+        """All figures, for JSON."""
         return {
             "videos": len(self.answers),
             "refused": len(self.refusals),
@@ -124,5 +124,5 @@ def _mean(values: Column) -> float:
 
 
 def percentile(values: Column, percent: float) -> float:
-    """Nearest rank, so always a value that occurred; not a number if none did."""
+    """Nearest rank, so always a measured value; NaN without any."""
     return float(np.percentile(values, percent, method="inverted_cdf")) if len(values) else float("nan")

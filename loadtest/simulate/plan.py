@@ -1,31 +1,34 @@
-"""What is rehearsed: the chart's settings, how long things take, and what comes in."""
+"""The input of a simulation: the deployment, service times, start-up times and a load."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loadtest.simulate.arrivals import Arrival, ChunkMix, Level
-from loadtest.simulate.autoscaling import Autoscaling
+from loadtest.simulate.arrivals import Arrival, ChunkMix
+from loadtest.simulate.autoscaler import Autoscaling
 from loadtest.simulate.fleet import Start
-from loadtest.simulate.hpa import SYNC_SECONDS
+from loadtest.simulate.ingresses import IngressLimits
 from loadtest.simulate.service_times import ServiceTimes
-from loadtest.simulate.videos import IngressLimits
+from videoanalysis.scaling.arithmetic import SYNC_SECONDS
 
 Service = Literal["ingress", "encoder", "decoder"]
 SERVICES: tuple[Service, ...] = ("ingress", "encoder", "decoder")
 
-# As the encoder has it unless it is set otherwise.
+# The default of the encoder.
 ENCODER_PERMITS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """One service as the chart deploys it: by a rule, or, without one, with `replicas`."""
+    """One service of the chart: with an autoscaling rule, otherwise with a fixed number of `replicas`.
+
+    A draining pod exists for at least `linger_seconds` and at most `grace_seconds`.
+    """
 
     autoscaling: Autoscaling | None
     replicas: int = 1
-    linger_seconds: float = 0.0  # a draining pod stays at least so long, for others to learn of it
-    grace_seconds: float = 60.0  # and at most so long
+    linger_seconds: float = 0.0
+    grace_seconds: float = 60.0
 
     @property
     def initial(self) -> int:
@@ -34,8 +37,6 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The whole system as the chart deploys it."""
-
     services: Mapping[Service, Deployed]
     ingress_limits: IngressLimits = field(default_factory=IngressLimits)
     encoder_permits: int = ENCODER_PERMITS
@@ -43,7 +44,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a load that is looked at by itself; from and to, in seconds."""
+    """A part of a load that is reported separately; times in seconds."""
 
     name: str
     begins: float
@@ -51,8 +52,16 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """The number of callers from `begins` on, in seconds."""
+
+    begins: float
+    callers: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenLoad:
-    """Callers who come whatever the system does. `arrive` gives the same arrivals whenever it is called."""
+    """Requests at given times. Each call of `arrive` returns the same arrivals."""
 
     arrive: Callable[[], Iterator[Arrival]]
     seconds: float
@@ -61,7 +70,7 @@ class OpenLoad:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoad:
-    """Callers who wait for their answer before they ask again."""
+    """Callers that each send their next request after the answer."""
 
     levels: Sequence[Level]
     seconds: float

@@ -1,4 +1,4 @@
-"""Pictures of a rehearsal."""
+"""A simulation over time as a picture."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _BINS = 120
 
 
 def write(outcome: Outcome, path: Path, title: str) -> None:
-    """Load and answers, latency, queues and replicas over one time axis, in the format of the file's suffix."""
+    """Rates, latency, gauges and replicas on one time axis, in the format of the suffix of `path`."""
     figure = Figure(figsize=(10, 11), layout="constrained")
     rates, latency, queues, replicas = figure.subplots(4, 1, sharex=True)
     scale, unit = (3600, "h") if outcome.seconds > 4 * 3600 else (60, "min")
@@ -24,11 +24,11 @@ def write(outcome: Outcome, path: Path, title: str) -> None:
     for service in SERVICES:
         course, colour = outcome.courses[service], _COLOURS[service]
         queues.plot(outcome.times / scale, course.gauge, color=colour, label=service, linewidth=1)
-        replicas.step(outcome.times / scale, course.wanted, color=colour, where="post", linestyle=":", linewidth=1)
+        replicas.step(outcome.times / scale, course.desired, color=colour, where="post", linestyle=":", linewidth=1)
         replicas.step(outcome.times / scale, course.ready, color=colour, where="post", label=service)
     queues.set_ylabel("gauge")
     queues.legend(loc="upper right")
-    replicas.set_ylabel("replicas (dotted: asked for)")
+    replicas.set_ylabel("replicas (dotted: desired)")
     replicas.set_xlabel(f"time ({unit})")
     figure.suptitle(title)
     figure.savefig(path, dpi=80)
@@ -56,5 +56,5 @@ def _draw_latency(axes: Axes, outcome: Outcome, edges: Column, scale: float) -> 
         axes.plot(edges[:-1] / scale, values, label=f"p{percent}", color=colour)
     if len(latencies) and latencies.max() > 20 * max(percentile(latencies, 50), 1e-9):
         axes.set_yscale("log")
-    axes.set_ylabel("seconds to the answer")
+    axes.set_ylabel("latency in seconds")
     axes.legend(loc="upper right")

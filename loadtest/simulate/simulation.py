@@ -1,4 +1,4 @@
-"""The autoscalers and the services on one clock."""
+"""The autoscalers and the three services on one simulated clock."""
 
 import random
 import time
@@ -8,37 +8,37 @@ from functools import partial
 
 import numpy as np
 
-from loadtest.simulate.arrivals import Arrival, Level
+from loadtest.simulate.arrivals import Arrival
 from loadtest.simulate.autoscaler import Autoscaler
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.fleet import Fleet
+from loadtest.simulate.ingresses import Chunk, Ingresses, Video
 from loadtest.simulate.offers import Offers
 from loadtest.simulate.one_line import OneLine
 from loadtest.simulate.outcome import Course, Outcome
-from loadtest.simulate.plan import SERVICES, ClosedLoad, OpenLoad, Plan, Service
+from loadtest.simulate.plan import SERVICES, ClosedLoad, Level, OpenLoad, Plan, Service
 from loadtest.simulate.station import Station
-from loadtest.simulate.videos import Chunk, Ingresses, Video
 
-# A decoder has one core: of two calls one waits.
+# A decoder has one core: it admits two calls and serves one.
 _DECODER_PERMITS = 2
-# The least that the ingress tells a caller whom it refuses.
+# The shortest retry delay that the ingress returns with a refusal.
 _RETRY_AFTER_SECONDS = 1.0
-# What is under way when the load ends is finished, if that is a matter of so long.
+# After the end of the load the simulation runs on until all requests are answered, but no longer than this.
 _FINISH_SECONDS = 3600.0
-# Of the courses over time, over the whole rehearsal.
+# Points of each course over time.
 _POINTS = 1000
 
 
-def rehearse(plan: Plan) -> Outcome:
-    """Play the plan through. Videos that arrive within its load's time are counted, and no others."""
-    return _Rehearsal(plan).run()
+def simulate(plan: Plan) -> Outcome:
+    """Videos that arrive within the load's time are counted."""
+    return _Simulation(plan).run()
 
 
-class _Rehearsal:
+class _Simulation:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._clock = clock = Clock()
-        # The load has its own chance, so that two deployments see the same callers.
+        # The load has a random generator of its own, so that all deployments get the same requests.
         chance = random.Random(f"services {plan.seed}")
         draw = partial(plan.times.draw, chance=chance)
         self._fleets = {service: self._fleet(service) for service in SERVICES}
@@ -79,10 +79,10 @@ class _Rehearsal:
             "encoder": lambda: self._ingresses.encoder_queue,
             "decoder": lambda: self._decoders.queue,
         }
-        self._under_way = 0
-        self._callers = self._wanted_callers = 0
+        self._in_flight = 0
+        self._callers = self._level_callers = 0
         self._mix_chance = random.Random(f"mix {plan.seed}")
-        # Of each video answered: three times in seconds, in the order of the answers.
+        # Times of each answered video in seconds, in the order of the answers.
         self._arrivals, self._admissions, self._answers = array("d"), array("d"), array("d")
         self._refusals = array("d")
         self._points: list[list[float]] = []
@@ -90,13 +90,13 @@ class _Rehearsal:
     def run(self) -> Outcome:
         started = time.process_time()
         clock, load = self._clock, self._plan.load
-        clock.every(load.seconds / _POINTS, self._note)
+        clock.every(load.seconds / _POINTS, self._record_point)
         self._start_autoscalers()
         self._start_load()
         clock.run(load.seconds)
         node_seconds = {service: fleet.node_seconds for service, fleet in self._fleets.items()}
         worked_seconds = self._encoders.worked_seconds
-        while self._under_way and clock.now < load.seconds + _FINISH_SECONDS:
+        while self._in_flight and clock.now < load.seconds + _FINISH_SECONDS:
             clock.run(clock.now + 1.0)
         table = np.array([point for point in self._points if point[0] <= load.seconds])
         return Outcome(
@@ -109,7 +109,7 @@ class _Rehearsal:
             admissions=np.array(self._admissions),
             answers=np.array(self._answers),
             refusals=np.array(self._refusals),
-            unanswered=self._under_way,
+            unanswered=self._in_flight,
             interrupted=self._ingresses.interrupted,
             chunks=self._encoders.done,
             encode_wait_seconds=self._encoders.waited_seconds / max(1, self._encoders.done),
@@ -130,7 +130,7 @@ class _Rehearsal:
         )
 
     def _start_autoscalers(self) -> None:
-        # Each is on rounds of its own, which began whenever it was.
+        # Each controller starts its interval at a random time.
         chance = random.Random(f"rounds {self._plan.seed}")
         for service in SERVICES:
             rule = self._plan.deployment.services[service].autoscaling
@@ -150,13 +150,13 @@ class _Rehearsal:
     def _start_load(self) -> None:
         match self._plan.load:
             case OpenLoad(arrive=arrive):
-                self._expect(arrive())
+                self._schedule(arrive())
             case ClosedLoad(levels=levels, seconds=seconds):
                 for level in (*levels, Level(seconds, 0)):
                     self._clock.at(level.begins, self._begin_level, level)
 
-    def _expect(self, arrivals: Iterator[Arrival]) -> None:
-        """The next arrival, and when it is there the one after it: a day of them is never in memory."""
+    def _schedule(self, arrivals: Iterator[Arrival]) -> None:
+        """Schedule the next arrival only: those of a day would fill the memory."""
         arrival = next(arrivals, None)
         if arrival is not None and arrival[0] <= self._plan.load.seconds:
             self._clock.at(arrival[0], self._arrive, (arrival[1], arrivals))
@@ -164,41 +164,41 @@ class _Rehearsal:
     def _arrive(self, arrival: tuple[int, Iterator[Arrival]]) -> None:
         chunks, arrivals = arrival
         self._request(chunks)
-        self._expect(arrivals)
+        self._schedule(arrivals)
 
     def _begin_level(self, level: Level) -> None:
-        self._wanted_callers = level.callers
-        while self._callers < self._wanted_callers:
+        self._level_callers = level.callers
+        while self._callers < self._level_callers:
             self._callers += 1
-            self._ask()
+            self._next_request()
 
-    def _ask(self, _: object = None) -> None:
-        """A caller's next request, unless there are to be fewer callers."""
+    def _next_request(self, _: object = None) -> None:
+        """A caller's next request, unless the level has fewer callers."""
         assert isinstance(self._plan.load, ClosedLoad)
-        if self._callers > self._wanted_callers:
+        if self._callers > self._level_callers:
             self._callers -= 1
         else:
             self._request(self._plan.load.mix.draw(self._mix_chance))
 
     def _request(self, chunks: int) -> None:
-        self._under_way += 1
+        self._in_flight += 1
         self._ingresses.request(Video(self._clock.now, chunks))
 
     def _answered(self, video: Video) -> None:
-        self._under_way -= 1
+        self._in_flight -= 1
         self._arrivals.append(video.arrived)
         self._admissions.append(video.admitted)
         self._answers.append(self._clock.now)
         if self._callers:
-            self._ask()
+            self._next_request()
 
     def _refused(self, video: Video) -> None:
-        self._under_way -= 1
+        self._in_flight -= 1
         self._refusals.append(video.arrived)
         if self._callers:
-            self._clock.after(_RETRY_AFTER_SECONDS, self._ask)
+            self._clock.after(_RETRY_AFTER_SECONDS, self._next_request)
 
-    def _note(self) -> None:
+    def _record_point(self) -> None:
         point = [self._clock.now]
         for service in SERVICES:
             fleet = self._fleets[service]

@@ -1,6 +1,6 @@
-"""The chart's values as a deployment: the one place here that knows the chart's keys.
+"""The values of the chart come in, a deployment goes out.
 
-Every key that the chart has is required: one that it renames is an error here, and not a default of ours.
+Every key of the chart's own values is required: a renamed key is an error, not a default.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,38 +9,39 @@ from typing import Any
 
 import yaml
 
-from loadtest.bad_option import BadOption
-from loadtest.simulate.autoscaling import SCALE_DOWN, SCALE_UP, Autoscaling, Fallback, Policy, Rules
+from loadtest.errors import InvalidOption
+from loadtest.simulate.autoscaler import Autoscaling
+from loadtest.simulate.ingresses import IngressLimits
 from loadtest.simulate.plan import ENCODER_PERMITS, SERVICES, Deployed, Deployment
-from loadtest.simulate.videos import IngressLimits
+from videoanalysis.scaling.arithmetic import SCALE_DOWN, SCALE_UP, Fallback, Policy, Rules
 
 CHART = Path(__file__).parents[2] / "helm" / "video-analysis" / "values.yaml"
 
 
 def read(files: Iterable[Path], settings: Iterable[str] = ()) -> dict[str, Any]:
-    """Values files, later ones over earlier ones, and over these "encoder.autoscaling.minReplicas=3", as Helm's --set.
+    """Merge values files and settings such as "encoder.autoscaling.minReplicas=3", as Helm does: the last one wins.
 
-    Raises BadOption.
+    Raises InvalidOption.
     """
     values: dict[str, Any] = {}
     for file in files:
         try:
             content = yaml.safe_load(file.read_bytes())
         except (OSError, yaml.YAMLError) as error:
-            raise BadOption(f"--values: {file} cannot be read ({error})") from error
+            raise InvalidOption(f"--values: {file} cannot be read ({error})") from error
         if not isinstance(content, dict):
-            raise BadOption(f"--values: {file} holds no mapping")
+            raise InvalidOption(f"--values: {file} holds no mapping")
         values = _merged(values, content)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise BadOption(f"--set: {setting}, must be like encoder.autoscaling.minReplicas=3")
+            raise InvalidOption(f"--set: {setting}, must be like encoder.autoscaling.minReplicas=3")
         _replace(values, key, yaml.safe_load(text))
     return values
 
 
 def deployment(values: Mapping[str, Any]) -> Deployment:
-    """Raises BadOption naming the key."""
+    """Raises InvalidOption naming the key."""
     chart = _Section(values, "")
     ingress = chart.section("ingress.settings")
     defaults = IngressLimits()
@@ -58,7 +59,7 @@ def deployment(values: Mapping[str, Any]) -> Deployment:
 def _deployed(chart: "_Section", service: "_Section") -> Deployed:
     mode = chart.get("autoscaling.mode")
     if mode not in ("keda", "prometheus", "hpa", "none"):
-        raise BadOption(f"autoscaling.mode: {mode!r} is not known")
+        raise InvalidOption(f"autoscaling.mode: {mode!r} is not known")
     shutdown = service.section("shutdown")
     linger = shutdown.number("preStopSeconds") + shutdown.number("drainDelaySeconds")
     return Deployed(
@@ -71,13 +72,13 @@ def _deployed(chart: "_Section", service: "_Section") -> Deployed:
 
 def _rule(keda: "_Section", scaling: "_Section", mode: str) -> Autoscaling:
     behavior = scaling.section("behavior")
-    # Without KEDA nobody goes to zero, and nobody stands in for a metric that is not there.
-    least = int(scaling.number("minReplicas"))
-    least = max(1, least) if mode == "hpa" else least
-    fallback = Fallback(int(keda.number("failureThreshold")), least, "currentReplicasIfHigher")
+    # Without KEDA there is neither zero nor a fallback.
+    minimum = int(scaling.number("minReplicas"))
+    minimum = max(1, minimum) if mode == "hpa" else minimum
+    fallback = Fallback(int(keda.number("failureThreshold")), minimum, "currentReplicasIfHigher")
     try:
         return Autoscaling(
-            min_replicas=least,
+            min_replicas=minimum,
             max_replicas=int(scaling.number("maxReplicas")),
             target=scaling.number("target"),
             polling_seconds=keda.number("pollingInterval"),
@@ -87,11 +88,11 @@ def _rule(keda: "_Section", scaling: "_Section", mode: str) -> Autoscaling:
             scale_down=_rules(behavior.section("scaleDown"), SCALE_DOWN),
         )
     except ValueError as error:
-        raise error if isinstance(error, BadOption) else BadOption(f"{scaling.path}: {error}") from error
+        raise error if isinstance(error, InvalidOption) else InvalidOption(f"{scaling.path}: {error}") from error
 
 
 def _rules(rules: "_Section", defaults: Rules) -> Rules:
-    """A partial behavior is filled up by Kubernetes, so here alone a key may be missing."""
+    """Kubernetes completes a partial behavior, so keys may be missing."""
     policies = tuple(
         Policy(policy.get("type"), int(policy.number("value")), policy.number("periodSeconds"))
         for policy in rules.sections("policies")
@@ -105,20 +106,20 @@ def _rules(rules: "_Section", defaults: Rules) -> Rules:
 
 
 class _Section:
-    """A part of the values that knows where it is."""
+    """A part of the values with its path, for errors."""
 
     def __init__(self, content: Mapping[str, Any], path: str) -> None:
         self._content = content
         self.path = path
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value at a key such as fallback.replicas; raises BadOption if there is none, and no default."""
+        """The value of a dotted key; raises InvalidOption if there is neither a value nor a default."""
         content: Any = self._content
         for name in key.split("."):
             if not isinstance(content, Mapping) or name not in content:
                 if default is not None:
                     return default
-                raise BadOption(f"the values have no {self._full(key)}: are they those of this chart?")
+                raise InvalidOption(f"the values have no {self._full(key)}: are they those of this chart?")
             content = content[name]
         return content
 
@@ -127,18 +128,18 @@ class _Section:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise BadOption(f"{self._full(key)}: {value!r} is not a number") from None
+            raise InvalidOption(f"{self._full(key)}: {value!r} is not a number") from None
 
     def section(self, key: str) -> "_Section":
         return self._as_section(self.get(key), key)
 
     def sections(self, key: str) -> list["_Section"]:
-        """Of a list, which may be missing."""
+        """The mappings of a list, which may be missing."""
         return [self._as_section(content, f"{key}[{place}]") for place, content in enumerate(self.get(key, []))]
 
     def _as_section(self, content: Any, key: str) -> "_Section":
         if not isinstance(content, Mapping):
-            raise BadOption(f"{self._full(key)}: {content!r} is not a mapping")
+            raise InvalidOption(f"{self._full(key)}: {content!r} is not a mapping")
         return _Section(content, self._full(key))
 
     def _full(self, key: str) -> str:
@@ -159,5 +160,5 @@ def _replace(values: dict[str, Any], key: str, value: Any) -> None:
     for name in parents:
         section = section.get(name) if isinstance(section, dict) else None
     if not isinstance(section, dict) or last not in section:
-        raise BadOption(f"--set: the values have no {key}")
+        raise InvalidOption(f"--set: the values have no {key}")
     section[last] = value

@@ -1,18 +1,18 @@
-"""What is asked of the service: so many callers at a time, or so many arrivals a second."""
+"""Levels of load: a number of concurrent callers, or a rate of arrivals."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 
 Arrivals = Literal["poisson", "fixed"]
-_MOST_CALLERS = 10_000
-_HIGHEST_RATE = 10_000
+_MAX_CALLERS = 10_000
+_MAX_RATE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """`value` is callers, each with its next request as soon as it has its answer; or arrivals a second."""
+    """Closed: `value` callers, each sends its next request after its answer. Open: `value` arrivals a second."""
 
     kind: Literal["closed", "open"]
     value: float
@@ -24,23 +24,23 @@ class Level:
 
 
 def parse_levels(concurrency: str, rate: str, arrivals: Arrivals) -> list[Level]:
-    """From "2,4,8" and "10,20.5", one of which may be empty. Raises BadOption."""
-    closed = [Level("closed", value) for value in _numbers("--concurrency", concurrency, _MOST_CALLERS)]
+    """From "2,4,8" and "10,20.5", one of which may be empty. Raises InvalidOption."""
+    closed = [Level("closed", value) for value in _numbers("--concurrency", concurrency, _MAX_CALLERS)]
     if any(level.value != int(level.value) for level in closed):
-        raise BadOption(f"--concurrency: {concurrency}, must be whole numbers such as 2,4,8")
-    levels = closed + [Level("open", value, arrivals) for value in _numbers("--rate", rate, _HIGHEST_RATE)]
+        raise InvalidOption(f"--concurrency: {concurrency}, must be whole numbers such as 2,4,8")
+    levels = closed + [Level("open", value, arrivals) for value in _numbers("--rate", rate, _MAX_RATE)]
     if not levels:
-        raise BadOption("name at least one level, with --concurrency 2,4,8 or --rate 5,10")
+        raise InvalidOption("name at least one level, with --concurrency 2,4,8 or --rate 5,10")
     if len({level.name for level in levels}) < len(levels):
-        raise BadOption("--concurrency and --rate: a level is named twice")
+        raise InvalidOption("--concurrency and --rate: a level is named twice")
     return levels
 
 
-def _numbers(option: str, text: str, most: int) -> list[float]:
+def _numbers(option: str, text: str, maximum: int) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise BadOption(f"{option}: {text}, must be numbers with commas between them, such as 2,4,8") from None
-    if not all(0 < number <= most for number in numbers):
-        raise BadOption(f"{option}: {text}, must be above 0 and at most {most}")
+        raise InvalidOption(f"{option}: {text}, must be numbers with commas between them, such as 2,4,8") from None
+    if not all(0 < number <= maximum for number in numbers):
+        raise InvalidOption(f"{option}: {text}, must be above 0 and at most {maximum}")
     return numbers

@@ -1,7 +1,4 @@
-"""When requests are sent: closed and open loops.
-
-`send` is told when its request was due, and answers whether it succeeded; it keeps the record itself.
-"""
+"""Closed and open loops: when the requests of one level are sent."""
 
 import asyncio
 import random
@@ -11,35 +8,36 @@ from dataclasses import dataclass
 
 from loadtest.sweep.levels import Level
 
+# Sends and records the request that was due at a time; returns whether it succeeded.
 Send = Callable[[float], Awaitable[bool]]
-# Of a request that was due, but for which there was no room here.
+# Records a request that was due but not sent, because too many were in flight.
 Skip = Callable[[float], None]
 
 clock = time.monotonic
 
-# Callers that begin at the same instant, and are served in the same time, would stay in step for ever.
+# Callers that start together and are served in the same time would stay synchronised.
 _STAGGER_SECONDS = 1.0
-# Somebody who was refused at once does not call again a thousand times a second.
+# The backoff of a caller whose request failed.
 PAUSE_AFTER_ERROR_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Of one level: `seconds`, or fewer once `requests` were sent."""
+    """A level lasts `seconds`, or less once `requests` were sent."""
 
     seconds: float
     requests: int | None = None
 
 
-async def run(level: Level, length: Length, send: Send, skip: Skip, *, most_in_flight: int, seed: int) -> float:
-    """Send everything and wait for the answers; returns the time at which the sending ended.
+async def run(level: Level, length: Length, send: Send, skip: Skip, *, max_in_flight: int, seed: int) -> float:
+    """Send all requests and wait for their answers; returns the time at which sending ended.
 
-    Whoever cancels it cancels what is in flight.
+    Cancelling it cancels the requests in flight.
     """
     if level.kind == "closed":
         return await _closed(int(level.value), length, send)
     offsets = poisson(level.value, seed) if level.arrivals == "poisson" else fixed(level.value)
-    return await _open(offsets, length, send, skip, most_in_flight)
+    return await _open(offsets, length, send, skip, max_in_flight)
 
 
 def fixed(rate: float) -> Iterator[float]:
@@ -84,10 +82,10 @@ async def _closed(callers: int, length: Length, send: Send) -> float:
     return clock() if ended is None else ended
 
 
-async def _open(offsets: Iterator[float], length: Length, send: Send, skip: Skip, most_in_flight: int) -> float:
-    """Every request that is due within `length` is sent or skipped, however late that is."""
+async def _open(offsets: Iterator[float], length: Length, send: Send, skip: Skip, max_in_flight: int) -> float:
+    """Each request that is due within `length` is sent or skipped, however late."""
     begun = clock()
-    slots = asyncio.Semaphore(most_in_flight)
+    slots = asyncio.Semaphore(max_in_flight)
     sent = 0
 
     async def one(due: float) -> None:

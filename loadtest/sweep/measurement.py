@@ -1,4 +1,4 @@
-"""From what a user asks for to a run on disk: target, videos, sources, the sweep, the files."""
+"""One load test from the target and its videos to the files of the run."""
 
 import asyncio
 import sys
@@ -12,16 +12,15 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from loadtest.sweep import run
 from loadtest.sweep.mix import Mix, Video, Wanted
 from loadtest.sweep.progress import Progress
-from loadtest.sweep.run import Circumstances, Run
-from loadtest.sweep.samples import Source
+from loadtest.sweep.run import Circumstances, Run, write
 from loadtest.sweep.service import Method, Service
 from loadtest.sweep.slo import Objective
 from loadtest.sweep.sweep import Measured, Plan, sweep
 from loadtest.target.clips import render
 from loadtest.target.local_stack import StackOptions, sources_of, synthetic_stack
+from loadtest.target.source import Source
 from videoanalysis.cli import terminal
 from videoanalysis.errors import ServiceError
 from videoanalysis.v1.encoder_pb2 import ModelInfo
@@ -30,14 +29,14 @@ Upload = Callable[[Path], Awaitable[str]]
 
 
 class Guard(Protocol):
-    """Runs work, and ends it when what it depends on ends."""
+    """Runs work, and cancels it when a process that it depends on ends."""
 
     def __call__(self, work: Coroutine[Any, Any, None], /) -> Coroutine[Any, Any, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """All of it; `addresses` empty means a stack of our own, made by `stack`."""
+    """The options of a load test. Without `addresses` it starts a stack on this machine with the options `stack`."""
 
     plan: Plan
     wanted: Sequence[Wanted]
@@ -51,8 +50,8 @@ class Measurement:
     objectives: Sequence[Objective]
     directory: Path
 
-    async def take(self, console: Console, upload: Upload | None) -> Run:
-        """Measure and write; what was measured is written however it ends.
+    async def run(self, console: Console, upload: Upload | None) -> Run:
+        """Measure and write the run, also on an early end.
 
         Raises Unreachable, ServiceError, StackError, OSError.
         """
@@ -114,17 +113,17 @@ class Measurement:
             ending = f"broke off: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             raise
         finally:
-            taken = run.write(self.directory, circumstances, measured, ending)
-        return taken
+            run = write(self.directory, circumstances, measured, ending)
+        return run
 
     async def _videos(
         self, service: Service, upload: Upload | None, say: Callable[[str], None]
     ) -> tuple[list[Video], ModelInfo]:
-        """Every video where the service can read it, analysed once; raises ServiceError naming the one that fails."""
+        """Upload the videos and analyse each once; raises ServiceError naming the video that fails."""
         videos, model = [], ModelInfo()
         with tempfile.TemporaryDirectory(prefix="videoanalysis-loadtest-") as scratch:
             for wanted in self.wanted:
-                name, uri = await _placed(wanted, Path(scratch), upload, say)
+                name, uri = await _located(wanted, Path(scratch), upload, say)
                 say(f"analysing {name} once")
                 try:
                     answer = await service.first(uri)
@@ -138,8 +137,8 @@ class Measurement:
         return videos, model
 
 
-async def _placed(wanted: Wanted, scratch: Path, upload: Upload | None, say: Callable[[str], None]) -> tuple[str, str]:
-    """Its name and its URI."""
+async def _located(wanted: Wanted, scratch: Path, upload: Upload | None, say: Callable[[str], None]) -> tuple[str, str]:
+    """The name of the video and its URI, after rendering and uploading it if needed."""
     path = wanted.path
     if wanted.rendered_chunks:
         chunks = wanted.rendered_chunks

@@ -1,4 +1,4 @@
-"""Latencies as HDR histograms: three significant digits from a microsecond to a day, to be merged by any HDR tool."""
+"""Latencies as HDR histograms: three significant digits, from a microsecond to a day."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,12 @@ def histogram(latencies_ms: Iterable[float]) -> HdrHistogram:
     """Of microseconds."""
     counted = HdrHistogram(1, _LONGEST_MICROSECONDS, _DIGITS)
     for latency in latencies_ms:
-        counted.record_value(min(max(1, round(latency * 1000)), _LONGEST_MICROSECONDS))
+        record(counted, latency)
     return counted
+
+
+def record(counted: HdrHistogram, latency_ms: float) -> None:
+    counted.record_value(min(max(1, round(latency_ms * 1000)), _LONGEST_MICROSECONDS))
 
 
 def statistics(counted: HdrHistogram, percentiles: Iterable[str] = SHOWN) -> dict[str, float]:
@@ -32,7 +36,7 @@ def statistics(counted: HdrHistogram, percentiles: Iterable[str] = SHOWN) -> dic
 
 
 def encoded(counted: HdrHistogram) -> str:
-    """In base 64, as HdrHistogram.decode and its kin in other languages take it."""
+    """The base64 format of HdrHistogram, which its implementations in all languages decode."""
     text: bytes = counted.encode()
     return text.decode()
 

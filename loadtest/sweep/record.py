@@ -1,4 +1,4 @@
-"""What was measured, request by request and sample by sample, and the files it is kept in."""
+"""Requests and samples of a run, and their CSV files."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -6,42 +6,39 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from loadtest.errors import InvalidRun
+
 REQUESTS = "requests.csv"
 SAMPLES = "samples.csv"
 SUMMARY = "summary.json"
 
-# There was no room for it here, at the bound of --most-in-flight.
+# As many requests as --max-in-flight allows were in flight.
 NOT_SENT = "NOT_SENT"
-# The stream ended well, but without its summary.
+# The stream ended with OK, but without its summary.
 INCOMPLETE = "INCOMPLETE"
 
 STAGES = ("download", "sample", "encode", "decode")
 
 
-class BadRun(Exception):
-    """A directory that holds no run, or not a whole one; the message says which file."""
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Seconds are from the start of the run. Empty fields are not known: an answer alone tells them."""
+    """Seconds count from the start of the run. Fields of the answer are None if there is none."""
 
     request_id: int
     stream_id: str
     level: str
     video: str
-    # Of the video, whatever the answer was.
     chunks: int
-    # When it was due. The latency is counted from here, however late it was really sent.
+    # When the request was due. The latency counts from here, not from when it was sent.
     start_seconds: float
     delay_ms: float
     end_seconds: float
     latency_ms: float
-    # A gRPC code, NOT_SENT or INCOMPLETE; with the service's reason, if it gave one.
+    # A gRPC code, NOT_SENT or INCOMPLETE; `reason` is the service's own.
     status: str
     reason: str = ""
     error: str = ""
-    # Until the first chunk came, from start_seconds; of a stream.
+    # From start_seconds to the first chunk of a stream.
     first_chunk_ms: float | None = None
     video_seconds: float | None = None
     scene_changes: int | None = None
@@ -89,7 +86,7 @@ def write_samples(directory: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_requests(directory: Path) -> list[Request]:
-    """Raises BadRun."""
+    """Raises InvalidRun."""
     kinds = {field.name: field.type for field in fields(Request)}
     try:
         return [
@@ -97,18 +94,18 @@ def read_requests(directory: Path) -> list[Request]:
             for row in _rows(directory / REQUESTS)
         ]
     except (KeyError, ValueError, TypeError) as error:
-        raise BadRun(f"{directory / REQUESTS}: not as a sweep writes it ({error})") from error
+        raise InvalidRun(f"{directory / REQUESTS}: not as a sweep writes it ({error})") from error
 
 
 def read_samples(directory: Path) -> list[Sample]:
-    """Raises BadRun."""
+    """Raises InvalidRun."""
     try:
         return [
             Sample(float(row["elapsed_seconds"]), row["series"], float(row["value"]))
             for row in _rows(directory / SAMPLES)
         ]
     except (KeyError, ValueError, TypeError) as error:
-        raise BadRun(f"{directory / SAMPLES}: not as a sweep writes it ({error})") from error
+        raise InvalidRun(f"{directory / SAMPLES}: not as a sweep writes it ({error})") from error
 
 
 def _rows(path: Path) -> Sequence[dict[str, str]]:
@@ -116,7 +113,7 @@ def _rows(path: Path) -> Sequence[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except OSError as error:
-        raise BadRun(f"{path}: {error.strerror}; name the directory that a sweep wrote") from error
+        raise InvalidRun(f"{path}: {error.strerror}; name the directory of a sweep") from error
 
 
 def _written(value: object) -> object:

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from google.protobuf import json_format
 
+from loadtest.errors import InvalidRun
 from loadtest.sweep.mix import Video
 from loadtest.sweep.record import (
     SUMMARY,
-    BadRun,
     Request,
     Sample,
     read_requests,
@@ -44,22 +44,22 @@ class Run:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Raises BadRun."""
+        """Raises InvalidRun."""
         path = directory / SUMMARY
         try:
             summary = json.loads(path.read_bytes())
         except OSError as error:
-            raise BadRun(f"{path}: {error.strerror}; name the directory that a sweep wrote") from error
+            raise InvalidRun(f"{path}: {error.strerror}; name the directory of a sweep") from error
         except ValueError as error:
-            raise BadRun(f"{path}: not JSON ({error})") from error
+            raise InvalidRun(f"{path}: not JSON ({error})") from error
         if not isinstance(summary, dict) or summary.get("format") != _FORMAT:
-            raise BadRun(f"{path}: not the summary of a sweep, or of another version of it")
+            raise InvalidRun(f"{path}: not the summary of a sweep, or of another version of it")
         return cls(directory, summary, read_requests(directory), read_samples(directory))
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a reader must know to judge the figures."""
+    """The conditions under which the figures were measured."""
 
     started_at: datetime
     command: Sequence[str]
@@ -67,12 +67,12 @@ class Circumstances:
     videos: Sequence[Video]
     model: ModelInfo
     objectives: Sequence[Objective]
-    # Of a stack on this machine: how many of each service, and with what settings.
+    # Replicas and settings of a stack on this machine.
     stack: Mapping[str, object] | None = None
 
 
 def write(directory: Path, circumstances: Circumstances, measured: Measured, ending: str) -> Run:
-    """`ending` is "complete", or says what ended it. Whatever there is can be written, also twice."""
+    """`ending` is "complete" or the reason of an early end. An incomplete run can be written too."""
     percentiles = [one.statistic for one in circumstances.objectives if one.statistic.startswith("p")]
     levels = [
         summarise(
@@ -98,7 +98,7 @@ def write(directory: Path, circumstances: Circumstances, measured: Measured, end
     directory.mkdir(parents=True, exist_ok=True)
     write_requests(directory, measured.requests)
     write_samples(directory, measured.samples)
-    # Last: where there is a summary, the rest is there too.
+    # Last: a directory with a summary is complete.
     (directory / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return Run(directory, summary, list(measured.requests), list(measured.samples))
 

@@ -1,42 +1,19 @@
-"""What goes on beside the requests, on the same time axis: gauges, replicas, CPU, GPU."""
+"""Values of sources over time, on the time axis of the requests: gauges, replicas, CPU, GPU."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from loadtest.sweep.load import clock
 from loadtest.sweep.record import Sample
+from loadtest.target.source import Source
 
-# series, which are named "what.service" where they are of one
-IN_FLIGHT = "in_flight"
-QUEUE = "queue"
-DESIRED = "desired"
-READY = "ready"
-# Counts up; what it grows by is what was used.
-CPU_SECONDS = "cpu_seconds"
-# 0 to 1, of all cores of this machine.
-MACHINE_CPU = "machine_cpu"
-GPU = "gpu_utilisation"
-
-SERVICES = ("ingress", "encoder", "decoder")
 _READ_SECONDS = 10.0
 
 
-class Source(Protocol):
-    """Something to be asked now and then."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(self) -> Mapping[str, float]:
-        """The values of its series, now. May block, and raise OSError or ValueError."""
-        ...
-
-
 class Sampler:
-    """Asks every source once in `every_seconds`, each in a thread; one that fails leaves a gap, and is told once."""
+    """Reads every source each `every_seconds` in a thread. A failed read leaves a gap and is reported once."""
 
     def __init__(self, sources: Sequence[Source], every_seconds: float, on_failure: Callable[[str], None]) -> None:
         self.samples: list[Sample] = []
@@ -54,12 +31,12 @@ class Sampler:
     async def _follow(self, source: Source, origin: float) -> None:
         due = clock()
         while True:
-            await self._ask(source, origin)
+            await self._read(source, origin)
             due = max(due + self._every_seconds, clock())
             await asyncio.sleep(due - clock())
 
-    async def _ask(self, source: Source, origin: float) -> None:
-        asked = clock()
+    async def _read(self, source: Source, origin: float) -> None:
+        started = clock()
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 values = await asyncio.to_thread(source.read)
@@ -68,8 +45,8 @@ class Sampler:
                 self._failed.add(source.name)
                 self._on_failure(f"{source.name}: {error or type(error).__name__}; its samples have gaps")
             return
-        # A slow answer is of some instant in between.
-        elapsed = (asked + clock()) / 2 - origin
+        # The middle of the read: a slow answer has no exact time.
+        elapsed = (started + clock()) / 2 - origin
         self.samples.extend(Sample(elapsed, series, value) for series, value in values.items())
 
 
@@ -85,9 +62,9 @@ def within(samples: Sequence[Sample], series: str, begin: float, end: float) -> 
 
 
 def growth(samples: Sequence[Sample], series: str, begin: float, end: float) -> float | None:
-    """Of a series that counts up, from `begin` to `end`, between samples by a straight line; None unless it spans both.
+    """The growth of a counter from `begin` to `end`, interpolated linearly; None unless the samples span both.
 
-    A sample may be missing at either edge by no more than a tenth of the time between.
+    At either edge a tenth of the time may lack samples; the growth is extrapolated over it.
     """
     times, values = column(samples, series)
     slack = (end - begin) / 10

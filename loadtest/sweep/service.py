@@ -1,4 +1,4 @@
-"""The service under load: several connections to it, one call after another, each told as a record."""
+"""The service under load: sends a request over one of several connections and returns its record."""
 
 import asyncio
 import secrets
@@ -28,9 +28,9 @@ _LARGEST_ANSWER_BYTES = 64 << 20
 _OPTIONS = [
     *channels.OPTIONS,
     ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
-    # Otherwise channels to the same address share one connection, and with it one replica.
+    # Otherwise channels to one address share a connection and with it a replica.
     ("grpc.use_local_subchannel_pool", 1),
-    # A refusal is what we came to count.
+    # Rejected requests are counted, not retried.
     ("grpc.enable_retries", 0),
     # As the client library does: calls skip a replica that drains.
     channels.READY_REPLICAS,
@@ -38,13 +38,13 @@ _OPTIONS = [
 
 
 class Unreachable(ConnectionError):
-    """Nobody answers at the addresses, or nobody does any more."""
+    """The service cannot be reached, or stopped answering."""
 
 
 class Service:
-    """`connections` channels for each of `addresses`, used in turn while this is entered. Nothing is tried again.
+    """`connections` channels to each of `addresses`, used in turn while this is entered. Nothing is retried.
 
-    `origin` is the start of the run, by the clock of `loadtest.sweep.load`.
+    `origin` is the start of the run on the clock of `loadtest.sweep.load`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Service:
         self._number = 0
 
     async def __aenter__(self) -> Self:
-        # Neighbours in the ring are at different addresses.
+        # Consecutive calls go to different addresses.
         ring = [address for _ in range(self._connections) for address in self.addresses]
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in ring]
         self._stubs = cycle([VideoAnalysisServiceStub(channel) for channel in self._channels])  # type: ignore[no-untyped-call]
@@ -82,20 +82,20 @@ class Service:
             await channel.close(0)
 
     async def until_ready(self) -> None:
-        """Raises Unreachable, naming the address, unless every connection stands within `ready_seconds`."""
+        """Raises Unreachable, naming the address, unless all channels connect within `ready_seconds`."""
         ready = [asyncio.create_task(channel.channel_ready()) for channel in self._channels]
         _, missing = await asyncio.wait(ready, timeout=self._ready_seconds)
         for task in ready:
             task.cancel()
         if missing:
-            silent = {self.addresses[ready.index(task) % len(self.addresses)] for task in missing}
+            failed = {self.addresses[ready.index(task) % len(self.addresses)] for task in missing}
             raise Unreachable(
-                f"no connection to {', '.join(sorted(silent))} within {self._ready_seconds:g} s: is the service there, "
-                "and ready?"
+                f"no connection to {', '.join(sorted(failed))} within {self._ready_seconds:g} s: is the service "
+                "running and ready?"
             )
 
     async def first(self, video_uri: str) -> AnalyzeVideoResponse:
-        """One analysis before the load, to learn what the video is. Raises ServiceError."""
+        """One analysis before the load, for the chunks and the duration of the video. Raises ServiceError."""
         request = AnalyzeVideoRequest(video_uri=video_uri, stream_id="loadtest-first")
         answer, chunks = AnalyzeVideoResponse(), []
         try:
@@ -113,7 +113,7 @@ class Service:
         return answer
 
     async def call(self, level: str, video: Video, due: float) -> tuple[Request, bool]:
-        """One request and whether the service, not a broken connection, answered it. Raises nothing."""
+        """The record of one request, and whether the service answered it rather than a broken connection."""
         number, self._number = self._number, self._number + 1
         request = AnalyzeVideoRequest(video_uri=video.uri, stream_id=f"loadtest-{secrets.token_hex(4)}")
         sent = clock()
@@ -128,7 +128,11 @@ class Service:
         self.in_flight += 1
         try:
             answer = await self._analyze(request, on_chunk)
-            outcome = _told(answer) if answer else {"status": INCOMPLETE, "error": "the call ended without a summary"}
+            outcome = (
+                _answer_fields(answer)
+                if answer
+                else {"status": INCOMPLETE, "error": "the call ended without a summary"}
+            )
         except grpc.RpcError as error:
             has_answered = carries_details(error)
             outcome = _failure(error.code(), from_rpc_error(error), has_answered)
@@ -140,9 +144,9 @@ class Service:
         return self._request(number, request.stream_id, level, video, due, sent, end, outcome), has_answered
 
     def skipped(self, level: str, video: Video, due: float) -> Request:
-        """The record of a request that was due and for which there was no room here."""
+        """The record of a request that was due but not sent."""
         number, self._number = self._number, self._number + 1
-        outcome = {"status": NOT_SENT, "error": "as many as --most-in-flight were under way"}
+        outcome = {"status": NOT_SENT, "error": "as many requests as --max-in-flight were in flight"}
         now = clock()
         return self._request(number, "", level, video, due, now, now, outcome)
 
@@ -189,8 +193,8 @@ class Service:
         )
 
 
-def _told(answer: AnalyzeVideoResponse) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _answer_fields(answer: AnalyzeVideoResponse) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "status": "OK",
         "video_seconds": answer.video_duration_seconds,
         "scene_changes": len(answer.scene_changes),
@@ -202,15 +206,15 @@ def _told(answer: AnalyzeVideoResponse) -> dict[str, Any]:
     }
     for stage in STAGES:
         spent = getattr(answer.timing, stage)
-        told[f"{stage}_queue_ms"] = spent.queue_seconds * 1000
-        told[f"{stage}_compute_ms"] = spent.compute_seconds * 1000
-    return told
+        fields[f"{stage}_queue_ms"] = spent.queue_seconds * 1000
+        fields[f"{stage}_compute_ms"] = spent.compute_seconds * 1000
+    return fields
 
 
 def _failure(code: grpc.StatusCode, error: ServiceError, is_from_service: bool) -> dict[str, Any]:
     return {
         "status": code.name,
-        # gRPC's own failures have no reason.
+        # Failures of gRPC itself carry no reason.
         "reason": error.reason if is_from_service else "",
         "error": " ".join(error.message.split())[:_ERROR_CHARACTERS],
     }

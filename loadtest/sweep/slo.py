@@ -1,13 +1,16 @@
-"""Objectives that a level must meet."""
+"""Service level objectives (SLO), and whether a level meets them."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 
 _FORM = re.compile(r"(?P<metric>[a-z]+)(?P<percentile>\d+(\.\d+)?)?=(?P<limit>\d+(\.\d+)?)(?P<unit>ms|s|%|/s)?")
+# The exit code of a command whose objectives are missed.
+EXIT_CODE_MISSED = 3
+
 _HELP = "such as p95=1200ms, mean=900ms, max=5s, errors=0, errors=0.1% or rate=60/s"
 
 Metric = Literal["latency", "errors", "error_share", "rate"]
@@ -15,12 +18,12 @@ Metric = Literal["latency", "errors", "error_share", "rate"]
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """`limit` is in ms, requests, a share, or answers a second; the last is a least, all others are a most."""
+    """`limit` is in ms, requests, a share, or answers a second; a minimum for the last, otherwise a maximum."""
 
     text: str
     metric: Metric
     limit: float
-    # Of a latency: mean, max or p95.
+    # For a latency: mean, max or a percentile such as p95.
     statistic: str = ""
 
 
@@ -28,16 +31,16 @@ class Objective:
 class Verdict:
     objective: str
     level: str
-    # None where there was nothing to measure, which meets no objective.
+    # None if nothing was measured, which meets no objective.
     value: float | None
     is_met: bool
 
 
 def parse_objective(text: str) -> Objective:
-    """Raises BadOption."""
+    """Raises InvalidOption."""
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise BadOption(f"--slo: {text}, must be {_HELP}")
+        raise InvalidOption(f"--slo: {text}, must be {_HELP}")
     metric, percentile, unit = match["metric"], match["percentile"], match["unit"]
     limit = float(match["limit"])
     if metric == "p" and percentile and 0 < float(percentile) < 100 and unit in ("ms", "s"):
@@ -48,13 +51,13 @@ def parse_objective(text: str) -> Objective:
         return Objective(text, "error_share", limit / 100) if unit else Objective(text, "errors", limit)
     if metric == "rate" and not percentile and unit in (None, "/s"):
         return Objective(text, "rate", limit)
-    raise BadOption(f"--slo: {text}, must be {_HELP}")
+    raise InvalidOption(f"--slo: {text}, must be {_HELP}")
 
 
 def judge(
     objective: Objective, level: str, *, latency: Mapping[str, float], errors: int, sent: int, rate: float
 ) -> Verdict:
-    """`latency` holds mean, max and each percentile that was asked for, in ms; empty without an answer."""
+    """`latency` holds mean, max and the percentiles of the objectives in ms; it is empty without an answer."""
     value: float | None
     match objective.metric:
         case "latency":
@@ -70,7 +73,7 @@ def judge(
 
 
 def figure(value: float | None) -> str:
-    """As people read it."""
+    """Rounded for display."""
     if value is None:
         return "nothing measured,"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

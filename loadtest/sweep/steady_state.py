@@ -1,10 +1,10 @@
-"""Where a level has warmed up, and whether it is steady from then on: found in the latencies, not guessed.
+"""The warm-up of a level, and whether the rest is a steady state; both are computed from the latencies.
 
-Warm-up by MSER-5 (White 1997): the latencies, in the order in which their requests were due and each divided by the
-median of its own video, are averaged in fives; of all truncations in the first half that one is taken which leaves the
-smallest standard error of the mean of the rest. What remains is then cut into ten batches, whose means give a 95 %
-confidence interval (Student's t, 9 degrees of freedom) and tell of a trend: a slope that is significant at 95 % and
-adds up to more than a tenth of the mean is none of a steady state.
+The warm-up is found by MSER-5 (White 1997). Latencies, ordered by when their requests were due and divided by the
+median of their own video, are averaged in groups of five. Of all truncations in the first half, the one that minimises
+the standard error of the remaining mean ends the warm-up. The rest is divided into ten batches. Their means give a 95 %
+confidence interval (Student's t, 9 degrees of freedom) and a trend. A slope that is significant at 95 % and adds up to
+more than a tenth of the mean is no steady state.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FIVE = 5
-# With fewer fives the smallest standard error is a matter of luck.
+# With fewer groups the smallest standard error is random.
 _FEWEST_FIVES = 10
 _BATCHES = 10
 # Student's t, two-sided 95 %: with 9 degrees of freedom, and with 8.
@@ -27,22 +27,22 @@ METHOD = "MSER-5 on latencies relative to their video's median; trend and confid
 
 @dataclass(frozen=True, slots=True)
 class SteadyState:
-    """`dropped` requests from the start belong to the warm-up. `remark` says why it is not steady, if it is not."""
+    """The first `dropped` requests are the warm-up. `remark` is the reason if the rest is not steady."""
 
     dropped: int
     is_steady: bool
     remark: str = ""
-    # From the first tenth of what is kept to the last, by the straight line through them, over the mean.
+    # The linear trend from the first batch to the last, relative to the mean.
     drift: float = 0.0
 
 
 def detect(latencies: Sequence[float], videos: Sequence[str]) -> SteadyState:
-    """Of one level: latencies and what they are of, in the order in which they were due."""
+    """`latencies` and their `videos` are those of one level, in the order in which they were due."""
     series = _relative(np.asarray(latencies, float), np.asarray(videos))
     fives = len(series) // _FIVE
     if fives < _FEWEST_FIVES:
         fewest = _FIVE * _FEWEST_FIVES
-        return SteadyState(0, False, f"fewer than {fewest} answers: too few to tell warm-up from steady state")
+        return SteadyState(0, False, f"fewer than {fewest} answers: too few to detect the warm-up")
     means = series[: fives * _FIVE].reshape(fives, _FIVE).mean(axis=1)
     errors = _squared_errors(means)
     truncation = int(np.argmin(errors))
@@ -52,19 +52,19 @@ def detect(latencies: Sequence[float], videos: Sequence[str]) -> SteadyState:
         return SteadyState(truncation * _FIVE, False, "no steady state: still warming up in the second half", drift)
     if is_significant and abs(drift) > _TREND:
         direction = "rises" if drift > 0 else "falls"
-        remark = f"no steady state: the latency still {direction}, by {abs(drift):.0%} in the time that was kept"
+        remark = f"no steady state: the latency still {direction}, by {abs(drift):.0%} in the part that was kept"
         return SteadyState(truncation * _FIVE, False, remark, drift)
     return SteadyState(truncation * _FIVE, True, drift=drift)
 
 
 def confidence(values: Sequence[float]) -> float | None:
-    """Half the width of the 95 % interval around the mean of what is correlated; None for too few."""
+    """Half the width of the 95 % interval around the mean of correlated values; None for too few."""
     batches = _batches(np.asarray(values, float))
     return None if batches is None else float(_T_MEAN * batches.std(ddof=1) / np.sqrt(_BATCHES))
 
 
 def _relative(latencies: NDArray[np.float64], videos: NDArray[np.str_]) -> NDArray[np.float64]:
-    """A mix of short and long videos would hide the warm-up in its own variance."""
+    """Relative to the median of the video: the variance between videos would hide the warm-up."""
     relative = np.empty_like(latencies)
     for video in np.unique(videos):
         of_video = videos == video
@@ -74,7 +74,7 @@ def _relative(latencies: NDArray[np.float64], videos: NDArray[np.str_]) -> NDArr
 
 
 def _squared_errors(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the mean of what each truncation leaves, for truncations in the first half."""
+    """The squared standard error of the mean that remains after each truncation in the first half."""
     count = len(means) - np.arange(len(means))
     sums = np.cumsum(means[::-1])[::-1]
     squares = np.cumsum((means**2)[::-1])[::-1]

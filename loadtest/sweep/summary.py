@@ -1,4 +1,4 @@
-"""What a level came to: the figures of its steady state."""
+"""The summary of a level: the figures of its steady state."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,10 @@ from typing import Any
 from loadtest.sweep import percentiles, samples, steady_state
 from loadtest.sweep.levels import Level
 from loadtest.sweep.record import STAGES, Request, Sample
+from loadtest.target.source import CPU_SECONDS
+from videoanalysis.scaling.snapshot import SERVICES
 
-# An open loop that answers less than this share of what comes in has no steady state: what waits grows for ever.
+# An open loop with a lower ratio of answers to arrivals has no steady state: its queue grows.
 _KEEPS_UP = 0.95
 _MILLISECONDS = 1000
 _PHASES = ("queue", "compute")
@@ -18,7 +20,7 @@ _PHASES = ("queue", "compute")
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A level that was run, or begun: from when to when requests were sent, in seconds from the start of the run."""
+    """A level that was started, and when requests were sent, in seconds from the start of the run."""
 
     level: Level
     begin_seconds: float
@@ -28,10 +30,10 @@ class Sent:
 def summarise(
     sent: Sent, requests: Sequence[Request], sampled: Sequence[Sample], extra_percentiles: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Of the requests of this level, as JSON takes it.
+    """Figures of one level, ready for JSON.
 
-    Latencies are those of answers to requests that were due in the steady state; the rate is that of answers which
-    came in it. Failures count from the steady state for the rate, but from the whole level for the errors.
+    Latencies are those of requests due in the steady state; the rate counts answers received in it. Errors count over
+    the whole level.
     """
     due = sorted(requests, key=lambda request: request.start_seconds)
     answered = [request for request in due if request.is_ok]
@@ -76,14 +78,14 @@ def summarise(
         "stages_ms": _stages(kept_ok),
         "delay_ms": _mean_and_max([request.delay_ms for request in kept]),
         "cost": _cost(in_time, sampled, begin, end),
-        "beside": _beside(sampled, begin, end),
+        "series": _series(sampled, begin, end),
     }
 
 
 def service_times(requests: Iterable[Request]) -> dict[str, float]:
-    """Mean seconds of each stage by itself, for the rehearsal; what cannot be told is left out.
+    """Mean seconds of each stage, for the capacity simulation; empty without videos of one chunk.
 
-    Of videos of one chunk, in which no stage hides behind another; an encoder's time is what it said itself.
+    In videos of one chunk no stages overlap. The encoder reports its own time.
     """
     alone = [request for request in requests if request.is_ok and request.chunks == 1]
     if not alone:
@@ -106,7 +108,7 @@ def _by_video(requests: Sequence[Request]) -> dict[str, dict[str, float]]:
 
 
 def _errors(requests: Iterable[Request]) -> list[dict[str, Any]]:
-    """Each kind with how often, an example of what was said, and the most frequent first."""
+    """Each kind with its count and an example message, the most frequent first."""
     failures = [request for request in requests if not request.is_ok]
     counts = Counter((request.status, request.reason) for request in failures)
     examples = {(request.status, request.reason): request.error for request in reversed(failures)}
@@ -117,7 +119,7 @@ def _errors(requests: Iterable[Request]) -> list[dict[str, Any]]:
 
 
 def _stages(requests: Sequence[Request]) -> dict[str, float]:
-    """Means. `outside` is what the client saw and the service did not: the network, and waiting to be sent."""
+    """Means. `outside` is the latency outside of the service: the network, and the delay of sending."""
     if not requests:
         return {}
     names = [f"{stage}_{phase}" for stage in STAGES for phase in _PHASES]
@@ -127,13 +129,13 @@ def _stages(requests: Sequence[Request]) -> dict[str, float]:
 
 
 def _cost(requests: Sequence[Request], sampled: Sequence[Sample], begin: float, end: float) -> dict[str, Any]:
-    """Of what was answered in the steady state; CPU only where processes were watched."""
+    """Of the answers in the steady state; CPU only where processes are sampled."""
     minutes = sum(request.video_seconds or 0.0 for request in requests) / 60
     accelerator = sum(request.accelerator_seconds or 0.0 for request in requests)
     cpu = {
         service: growth
-        for service in samples.SERVICES
-        if (growth := samples.growth(sampled, f"{samples.CPU_SECONDS}.{service}", begin, end)) is not None
+        for service in SERVICES
+        if (growth := samples.growth(sampled, f"{CPU_SECONDS}.{service}", begin, end)) is not None
     }
     return {
         "video_minutes": minutes,
@@ -144,9 +146,9 @@ def _cost(requests: Sequence[Request], sampled: Sequence[Sample], begin: float, 
     }
 
 
-def _beside(sampled: Sequence[Sample], begin: float, end: float) -> dict[str, Mapping[str, float]]:
-    """Mean and greatest of every series that does not count up."""
-    series = sorted({one.series for one in sampled if not one.series.startswith(samples.CPU_SECONDS)})
+def _series(sampled: Sequence[Sample], begin: float, end: float) -> dict[str, Mapping[str, float]]:
+    """Mean and maximum of every series but the counters."""
+    series = sorted({one.series for one in sampled if not one.series.startswith(CPU_SECONDS)})
     return {name: found for name in series if (found := _mean_and_max(samples.within(sampled, name, begin, end)))}
 
 

@@ -1,39 +1,40 @@
-"""A sweep: one level of load after another, everything recorded, nothing lost however it ends."""
+"""A sweep: one level of load after another. Everything measured is kept, however the sweep ends."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.sweep import load, samples
+from loadtest.sweep import load
 from loadtest.sweep.levels import Level
 from loadtest.sweep.load import Length, clock
 from loadtest.sweep.mix import Mix
 from loadtest.sweep.progress import Progress
 from loadtest.sweep.record import Request, Sample
-from loadtest.sweep.samples import Sampler, Source
+from loadtest.sweep.samples import Sampler
 from loadtest.sweep.service import Service, Unreachable
 from loadtest.sweep.summary import Sent
+from loadtest.target.source import IN_FLIGHT, Source
 
-_FEWEST_SILENT = 5
+_MIN_FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     levels: Sequence[Level]
     length: Length
-    # Between two levels, so that what the first one left behind is gone.
+    # Between two levels, so that the queues are empty again.
     pause_seconds: float = 2.0
-    most_in_flight: int = 1000
+    max_in_flight: int = 1000
     sample_seconds: float = 1.0
-    # Without a single answer for so long, the service is gone.
+    # The sweep ends after this time without any answer.
     give_up_seconds: float = 10.0
     seed: int = 1
 
 
 @dataclass(slots=True)
 class Measured:
-    """Grows while the sweep runs, so that it holds what there is whenever that ends."""
+    """Filled while the sweep runs, so that it is complete whenever the sweep ends."""
 
     requests: list[Request] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Measured:
 async def sweep(
     plan: Plan, service: Service, mix: Mix, sources: Sequence[Source], progress: Progress, measured: Measured
 ) -> None:
-    """Fill `measured`. Raises Unreachable if the service stops answering; whatever ends it, `measured` stays right."""
+    """Fill `measured`, which stays consistent on every error. Raises Unreachable if the service stops answering."""
     sampler = Sampler([*sources, _InFlight(service)], plan.sample_seconds, measured.notes.append)
     measured.samples = sampler.samples
     service.origin = clock()
@@ -54,7 +55,7 @@ async def sweep(
             if number:
                 await asyncio.sleep(plan.pause_seconds)
             await _run(level, plan, service, mix, progress, measured)
-        # The last sample may be as old as that.
+        # For a sample after the end of the last level.
         await asyncio.sleep(min(plan.sample_seconds, plan.pause_seconds))
     finally:
         sampling.cancel()
@@ -66,12 +67,12 @@ async def sweep(
 async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: Progress, measured: Measured) -> None:
     progress.begin(level, plan.length)
     begun = clock()
-    silence = _Silence(plan.give_up_seconds, service)
+    watchdog = _Watchdog(plan.give_up_seconds, service)
     unanswered = 0
 
     def keep(request: Request) -> None:
         measured.requests.append(request)
-        progress.hear(request, service.in_flight)
+        progress.add(request, service.in_flight)
 
     async def send(due: float) -> bool:
         nonlocal unanswered
@@ -79,7 +80,7 @@ async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: P
         request, has_answered = await service.call(level.name, mix.draw(), due)
         unanswered -= 1
         keep(request)
-        silence.hear(has_answered)
+        watchdog.on_call(has_answered)
         return request.is_ok
 
     def skip(due: float) -> None:
@@ -88,13 +89,13 @@ async def _run(level: Level, plan: Plan, service: Service, mix: Mix, progress: P
     ended: float | None = None
     try:
         ended = await _unwrapped(
-            load.run(level, plan.length, send, skip, most_in_flight=plan.most_in_flight, seed=plan.seed)
+            load.run(level, plan.length, send, skip, max_in_flight=plan.max_in_flight, seed=plan.seed)
         )
     finally:
         end = clock() if ended is None else ended
         measured.sent.append(Sent(level, begun - service.origin, end - service.origin))
         if unanswered:
-            measured.notes.append(f"{level.name}: at the end {unanswered} were under way, which are not counted")
+            measured.notes.append(f"{level.name}: {unanswered} requests were in flight at the end and are not counted")
 
 
 async def _unwrapped(work: Coroutine[Any, Any, float]) -> float:
@@ -104,8 +105,8 @@ async def _unwrapped(work: Coroutine[Any, Any, float]) -> float:
         raise group.exceptions[0] from None
 
 
-class _Silence:
-    """Raises Unreachable once nobody has answered for `seconds`; a refusal is an answer."""
+class _Watchdog:
+    """Raises Unreachable after `seconds` without an answer; a rejection is an answer."""
 
     def __init__(self, seconds: float, service: Service) -> None:
         self._seconds = seconds
@@ -113,19 +114,19 @@ class _Silence:
         self._since: float | None = None
         self._count = 0
 
-    def hear(self, has_answered: bool) -> None:
+    def on_call(self, has_answered: bool) -> None:
         if has_answered:
             self._since, self._count = None, 0
             return
         self._since = self._since or clock()
         self._count += 1
-        if self._count >= _FEWEST_SILENT and clock() - self._since >= self._seconds:
+        if self._count >= _MIN_FAILURES and clock() - self._since >= self._seconds:
             where = ", ".join(self._service.addresses)
             raise Unreachable(f"{where} stopped answering: {self._count} calls failed in {self._seconds:.0f} s")
 
 
 class _InFlight:
-    """How many requests are under way, as the caller sees it."""
+    """The number of requests in flight, as a source of samples."""
 
     name = "the requests in flight"
 
@@ -133,4 +134,4 @@ class _InFlight:
         self._service = service
 
     def read(self) -> dict[str, float]:
-        return {samples.IN_FLIGHT: self._service.in_flight}
+        return {IN_FLIGHT: self._service.in_flight}

@@ -1,8 +1,7 @@
-"""Clips to ask for: moving pictures of a given number of chunks, encoded as the original's load test has its own.
+"""Rendered clips of a given number of chunks, encoded as the clip of the Ray Serve baseline's load test.
 
 384 x 384 at 30 frames a second, H.264 main, a keyframe every second, no B-frames; one scene without a cut. A clip of
-one chunk lasts 8.27 s, as the original's; longer ones are whole chunks of 10 s, a rendered stretch repeated, so that
-they cost no time to make.
+one chunk lasts 8.27 s, as the baseline's; a longer one repeats the packets of one chunk of 10 s.
 """
 
 from fractions import Fraction
@@ -17,7 +16,7 @@ _ONE_CHUNK_FRAMES = 248
 _CHUNK_FRAMES = 300
 _BLOCK = 96
 _NOISE = 12
-# x264 counts in these; so no B-frames means pts = dts.
+# Without B-frames pts = dts.
 _OPTIONS = {
     "profile": "main",
     "preset": "veryfast",
@@ -29,7 +28,7 @@ _OPTIONS = {
 
 
 def render(path: Path, chunks: int) -> Path:
-    """Write an MP4 of so many chunks of 10 s to `path`. Needs PyAV."""
+    """Write an MP4 of `chunks` chunks to `path`. Needs PyAV."""
     import av
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -42,16 +41,16 @@ def render(path: Path, chunks: int) -> Path:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = stream.time_base = Fraction(1, _RATE)
         stream.codec_context.thread_count = 1
-        stretch = []
+        encoded = []
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(_picture(number), format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, _RATE)
-            stretch += stream.encode(frame)
-        stretch += stream.encode(None)
-        # What is muxed is given away, so the bytes are kept here.
-        kept = [(bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in stretch]
+            encoded += stream.encode(frame)
+        encoded += stream.encode(None)
+        # Muxing a packet consumes it, so each repetition makes new ones of the bytes.
+        packets = [(bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in encoded]
         for repetition in range(chunks):
-            for data, pts, is_keyframe in kept:
+            for data, pts, is_keyframe in packets:
                 packet = Packet(data)
                 packet.stream = stream
                 packet.time_base = Fraction(1, _RATE)
@@ -63,7 +62,7 @@ def render(path: Path, chunks: int) -> Path:
 
 
 def _picture(number: int) -> NDArray[np.uint8]:
-    """uint8 [384, 384, 3]: a still texture with noise on it and a block that crosses it; one scene without a cut."""
+    """uint8 [384, 384, 3]: a texture with noise and a moving block; one scene without a cut."""
     texture = np.random.default_rng(0).integers(30, 220, (12, 12, 3), dtype=np.uint8)
     pixels = texture.repeat(_SIZE // 12, axis=0).repeat(_SIZE // 12, axis=1)
     noise = np.random.default_rng(number).integers(0, _NOISE, pixels.shape[:2], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A page in Prometheus' text format: an ingress's /scaling or /metrics, or that of a DCGM exporter."""
+"""Pages in Prometheus' text format: /scaling or /metrics of an ingress, or /metrics of a DCGM exporter."""
 
 import urllib.error
 import urllib.request
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.sweep.samples import GPU, QUEUE
+from loadtest.target.source import GPU, QUEUE
 
-_SECONDS = 5.0
-_LARGEST_BYTES = 16 << 20
+_TIMEOUT_SECONDS = 5.0
+_MAX_BYTES = 16 << 20
 _QUEUE_DEPTH = "videoanalysis_queue_depth"
 _GPU_PERCENT = "DCGM_FI_DEV_GPU_UTIL"
-# As everywhere in the project: a proxy of the environment is not meant for what is asked here.
+# Without the proxy of the environment, which does not serve these addresses.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class MetricsPages:
-    """What is scaled by, added up over all pages that show it, and the mean utilisation of all GPUs."""
+    """The queue depths summed over all pages, and the mean utilisation of all GPUs."""
 
     def __init__(self, urls: list[str]) -> None:
         self._urls = urls
@@ -28,7 +28,7 @@ class MetricsPages:
         return ", ".join(self._urls)
 
     def read(self) -> Mapping[str, float]:
-        """Raises OSError where a page cannot be had, ValueError where it is no such page."""
+        """Raises OSError if a page cannot be fetched, ValueError if it is malformed."""
         depths: dict[str, float] = defaultdict(float)
         gpus: list[float] = []
         for url in self._urls:
@@ -43,8 +43,8 @@ class MetricsPages:
 
 def _fetch(url: str) -> str:
     try:
-        with _opener.open(url, timeout=_SECONDS) as answer:
-            page: bytes = answer.read(_LARGEST_BYTES)
+        with _opener.open(url, timeout=_TIMEOUT_SECONDS) as answer:
+            page: bytes = answer.read(_MAX_BYTES)
     except urllib.error.HTTPError as error:
         raise OSError(f"{url} answers {error.code}") from error
     except urllib.error.URLError as error:

@@ -1,18 +1,16 @@
-"""A stack on this machine, seen from outside: its CPU, its replicas, where its ingresses tell their queues."""
+"""Samples of a stack on this machine: CPU time, replicas, and the queue depths of its ingresses."""
 
 from collections.abc import Mapping
 
 import psutil  # type: ignore[import-untyped]
 
-from loadtest.sweep.samples import CPU_SECONDS, DESIRED, MACHINE_CPU, READY
 from loadtest.target.metrics_page import MetricsPages
+from loadtest.target.source import CPU_SECONDS, DESIRED, MACHINE_CPU, READY
 from videoanalysis.stack.stack import Stack
-
-_SCALING_PATH = "/scaling"
 
 
 class Processes:
-    """CPU seconds of the services of a stack with all that they started, of its S3 server and of ourselves."""
+    """CPU seconds and replicas of each service of a stack with its child processes, and of the load test itself."""
 
     name = "the processes of the stack"
 
@@ -23,72 +21,68 @@ class Processes:
 
     def read(self) -> Mapping[str, float]:
         values: dict[str, float] = {}
-        for kind, children in self._stack.services.items():
-            alive = [child for child in children if child.exit_code is None]
-            used = sum(_cpu_seconds(child.pid) for child in alive)
-            # A replica that ended takes its count along, which must not go down.
+        for kind, replicas in self._stack.services.items():
+            running = [replica for replica in replicas if replica.exit_code is None]
+            used = sum(_cpu_seconds(replica.pid) for replica in running)
+            # The CPU time of a replica that ended is no longer readable, but the counter must not decrease.
             self._last[kind] = max(self._last.get(kind, 0.0), used)
             values[f"{CPU_SECONDS}.{kind}"] = self._last[kind]
-            values[f"{DESIRED}.{kind}"] = len(children)
-            values[f"{READY}.{kind}"] = len(alive)
+            values[f"{DESIRED}.{kind}"] = len(replicas)
+            values[f"{READY}.{kind}"] = len(running)
         own = self._loadtest.cpu_times()
         values[f"{CPU_SECONDS}.loadtest"] = own.user + own.system
         return values
 
 
 class Machine:
-    """Share of all cores that are busy, whoever with, since the last time it was asked."""
+    """The share of all cores that were busy since the previous read."""
 
     name = "the CPU of this machine"
 
     def __init__(self) -> None:
-        self._last = _busy_and_all()
+        self._last = _busy_and_total_seconds()
 
     def read(self) -> Mapping[str, float]:
-        # psutil.cpu_percent would remember for each thread by itself, and we are asked from any.
-        now = _busy_and_all()
+        # psutil.cpu_percent keeps its state per thread, and reads come from any thread.
+        now = _busy_and_total_seconds()
         busy, elapsed = now[0] - self._last[0], now[1] - self._last[1]
         self._last = now
         return {MACHINE_CPU: busy / elapsed} if elapsed > 0 else {}
 
 
 def scaling_pages(stack: Stack) -> MetricsPages:
-    """Of ingresses with a scaling_port of 0: the port that is not the one of gRPC. Raises OSError if there is none."""
+    """The scaling endpoints of ingresses with a `scaling_port` of 0: their listening port that is not gRPC's.
+
+    Raises OSError unless each has exactly one.
+    """
     urls = []
     for ingress in stack.services["ingress"]:
-        grpc_port = int(ingress.address.rpartition(":")[2])
-        other = sorted(_listening_ports(ingress.pid) - {grpc_port})
-        if len(other) != 1:
-            raise OSError(f"{ingress.name} listens on ports {other} beside gRPC's; expected its scaling port alone")
-        urls.append(f"http://127.0.0.1:{other[0]}{_SCALING_PATH}")
+        connections = psutil.Process(ingress.pid).net_connections("tcp")
+        listening = {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+        ports = sorted(listening - {int(ingress.address.rpartition(":")[2])})
+        if len(ports) != 1:
+            raise OSError(f"{ingress.name} listens on ports {ports} in addition to gRPC's; expected its scaling port")
+        urls.append(f"http://127.0.0.1:{ports[0]}/scaling")
     return MetricsPages(urls)
 
 
-def _listening_ports(pid: int) -> set[int]:
-    connections = psutil.Process(pid).net_connections("tcp")
-    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
-
-
 def _cpu_seconds(pid: int) -> float:
-    """Of the process, of those it started, and of those among them that have ended."""
+    """Of the process and its descendants, including those that have ended."""
+    seconds = 0.0
     try:
         process = psutil.Process(pid)
-        return sum(_times(one) for one in [process, *process.children(recursive=True)])
+        for one in [process, *process.children(recursive=True)]:
+            times = one.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
     except psutil.NoSuchProcess:
-        return 0.0
+        # It ended meanwhile; the caller keeps the previous value.
+        pass
+    return seconds
 
 
-def _times(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
-
-
-def _busy_and_all() -> tuple[float, float]:
-    """CPU seconds of all cores, since the machine started."""
+def _busy_and_total_seconds() -> tuple[float, float]:
+    """CPU seconds of all cores since the machine started."""
     times = psutil.cpu_times()
-    # Guests are part of user and nice.
-    everything = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-    return everything - times.idle - getattr(times, "iowait", 0.0), everything
+    # User and nice include the guests.
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return total - times.idle - getattr(times, "iowait", 0.0), total

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from loadtest.__main__ import app
-from loadtest.report import comparison
+from loadtest.baseline import comparison
 from loadtest.sweep.record import read_requests, read_samples
 from tests import processes
 from tests.test_cli import Up, environment, up
@@ -109,11 +109,11 @@ def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    assert "This is a part of the run: interrupted" in stdout
+    assert "The run is incomplete: interrupted" in stdout
     assert summary(out)["ending"] == "interrupted"
     assert read_requests(out)
     assert "in_flight" in {sample.series for sample in read_samples(out)}
-    assert "This is a part of the run" in (out / "report.html").read_text()
+    assert "The run is incomplete" in (out / "report.html").read_text()
     assert (out / "latency_over_time.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -137,19 +137,19 @@ def test_a_stack_whose_encoder_dies_ends_the_sweep_with_a_report_of_all_until_th
     assert "encoder-" in stderr
     assert "was ended by SIGKILL" in stderr
     assert not any(processes.runs(pid) for pid in services)
-    assert "This is a part of the run: broke off" in stdout
+    assert "The run is incomplete: broke off" in stdout
     assert read_requests(out)
     series = {sample.series for sample in read_samples(out)}
     assert {"queue.ingress", "queue.encoder", "ready.encoder", "cpu_seconds.ingress", "machine_cpu"} <= series
 
 
-def test_the_original_is_run_again_and_laid_beside_its_figures(tmp_path):
+def test_the_load_test_of_the_baseline_is_compared_with_its_published_figures(tmp_path):
     ended = command(
-        *("original", "--factor", 0.05, "--concurrency", "1,2", "--duration", 3, "--encoders", 2),
+        *("baseline", "--factor", 0.05, "--concurrency", "1,2", "--duration", 3, "--encoders", 2),
         *("--ingresses", 1, "--decoders", 1, "--image-size", 32, "--no-report", "--out", tmp_path / "run"),
     )
     assert ended.exit_code == 0, ended.output
-    for column in (*comparison.COLUMNS[2:], *comparison.OWN_COLUMNS):
+    for column in comparison.COLUMNS[2:]:
         assert column in ended.output
     assert "152 (303)" in ended.output
     assert "The GPU is simulated" in " ".join(ended.output.split())
@@ -157,7 +157,7 @@ def test_the_original_is_run_again_and_laid_beside_its_figures(tmp_path):
     # Each encoder took 0.05 x 700 ms for its chunk.
     assert level["cost"]["accelerator_seconds_per_video_minute"] == pytest.approx(0.035 / 8.267 * 60, rel=0.1)
     assert level["cost"]["cpu_seconds_per_video_minute"] > 0
-    assert level["beside"]["ready.encoder"]["mean"] == 2
+    assert level["series"]["ready.encoder"]["mean"] == 2
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_original_is_run_again_and_laid_beside_its_figures(tmp_path):
         (["sweep", "127.0.0.1:9", "--concurrency", "2", "--render", "1:2", "--upload", "bucket"], "--upload"),
         (["sweep", "127.0.0.1:9", "--concurrency", "2", "--signals", "ingress:9091"], "--signals"),
         (["sweep", "127.0.0.1:9", "--concurrency", "2", "--kube-context", "load"], "--namespace"),
-        (["original", "--concurrency", "two"], "--concurrency"),
+        (["baseline", "--concurrency", "two"], "--concurrency"),
     ],
 )
 def test_options_that_make_no_sense_are_told_in_one_sentence(arguments, blamed, tmp_path, monkeypatch):

@@ -1,25 +1,13 @@
-"""Snapshots of a release to reason about: each starts from one that is at rest."""
+"""Snapshots of a release: each starts from an idle one."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from videoanalysis.scaling.snapshot import (
-    Condition,
-    Gauges,
-    Hpa,
-    Pod,
-    Policy,
-    Rules,
-    ScaledObject,
-    Snapshot,
-    Workload,
-)
+from videoanalysis.scaling.arithmetic import SCALE_DOWN, SCALE_UP, Policy, Rules
+from videoanalysis.scaling.snapshot import Condition, Gauges, Hpa, Pod, ScaledObject, Snapshot, Workload
 
 NOW = datetime(2026, 5, 4, 10, 0, 0, tzinfo=UTC)
-# As Kubernetes has them without a behavior.
-UP = Rules(0, (Policy("Percent", 100, 15), Policy("Pods", 4, 15)))
-DOWN = Rules(300, (Policy("Percent", 100, 15),))
 AT_ONCE = Rules(0, (Policy("Percent", 900, 15),))
 
 ABLE = Condition(True, "ReadyForNewScale", "recommended size matches current size")
@@ -33,7 +21,7 @@ def ago(seconds: float) -> datetime:
 
 def hpa(**changes: Any) -> Hpa:
     conditions = {"AbleToScale": ABLE, "ScalingActive": ACTIVE, "ScalingLimited": IN_RANGE}
-    plain = Hpa("keda-hpa-va-encoder", 1, 10, 2.0, None, ago(3600), UP, DOWN, conditions)
+    plain = Hpa("keda-hpa-va-encoder", 1, 10, 2.0, None, ago(3600), SCALE_UP, SCALE_DOWN, conditions)
     return replace(plain, **changes)
 
 

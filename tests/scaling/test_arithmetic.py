@@ -1,10 +1,16 @@
-"""Beside tables worked out by hand from the controller's rules."""
+"""Compared with tables computed by hand from the rules of the controller."""
 
 import pytest
 
-from tests.scaling.snapshots import NOW, ago, hpa, scaled_object
-from videoanalysis.scaling.arithmetic import changes, fallback_count, furthest_step, wanted_replicas
-from videoanalysis.scaling.snapshot import Fallback, Policy, Rescale, Rules
+from videoanalysis.scaling.arithmetic import (
+    Fallback,
+    Policy,
+    Rules,
+    desired_replicas,
+    stabilized,
+    step_limit,
+    zero_from,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,13 +31,16 @@ from videoanalysis.scaling.snapshot import Fallback, Policy, Rescale, Rules
     ],
 )
 def test_wants_the_demand_over_the_target_rounded_up_unless_it_is_within_a_tenth(demand, existing, wanted):
-    assert wanted_replicas(demand, 2, existing, 0.1, 0.1) == wanted
+    assert desired_replicas(demand, 2, existing) == wanted
 
 
 def test_a_tolerance_of_its_own_per_direction():
-    assert wanted_replicas(20.1, 2, 10, 0.1, 0) == 11
-    assert wanted_replicas(18.5, 2, 10, 0, 0.1) == 10  # 9.25
-    assert wanted_replicas(17.5, 2, 10, 0.2, 0) == 10
+    def tolerance(share):
+        return Rules(0, (), tolerance=share)
+
+    assert desired_replicas(20.1, 2, 10, up=tolerance(0)) == 11
+    assert desired_replicas(18.5, 2, 10, down=tolerance(0)) == 10  # 9.25
+    assert desired_replicas(17.5, 2, 10, up=tolerance(0), down=tolerance(0.2)) == 10
 
 
 FOUR_PODS = Policy("Pods", 4, 15)
@@ -50,30 +59,42 @@ HALF = Policy("Percent", 50, 60)
     ],
 )
 def test_of_several_policies_it_takes_the_widest_or_the_narrowest_or_stays(rules, up, down):
-    assert furthest_step(10, rules, (), NOW, +1) == up
-    assert furthest_step(10, rules, (), NOW, -1) == down
+    assert step_limit(10, rules, (), 0, +1) == up
+    assert step_limit(10, rules, (), 0, -1) == down
 
 
 def test_what_was_done_within_the_period_counts():
     rules = Rules(0, (Policy("Pods", 1, 60),))
 
-    assert furthest_step(4, rules, [(ago(30), 1)], NOW, -1) == 4
-    assert furthest_step(4, rules, [(ago(61), 1)], NOW, -1) == 3
-    assert furthest_step(4, Rules(0, (Policy("Pods", 4, 60),)), [(ago(30), 3)], NOW, +1) == 5
+    assert step_limit(4, rules, [(-30, -1)], 0, -1) == 4
+    assert step_limit(4, rules, [(-61, -1)], 0, -1) == 3
+    assert step_limit(4, Rules(0, (Policy("Pods", 4, 60),)), [(-30, 3)], 0, +1) == 5
+
+
+def test_the_count_at_the_start_of_a_period_takes_both_directions_into_account():
+    # Two added, then three removed: the period started at 4 replicas.
+    assert step_limit(3, Rules(0, (Policy("Pods", 2, 60),)), [(-45, 2), (-15, -3)], 0, +1) == 6
 
 
 def test_a_policy_that_was_made_narrower_takes_nothing_back():
     rules = Rules(0, (Policy("Pods", 2, 60),))
 
-    assert furthest_step(8, rules, [(ago(30), 7)], NOW, +1) == 8
-    assert furthest_step(8, rules, [(ago(30), 7)], NOW, -1) == 8
+    assert step_limit(8, rules, [(-30, 7)], 0, +1) == 8
+    assert step_limit(8, rules, [(-30, -7)], 0, -1) == 8
 
 
-def test_changes_are_told_by_the_sizes_before_and_after():
-    known = hpa(rescales=(Rescale(ago(90), 2), Rescale(ago(60), 6), Rescale(ago(30), 5), Rescale(ago(10), 8)))
+def test_a_window_keeps_the_lowest_recommendation_on_the_way_up_and_the_highest_on_the_way_down():
+    window = Rules(60, ())
+    past = [(-90, 1), (-45, 4), (-15, 6)]
 
-    assert changes(known, +1) == [(ago(60), 4), (ago(10), 3)]
-    assert changes(known, -1) == [(ago(30), 1)]
+    assert stabilized(9, 3, past, 0, window, Rules(0, ())) == 4
+    assert stabilized(2, 7, past, 0, Rules(0, ()), window) == 6
+    assert stabilized(2, 5, [], 0, window, window) == 2
+
+
+def test_keda_scales_to_zero_after_the_cooldown_or_if_it_was_never_active_after_the_initial_one():
+    assert zero_from(100, 0, 300, 90) == 400
+    assert zero_from(None, 20, 300, 90) == 110
 
 
 @pytest.mark.parametrize(
@@ -81,11 +102,7 @@ def test_changes_are_told_by_the_sizes_before_and_after():
     [("static", 5, 5), ("currentReplicas", 2, 7), ("currentReplicasIfHigher", 5, 7), ("currentReplicasIfLower", 2, 5)],
 )
 def test_a_fallback_is_a_count_or_the_present_one(behavior, at_two, at_seven):
-    scaled = scaled_object(fallback=Fallback(3, 5, behavior))
+    fallback = Fallback(3, 5, behavior)
 
-    assert fallback_count(scaled, 2) == at_two
-    assert fallback_count(scaled, 7) == at_seven
-
-
-def test_a_fallback_stays_within_the_limits():
-    assert fallback_count(scaled_object(fallback=Fallback(3, 50), max_replicas=10), 2) == 10
+    assert fallback.replicas_at(2) == at_two
+    assert fallback.replicas_at(7) == at_seven

@@ -1,4 +1,4 @@
-"""Against a stand-in API server that serves objects as KEDA 2.20 and autoscaling/v2 have them."""
+"""Against a fake API server that serves objects in the form of KEDA 2.20 and autoscaling/v2."""
 
 import socket
 from datetime import UTC, datetime
@@ -95,9 +95,9 @@ def test_reads_the_scaled_object_and_kedas_last_warning(server, kubeconfig):
     assert (scaled.created, scaled.initial_cooldown_seconds) == (datetime(2026, 5, 4, 9, tzinfo=UTC), 600)
     assert scaled.fallback is not None
     assert (scaled.fallback.failure_threshold, scaled.fallback.behavior) == (3, "currentReplicasIfHigher")
-    assert scaled.complaint == new
-    assert scaled.says("Ready")
-    assert not scaled.says("Paused")
+    assert scaled.last_warning == new
+    assert scaled.has("Ready")
+    assert not scaled.has("Paused")
 
 
 def test_asks_keda_for_what_it_would_tell_the_hpa(server, kubeconfig):
@@ -231,5 +231,5 @@ def test_a_cluster_that_is_not_there_is_named(server, tmp_path):
 
 
 def test_without_a_kubeconfig_there_is_no_cluster_to_ask(tmp_path):
-    with pytest.raises(ClusterError, match="KUBECONFIG and --context say which one"):
+    with pytest.raises(ClusterError, match="name one with KUBECONFIG and --context"):
         read(tmp_path / "nothing")

@@ -1,15 +1,14 @@
-"""What is said of snapshots whose answers are worked out by hand."""
+"""Explanations of snapshots, computed by hand."""
 
 from dataclasses import replace
 
 import pytest
 
-from loadtest.simulate import autoscaling as rehearsal
-from loadtest.simulate.hpa import Hpa
+from loadtest.simulate.autoscaler import Autoscaling
+from loadtest.simulate.autoscaler import Hpa as SimulatedHpa
 from tests.scaling.snapshots import (
     ACTIVE,
     AT_ONCE,
-    DOWN,
     NOW,
     ago,
     gauges,
@@ -19,8 +18,10 @@ from tests.scaling.snapshots import (
     snapshot,
     workload,
 )
+from videoanalysis.scaling.arithmetic import SCALE_DOWN, Fallback, Policy, Rules
 from videoanalysis.scaling.explanation import Explanation, explain
-from videoanalysis.scaling.snapshot import Condition, Fallback, Policy, Rescale, Rules, Snapshot
+from videoanalysis.scaling.outlook import changes
+from videoanalysis.scaling.snapshot import Condition, Rescale, Snapshot
 
 NOT_READY = Condition(False, "TriggerError", "Triggers defined in ScaledObject are not working correctly")
 NO_METRIC = Condition(False, "FailedGetExternalMetric", "the HPA was unable to compute the replica count")
@@ -62,7 +63,7 @@ BY_THE_HPA = {
     "held up": (workload(6), (3,), 2, 6, ["WANTED", "HELD_UP"], True),
     "down at once": (workload(6, hpa=hpa(scale_down=AT_ONCE)), (3,), 2, 2, ["WANTED"], True),
     "down is off": (
-        workload(6, hpa=hpa(scale_down=replace(DOWN, select="Disabled"))),
+        workload(6, hpa=hpa(scale_down=replace(SCALE_DOWN, select="Disabled"))),
         (3,),
         2,
         6,
@@ -95,18 +96,17 @@ def test_what_the_hpa_does(workload, depths, wanted, expected, told, is_healthy)
 @pytest.mark.parametrize("select", ["Max", "Min", "Disabled"])
 @pytest.mark.parametrize("window", [0, 300])
 @pytest.mark.parametrize("policies", [(("Pods", 2),), (("Percent", 40),), (("Pods", 1), ("Percent", 100))], ids=str)
-def test_it_expects_what_the_rehearsals_hpa_does(policies, window, select):
-    """Another implementation of the same rules, itself held against a real one."""
-    ours = Rules(window, tuple(Policy(kind, value, 15) for kind, value in policies), select)
-    theirs = rehearsal.Rules(window, tuple(rehearsal.Policy(kind, value, 15) for kind, value in policies), select)
-    rule = rehearsal.Autoscaling(2, 9, 2, scale_up=theirs, scale_down=theirs)
+def test_it_expects_the_count_that_the_simulated_hpa_sets(policies, window, select):
+    """The HPA of the capacity simulation is itself compared with a real one."""
+    rules = Rules(window, tuple(Policy(kind, value, 15) for kind, value in policies), select)
+    rule = Autoscaling(2, 9, 2, scale_up=rules, scale_down=rules)
 
     for replicas in range(1, 12):
         for demand in range(30):
-            limits = hpa(min_replicas=2, scale_up=ours, scale_down=ours, max_replicas=9)
+            limits = hpa(min_replicas=2, scale_up=rules, scale_down=rules, max_replicas=9)
             explanation = one(snapshot(workload(replicas, hpa=limits), demand))
-            # A first look takes the count that it finds for a recommendation.
-            assert explanation.expected == Hpa(rule).sync(0, demand, replicas), (replicas, demand)
+            # At its first sync the HPA takes the present count as a recommendation.
+            assert explanation.expected == SimulatedHpa(rule).sync(0, demand, replicas), (replicas, demand)
 
 
 def test_the_demand_is_told_per_ingress_pod_and_in_all():
@@ -137,14 +137,14 @@ def test_a_stabilisation_window_is_told_with_what_holds_and_until_when():
         "each counts for 5 min."
     )
     assert explanation.next == (
-        "Not before 10:03:00 UTC (in 3 min) and, if the demand stays as it is, by 10:05:00 UTC (in 5 min) it goes to 2."
+        "Not before 10:03:00 UTC (in 3 min) and, if the demand stays the same, by 10:05:00 UTC (in 5 min) it goes to 2."
     )
 
 
 def test_a_window_that_an_unknown_recommendation_began_ends_when_it_must():
     explanation = one(snapshot(workload(6, hpa=hpa(last_scale=ago(3600))), 3))
 
-    assert explanation.next == "If the demand stays as it is, by 10:05:00 UTC (in 5 min) it goes to 2."
+    assert explanation.next == "If the demand stays the same, by 10:05:00 UTC (in 5 min) it goes to 2."
 
 
 def test_after_the_window_the_policies_still_limit_the_step():
@@ -162,7 +162,7 @@ def test_a_window_on_the_way_up_holds_it_down():
     explanation = one(snapshot(workload(2, hpa=hpa(scale_up=slow)), 12))
 
     assert "A recommendation of 2 or less" in text(explanation, "HELD_DOWN")
-    assert explanation.next == "If the demand stays as it is, by 10:01:00 UTC (in 1 min) it goes to 6."
+    assert explanation.next == "If the demand stays the same, by 10:01:00 UTC (in 1 min) it goes to 6."
 
 
 def test_a_step_that_was_taken_within_the_period_is_used_up():
@@ -172,8 +172,18 @@ def test_a_step_that_was_taken_within_the_period_is_used_up():
     explanation = one(snapshot(workload(3, hpa=stepped), 18))
 
     assert explanation.expected == 3
-    assert text(explanation, "STEP_LIMITED") == "One step up is 2 per 1 min: from 3 and the last step has used that up."
+    assert text(explanation, "STEP_LIMITED") == "One step up is 2 per 1 min: from 3 the last step has used it up."
     assert explanation.next == "It stays at 3 until the period of the last step is over."
+
+
+def test_changes_are_the_differences_of_the_known_sizes():
+    known = hpa(rescales=(Rescale(ago(90), 2), Rescale(ago(60), 6), Rescale(ago(30), 5)))
+
+    assert changes(known) == [(ago(60).timestamp(), 4), (ago(30).timestamp(), -1)]
+
+
+def test_a_fallback_stays_within_the_limits():
+    assert one(snapshot(workload(2, **not_ready(fallback=Fallback(3, 50))), 1)).next.endswith("goes to 10.")
 
 
 def test_several_policies_are_told_with_which_of_them_counts():
@@ -187,7 +197,7 @@ def test_nothing_scales_a_service_without_scaled_object_and_hpa():
 
     assert codes(explanation) == ["DEMAND", "NOT_SCALED"]
     assert (explanation.expected, explanation.is_healthy) == (3, True)
-    assert explanation.next == "It stays at 3 until somebody changes the Deployment."
+    assert explanation.next == "It stays at 3 until the Deployment is changed."
 
 
 @pytest.mark.parametrize(
@@ -212,22 +222,22 @@ def test_a_pause_says_how_to_end_it():
     paused = scaled_object(is_paused=True, paused_replicas=1)
 
     assert text(one(snapshot(workload(1, scaled_object=paused), 30)), "PAUSED") == (
-        "The ScaledObject va-encoder is paused at 1 replica. The demand asks for 15. "
+        "The ScaledObject va-encoder is paused at 1 replica. The demand needs 15. "
         "kubectl annotate scaledobject va-encoder autoscaling.keda.sh/paused-replicas-"
     )
 
 
 def test_a_scaled_object_that_is_not_ready_keeps_the_count_and_says_what_keda_says():
-    complaint = "error parsing metrics-api metadata: missing required parameter targetValue"
+    warning = "error parsing metrics-api metadata: missing required parameter targetValue"
 
-    explanation = one(snapshot(workload(2, **not_ready(complaint=complaint)), 30))
+    explanation = one(snapshot(workload(2, **not_ready(last_warning=warning)), 30))
 
     assert explanation.expected == 2
     assert wrong(explanation) == ["SCALED_OBJECT_NOT_READY"]
     said = text(explanation, "SCALED_OBJECT_NOT_READY")
     assert said.startswith(
         "The ScaledObject va-encoder is not ready: TriggerError: Triggers defined in ScaledObject are not working "
-        f"correctly. KEDA says: {complaint}"
+        f"correctly. KEDA reports: {warning}"
     )
 
 
@@ -262,9 +272,9 @@ def test_an_active_fallback_holds_the_count_and_is_wrong(behavior, held_at):
     ("activation", "depth", "expected", "next_begins"),
     [
         (0, 0, 0, "It stays at 0 until there is work."),
-        (0, 1, 1, "KEDA wakes it within 5 s, to 1; the HPA takes over then."),
+        (0, 1, 1, "KEDA scales it to 1 within 5 s; the HPA takes over then."),
         (3, 3, 0, "It stays at 0 until there is work."),
-        (3, 4, 1, "KEDA wakes it within 5 s"),
+        (3, 4, 1, "KEDA scales it to 1 within 5 s"),
     ],
 )
 def test_at_zero_it_waits_for_more_than_the_activation(activation, depth, expected, next_begins):
@@ -283,7 +293,7 @@ def test_it_says_when_keda_puts_it_to_zero():
 
     explanation = one(snapshot(workload(1, scaled_object=idle), 0))
 
-    assert explanation.next == "KEDA puts it to 0 at about 10:04:00 UTC (in 4 min) unless work comes."
+    assert explanation.next == "KEDA scales it to 0 at about 10:04:00 UTC (in 4 min) unless there is work."
 
 
 def test_what_has_never_been_active_sleeps_after_the_initial_cooldown():
@@ -291,7 +301,7 @@ def test_what_has_never_been_active_sleeps_after_the_initial_cooldown():
 
     explanation = one(snapshot(workload(1, scaled_object=fresh), 0))
 
-    assert explanation.next == "KEDA puts it to 0 at about 10:01:00 UTC (in 1 min) unless work comes."
+    assert explanation.next == "KEDA scales it to 0 at about 10:01:00 UTC (in 1 min) unless there is work."
 
 
 def test_an_hpa_that_has_not_looked_since_it_was_woken_is_not_wrong():
@@ -366,7 +376,7 @@ def test_keda_must_read_what_our_pods_say(theirs, before, is_wrong):
 def test_of_a_disagreement_it_names_both_numbers_and_what_to_look_at():
     told = text(one(snapshot(workload(10, metric_now=30.0), 30, 10)), "DISAGREEMENT")
 
-    assert told.startswith("The autoscaler reads 30 now, the ingress pods together say 40.")
+    assert told.startswith("The autoscaler reads 30 now, the ingress pods together report 40.")
     assert "NetworkPolicy" in told
 
 
@@ -384,7 +394,7 @@ def test_prometheus_may_lag():
 def test_what_the_hpa_saw_last_may_be_old():
     explanation = one(snapshot(workload(10, hpa=hpa(metric=20.0)), 40, 0))
 
-    assert text(explanation, "DISAGREEMENT").startswith("The HPA last saw 20, the ingress pods now say 40")
+    assert text(explanation, "DISAGREEMENT").startswith("The HPA last read 20, the ingress pods now report 40")
     assert "DISAGREEMENT" not in wrong(explanation)
 
 
@@ -417,7 +427,7 @@ def test_what_a_fallback_makes_up_is_no_demand():
 
 
 POD = {
-    "Unschedulable": ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", "No node has a GPU left"),
+    "Unschedulable": ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", "No node has a free GPU"),
     "ImagePullBackOff": ('Back-off pulling image "registry/encoder:1"', "imagePullSecrets"),
     "CrashLoopBackOff": ("back-off 5m0s; it last ended with OOMKilled, exit code 137", "kubectl logs --previous"),
     "NotReady": ("encoder has started, but its readiness probe fails", "readiness does not depend on load"),
@@ -431,7 +441,7 @@ def test_a_pod_that_does_not_become_ready_by_itself_is_wrong(trouble, state, rem
     explanation = one(snapshot(troubled, 4))
 
     (code,) = wrong(explanation)
-    assert text(explanation, code).startswith(f"b, made 30 s ago, is not ready: {trouble}: {state}")
+    assert text(explanation, code).startswith(f"b, created 30 s ago, is not ready: {trouble}: {state}")
     assert remedy in text(explanation, code)
 
 
@@ -475,7 +485,7 @@ def test_pods_that_were_evicted_are_told_once_and_not_wrong():
     explanation = one(snapshot(workload(1, pods=(*evicted, pod("a", is_ready=True, state=""))), 2))
 
     assert text(explanation, "PODS_ENDED") == (
-        f"2 pods have been ended and replaced, the latest of them b, made 1 min ago: Evicted: {said}"
+        f"2 pods have ended and been replaced, the latest of them b, created 1 min ago: Evicted: {said}"
     )
     assert explanation.is_healthy
 

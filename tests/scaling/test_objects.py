@@ -1,10 +1,10 @@
-"""Shapes as Kubernetes and KEDA have them, and what is meant where they say nothing."""
+"""Objects as Kubernetes and KEDA serve them, and the defaults of absent fields."""
 
 import pytest
 
 from tests.scaling import recorded
 from videoanalysis.scaling import objects
-from videoanalysis.scaling.snapshot import Policy
+from videoanalysis.scaling.arithmetic import Policy
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,9 @@ def test_quantities(text, value):
     assert objects.quantity(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "x", "2 m", "2parsecs"])
+@pytest.mark.parametrize("text", ["", "x", "2parsecs"])
 def test_refuses_what_is_no_quantity(text):
-    with pytest.raises(ValueError, match="is no quantity"):
+    with pytest.raises(ValueError, match="Invalid number format"):
         objects.quantity(text)
 
 

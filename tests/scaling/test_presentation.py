@@ -29,8 +29,8 @@ def test_a_reader_sees_each_service_why_and_what_comes_next():
 def test_what_is_wrong_is_marked_and_words_of_the_cluster_are_no_markup():
     text = shown(snapshot(workload(10, replica_failure="[red]exceeded quota[/red]"), 31))
 
-    assert "  ! The demand asks for 16 replicas, the most is 10" in text
-    assert "  ! Pods cannot be made: [red]exceeded quota[/red]" in text
+    assert "  ! The demand needs 16 replicas, the maximum is 10" in text
+    assert "  ! Pods cannot be created: [red]exceeded quota[/red]" in text
 
 
 def test_a_program_reads_the_same():

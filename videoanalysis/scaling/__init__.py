@@ -1,1 +1,4 @@
-"""Why each service has the number of replicas that it has: read from the cluster, worked out, told."""
+"""`videoanalysis scale explain`: a release in a cluster comes in, the reasons for its replica counts go out.
+
+cluster → objects → snapshot, then explanation → outlook → arithmetic, then presentation.
+"""

@@ -1,7 +1,8 @@
-"""Reads from the API server what the explanation needs, with the rights of whoever asks; changes nothing.
+"""Reads a release from the API server with the rights of the kubeconfig's user; changes nothing.
 
 Needs `get` and `list` on deployments, pods, events, horizontalpodautoscalers and scaledobjects, and `get` on
-pods/proxy, through which the ingress pods' gauges are read. KEDA's metric (external.metrics.k8s.io) is read if allowed.
+pods/proxy, through which the gauges of the ingress pods are read. KEDA's metric (external.metrics.k8s.io) is read where
+it is allowed.
 """
 
 import json
@@ -23,9 +24,9 @@ from videoanalysis.scaling.objects import Json
 from videoanalysis.scaling.snapshot import SERVICES, Gauges, Snapshot, Workload
 
 _ANSWER_SECONDS = 10.0
-# The scaling endpoint answers from memory: who takes longer is not reached.
+# The scaling endpoint answers from memory: a pod that takes longer is unreachable.
 _GAUGE_SECONDS = 4.0
-_AT_ONCE = 8
+_CONCURRENCY = 8
 _PAGE = 500
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -33,14 +34,14 @@ _INSTANCE = "app.kubernetes.io/instance"
 _COMPONENT = "app.kubernetes.io/component"
 
 
-class ClusterError(Exception):
-    """The cluster cannot be asked, or there is nothing in it to explain; says what to do."""
+class ClusterError(OSError):
+    """The cluster cannot be read, or holds no release; the message says what to do."""
 
 
 class Cluster:
-    """One namespace of the cluster that `context` of the kubeconfig names; in a pod without one, its own.
+    """One namespace of a cluster: of the kubeconfig's `context`, or of the pod's own cluster where there is none.
 
-    `namespace` None is that of the context, `kubeconfig` None the environment's.
+    A `namespace` of None is that of the context, a `kubeconfig` of None that of the environment.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Cluster:
         try:
             default = _load(configuration, context, str(kubeconfig) if kubeconfig else None)
         except config.ConfigException as error:
-            raise ClusterError(f"no cluster to ask: {error}; KUBECONFIG and --context say which one") from error
+            raise ClusterError(f"no cluster: {error}; name one with KUBECONFIG and --context") from error
         self.namespace = namespace or default
         self.host: str = configuration.host
         self._client = ApiClient(configuration)
@@ -63,8 +64,8 @@ class Cluster:
         self._client.close()
 
     def snapshot(self, services: Iterable[str] = SERVICES, release: str | None = None) -> Snapshot:
-        """Raises ClusterError if the cluster cannot be asked, or if it is not clear of which release."""
-        deployments = self._deployments(release)
+        """Raises ClusterError, also where several releases match."""
+        deployments = self.deployments(release)
         release = next(iter(deployments.values()))["metadata"]["labels"][_INSTANCE]
         hpas = _by_target(self._list("apis/autoscaling/v2", "horizontalpodautoscalers"))
         scaled_objects = _by_target(self._list("apis/keda.sh/v1alpha1", "scaledobjects", absent_is_empty=True))
@@ -89,21 +90,20 @@ class Cluster:
             },
         )
 
-    def _deployments(self, release: str | None) -> dict[str, Json]:
-        """By service, in their usual order."""
+    def deployments(self, release: str | None = None) -> dict[str, Json]:
+        """The Deployments of one release by service. Raises ClusterError, also where several releases match."""
         selector = f"{_COMPONENT} in ({','.join(SERVICES)})" + (f",{_INSTANCE}={release}" if release else "")
         found: defaultdict[str, dict[str, Json]] = defaultdict(dict)
         for item in self._list("apis/apps/v1", "deployments", labelSelector=selector):
             labels = item["metadata"]["labels"]
             found[labels.get(_INSTANCE, "")][labels[_COMPONENT]] = item
-        whole = {name: items for name, items in found.items() if set(items) == set(SERVICES)}
-        if len(whole) == 1:
-            items = next(iter(whole.values()))
+        complete = {name: items for name, items in found.items() if set(items) == set(SERVICES)}
+        if len(complete) == 1:
+            items = next(iter(complete.values()))
             return {service: items[service] for service in SERVICES}
-        if whole:
-            raise ClusterError(
-                f"several releases in namespace {self.namespace}: {', '.join(sorted(whole))}; name one with --release"
-            )
+        if complete:
+            names = ", ".join(sorted(complete))
+            raise ClusterError(f"several releases in namespace {self.namespace}: {names}; name one with --release")
         named = f" of release {release}" if release else ""
         raise ClusterError(
             f"no Deployments of ingress, encoder and decoder{named} in namespace {self.namespace} of {self.host}; "
@@ -125,8 +125,7 @@ class Cluster:
         return Workload(
             service=service,
             deployment=name,
-            # The API gives a Deployment without replicas one.
-            replicas=1 if (asked := deployment["spec"].get("replicas")) is None else asked,
+            replicas=requested_replicas(deployment),
             existing=existing,
             ready=status.get("readyReplicas") or 0,
             hpa=objects.hpa(hpa, existing, self._events(hpa)) if hpa else None,
@@ -149,7 +148,7 @@ class Cluster:
         return self._list("api/v1", "events", fieldSelector=selector)
 
     def _metric(self, hpa: Json, scaled: Json) -> float | None:
-        """The sum that KEDA would tell the HPA now."""
+        """The sum that KEDA serves to the HPA now."""
         names = objects.metric_names(hpa)
         if not names:
             return None
@@ -158,13 +157,13 @@ class Cluster:
             answer = self._get(path, {"labelSelector": f"scaledobject.keda.sh/name={scaled['metadata']['name']}"})
             return sum(objects.quantity(each["value"]) for each in json.loads(answer)["items"])
         except (ApiException, HTTPError, ValueError, LookupError):
-            # What is wrong with it, the conditions of the HPA and the ScaledObject say.
+            # The conditions of the HPA and of the ScaledObject state the reason.
             return None
 
     def _gauges(self, pods: Sequence[Json]) -> list[Gauges]:
         if not pods:
             return []
-        with ThreadPoolExecutor(min(_AT_ONCE, len(pods))) as threads:
+        with ThreadPoolExecutor(min(_CONCURRENCY, len(pods))) as threads:
             return list(threads.map(self._gauges_of, pods))
 
     def _gauges_of(self, pod: Json) -> Gauges:
@@ -173,7 +172,7 @@ class Cluster:
         try:
             return Gauges(name, is_draining, objects.depths(self._get(path, seconds=_GAUGE_SECONDS)))
         except ApiException as error:
-            return Gauges(name, is_draining, None, f"{error.status} {_said(error)}")
+            return Gauges(name, is_draining, None, f"{error.status} {_message(error)}")
         except HTTPError:
             return Gauges(name, is_draining, None, f"no answer within {_GAUGE_SECONDS:.0f} s")
         except ValueError as error:
@@ -191,15 +190,15 @@ class Cluster:
                     return []
                 if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                     raise ClusterError(
-                        f"{error.status} {_said(error)}: you need get and list on {plural} in namespace "
+                        f"{error.status} {_message(error)}: you need get and list on {plural} in namespace "
                         f"{self.namespace} of {self.host}"
                     ) from error
-                raise ClusterError(f"the API server at {self.host} says {error.status} {_said(error)}") from error
+                raise ClusterError(f"the API server at {self.host} answers {error.status} {_message(error)}") from error
             except HTTPError as error:
                 raise ClusterError(f"the API server at {self.host} cannot be reached: {error}") from error
             except ValueError as error:
-                raise ClusterError(f"what is at {self.host} is no API server: {error}") from error
-            # Items of a list come without their kind.
+                raise ClusterError(f"{self.host} is no API server: {error}") from error
+            # Items of a list carry no kind.
             kind = (answer.get("kind") or "").removesuffix("List")
             items += ({"kind": kind, **item} for item in answer.get("items") or ())
             token = (answer.get("metadata") or {}).get("continue")
@@ -225,7 +224,7 @@ class Cluster:
 
 
 def _load(configuration: Any, context: str | None, kubeconfig: str | None) -> str:
-    """How to reach the cluster, into `configuration`; the namespace."""
+    """Fill `configuration` with the address and credentials of the cluster; return the namespace."""
     try:
         config.load_kube_config(kubeconfig, context, configuration)
         contexts, active = config.list_kube_config_contexts(kubeconfig)
@@ -243,7 +242,7 @@ def _load(configuration: Any, context: str | None, kubeconfig: str | None) -> st
 
 
 def _by_target(items: Iterable[Json]) -> dict[str, Json]:
-    """By the name of the Deployment that they scale."""
+    """By the name of the Deployment that each scales."""
     return {
         item["spec"]["scaleTargetRef"]["name"]: item
         for item in items
@@ -251,12 +250,18 @@ def _by_target(items: Iterable[Json]) -> dict[str, Json]:
     }
 
 
+def requested_replicas(deployment: Json) -> int:
+    """The API defaults a Deployment without replicas to one."""
+    replicas = deployment["spec"].get("replicas")
+    return 1 if replicas is None else replicas
+
+
 def _is_ready(pod: Json) -> bool:
     ready = objects.conditions(pod).get("Ready")
     return ready is not None and ready.is_true is True
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     """What a Status object says, or whatever came."""
     try:
         said = json.loads(error.body)["message"]

@@ -1,53 +1,35 @@
-"""From the JSON of Kubernetes and KEDA objects to values; what is left out has the defaults of their APIs."""
+"""Kubernetes and KEDA objects as JSON come in, values go out; absent fields get the defaults of their APIs."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from videoanalysis.scaling.snapshot import (
-    SERVICES,
-    Condition,
-    Fallback,
-    Hpa,
-    Pod,
-    Policy,
-    Rescale,
-    Rules,
-    ScaledObject,
-)
+from kubernetes.utils.quantity import parse_quantity
+from prometheus_client.parser import text_string_to_metric_families
+
+from videoanalysis.scaling.arithmetic import SCALE_DOWN, SCALE_UP, Fallback, Policy, Rules
+from videoanalysis.scaling.snapshot import SERVICES, Condition, Hpa, Pod, Rescale, ScaledObject
 
 Json = Mapping[str, Any]
 
-_SUFFIXES = {
-    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
-}  # fmt: skip
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)")
-_SAMPLE = re.compile(r'videoanalysis_queue_depth\{service="(\w+)"\} ([0-9.eE+-]+)')
 _NEW_SIZE = re.compile(r"New size: (\d+)")
 
-# Of a pod that does not name it.
+# Where a pod declares no port of that name.
 _SCALING_PORT = 9091
-_SCALE_UP_POLICIES = (Policy("Percent", 100, 15), Policy("Pods", 4, 15))
-_SCALE_DOWN_POLICIES = (Policy("Percent", 100, 15),)
-_SCALE_DOWN_STABILIZATION_SECONDS = 300
-_CLUSTER_TOLERANCE = 0.1
+_QUEUE_DEPTH = "videoanalysis_queue_depth"
 
-# States of a container that pass by themselves.
+# Waiting reasons of a container that end by themselves.
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
-# The trigger's own words for the target per replica and for what wakes it from zero.
+# Names, by trigger, of the target per replica and of the activation threshold.
 _TARGETS = ("targetValue", "threshold", "targetMetricValue")
 _ACTIVATIONS = ("activationTargetValue", "activationThreshold")
 
 
-def quantity(text: str | int | float) -> float:
-    """2500m as 2.5; raises ValueError for what is no quantity."""
-    match = _QUANTITY.fullmatch(str(text))
-    if match is None or match[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
-    return float(match[1]) * _SUFFIXES[match[2]]
+def quantity(text: str | float) -> float:
+    """2500m as 2.5; raises ValueError for malformed text."""
+    return float(parse_quantity(text))
 
 
 def time(text: str | None) -> datetime | None:
@@ -63,29 +45,29 @@ def conditions(item: Json) -> dict[str, Condition]:
 
 
 def hpa(item: Json, existing: int, events: Iterable[Json] = ()) -> Hpa:
-    """`existing` is the number of pods over which the metric was averaged, `events` are those of this HPA."""
+    """`existing` is the number of pods over which the metric is averaged, `events` are those of this HPA."""
     spec, status = item["spec"], item.get("status") or {}
     behavior = spec.get("behavior") or {}
-    wanted = [metric["external"] for metric in spec.get("metrics") or () if metric["type"] == "External"]
-    seen = [
+    specified = [metric["external"] for metric in spec.get("metrics") or () if metric["type"] == "External"]
+    current = [
         metric["external"] for metric in status.get("currentMetrics") or () if metric and metric["type"] == "External"
     ]
     return Hpa(
         name=item["metadata"]["name"],
         min_replicas=spec.get("minReplicas") or 1,
         max_replicas=spec["maxReplicas"],
-        target=_first(wanted, lambda metric: metric["target"].get("averageValue")),
-        metric=_whole(_first(seen, lambda metric: metric["current"].get("averageValue")), existing),
+        target=_first(specified, lambda metric: metric["target"].get("averageValue")),
+        metric=_sum(_first(current, lambda metric: metric["current"].get("averageValue")), existing),
         last_scale=time(status.get("lastScaleTime")),
-        scale_up=_rules(behavior.get("scaleUp") or {}, 0, _SCALE_UP_POLICIES),
-        scale_down=_rules(behavior.get("scaleDown") or {}, _SCALE_DOWN_STABILIZATION_SECONDS, _SCALE_DOWN_POLICIES),
+        scale_up=_rules(behavior.get("scaleUp") or {}, SCALE_UP),
+        scale_down=_rules(behavior.get("scaleDown") or {}, SCALE_DOWN),
         conditions=conditions(item),
         rescales=_rescales(events),
     )
 
 
 def metric_names(item: Json) -> list[str]:
-    """Of the external metrics of an HPA."""
+    """The names of an HPA's external metrics."""
     metrics = item["spec"].get("metrics") or ()
     return [metric["external"]["metric"]["name"] for metric in metrics if metric["type"] == "External"]
 
@@ -96,7 +78,7 @@ def scaled_object(item: Json, events: Sequence[Json] = ()) -> ScaledObject:
     trigger = (spec.get("triggers") or [{}])[0]
     metadata = trigger.get("metadata") or {}
     annotations = item["metadata"].get("annotations") or {}
-    held_at = annotations.get("autoscaling.keda.sh/paused-replicas")
+    paused_at = annotations.get("autoscaling.keda.sh/paused-replicas")
     warnings = sorted((each for each in events if each.get("type") == "Warning"), key=_event_time)
     return ScaledObject(
         name=item["metadata"]["name"],
@@ -111,13 +93,13 @@ def scaled_object(item: Json, events: Sequence[Json] = ()) -> ScaledObject:
         conditions=conditions(item),
         fallback=_fallback(spec.get("fallback")),
         failures=max([0, *(each.get("numberOfFailures") or 0 for each in (status.get("health") or {}).values())]),
-        # KEDA takes what is no boolean for true.
-        is_paused=held_at is not None
+        # KEDA reads any other text as true.
+        is_paused=paused_at is not None
         or annotations.get("autoscaling.keda.sh/paused", "false").lower() not in ("false", "f", "0"),
-        paused_replicas=int(held_at) if held_at and held_at.isdigit() else None,
+        paused_replicas=int(paused_at) if paused_at and paused_at.isdigit() else None,
         created=time(item["metadata"].get("creationTimestamp")),
         initial_cooldown_seconds=spec.get("initialCooldownPeriod") or 0,
-        complaint=warnings[-1].get("message") or "" if warnings else "",
+        last_warning=warnings[-1].get("message") or "" if warnings else "",
     )
 
 
@@ -126,11 +108,11 @@ def pod(item: Json, events: Sequence[Json] = ()) -> Pod:
     metadata, status = item["metadata"], item.get("status") or {}
     known = conditions(item)
     is_ready = known.get("Ready", Condition(None)).is_true is True
-    # Kubernetes sets it to when the grace ends.
+    # Kubernetes sets it to the end of the grace period.
     ends_at = time(metadata.get("deletionTimestamp"))
     trouble, state = ("", "") if is_ready else _unreadiness(status, known)
     created = time(metadata.get("creationTimestamp"))
-    assert created is not None, "every object in a cluster has a time of its creation"
+    assert created is not None, "every object in a cluster has a creation time"
     latest = sorted(events, key=_event_time)[-3:]
     return Pod(
         name=metadata["name"],
@@ -145,7 +127,7 @@ def pod(item: Json, events: Sequence[Json] = ()) -> Pod:
 
 
 def scaling_port(pod: Json) -> int:
-    """Where an ingress pod serves its gauges."""
+    """The port on which an ingress pod serves its gauges."""
     ports = (
         port
         for container in (pod.get("spec") or {}).get("containers") or ()
@@ -155,16 +137,21 @@ def scaling_port(pod: Json) -> int:
     return next((int(port["containerPort"]) for port in ports), _SCALING_PORT)
 
 
-def depths(text: str) -> dict[str, float]:
-    """The three gauges of a scaling endpoint; raises ValueError if one is missing."""
-    found = {service: float(value) for service, value in _SAMPLE.findall(text)}
+def depths(page: str) -> dict[str, float]:
+    """The queue depths on the page of a scaling endpoint; raises ValueError if a service is missing."""
+    found = {
+        sample.labels.get("service", ""): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == _QUEUE_DEPTH
+    }
     if missing := [service for service in SERVICES if service not in found]:
-        raise ValueError(f"no videoanalysis_queue_depth of {', '.join(missing)} in the answer")
+        raise ValueError(f"no {_QUEUE_DEPTH} of {', '.join(missing)} in the answer")
     return found
 
 
 def _unreadiness(status: Json, known: Mapping[str, Condition]) -> tuple[str, str]:
-    """What does not pass by itself, or nothing, and the whole of it in words."""
+    """The reason if the state does not end by itself, otherwise an empty text; and the state in words."""
     scheduled = known.get("PodScheduled")
     if scheduled is not None and scheduled.is_true is False:
         return scheduled.reason or "Unschedulable", scheduled.message
@@ -191,18 +178,14 @@ def _last_end(container: Json) -> str:
     return f"it last ended with {ended.get('reason')}, exit code {ended.get('exitCode')}" if ended else ""
 
 
-def _rules(item: Json, stabilization_seconds: float, policies: tuple[Policy, ...]) -> Rules:
-    given = item.get("stabilizationWindowSeconds")
-    tolerance = item.get("tolerance")
-    select: Literal["Max", "Min", "Disabled"] = item.get("selectPolicy") or "Max"
+def _rules(item: Json, defaults: Rules) -> Rules:
+    window, tolerance = item.get("stabilizationWindowSeconds"), item.get("tolerance")
+    policies = tuple(Policy(each["type"], each["value"], each["periodSeconds"]) for each in item.get("policies") or ())
     return Rules(
-        stabilization_seconds=stabilization_seconds if given is None else given,
-        policies=tuple(
-            Policy(each["type"], each["value"], each["periodSeconds"]) for each in item.get("policies") or ()
-        )
-        or policies,
-        select=select,
-        tolerance=_CLUSTER_TOLERANCE if tolerance is None else quantity(tolerance),
+        stabilization_seconds=defaults.stabilization_seconds if window is None else window,
+        policies=policies or defaults.policies,
+        select=item.get("selectPolicy") or defaults.select,
+        tolerance=defaults.tolerance if tolerance is None else quantity(tolerance),
     )
 
 
@@ -223,13 +206,13 @@ def _event_time(event: Json) -> datetime:
 
 
 def _fallback(item: Json | None) -> Fallback | None:
-    return (
-        None if item is None else Fallback(item["failureThreshold"], item["replicas"], item.get("behavior") or "static")
-    )
+    if item is None:
+        return None
+    return Fallback(item["failureThreshold"], item["replicas"], item.get("behavior") or "static")
 
 
-def _whole(average: float | None, pods: int) -> float | None:
-    """The sum of which `average` is the share of each pod, rounded up to a thousandth; our gauges are whole numbers."""
+def _sum(average: float | None, pods: int) -> float | None:
+    """The sum behind an average per pod, which the HPA rounds up to a thousandth; our gauges are whole numbers."""
     if average is None:
         return None
     most = average * max(1, pods)

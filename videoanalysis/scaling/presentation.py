@@ -1,4 +1,4 @@
-"""An explanation for readers, and for programs."""
+"""Explanations as text for a terminal and as JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def show(console: Console, snapshot: Snapshot, explanations: Sequence[Explanatio
         console.print(_headline(explanation), highlight=False)
         lines = Table.grid(padding=(0, 1, 0, 0))
         for finding in explanation.findings:
-            lines.add_row(Text("  !", "bold red") if finding.is_wrong else Text("  ·", "dim"), _told(finding))
+            lines.add_row(Text("  !", "bold red") if finding.is_wrong else Text("  ·", "dim"), _statement(finding))
         lines.add_row(Text("  →", "bold"), Text(explanation.next, "bold"))
         console.print(lines, highlight=False)
 
@@ -50,5 +50,5 @@ def _headline(explanation: Explanation) -> Text:
     )
 
 
-def _told(finding: Finding) -> Text:
+def _statement(finding: Finding) -> Text:
     return Text.assemble(finding.text, (f" {finding.remedy}" if finding.remedy else "", "dim"))

@@ -1,42 +1,24 @@
-"""What a cluster says about a release at one moment, as far as the number of its replicas depends on it.
+"""The state of a release in a cluster at one moment, as far as its replica counts depend on it.
 
-Names are those of Kubernetes and KEDA in our spelling; times carry their zone.
+Names are those of Kubernetes and KEDA in snake case; times carry their zone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+
+from videoanalysis.scaling.arithmetic import Fallback, Rules
 
 SERVICES = ("ingress", "encoder", "decoder")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`is_true` is None where the cluster says Unknown."""
+    """`is_true` is None where the cluster reports Unknown."""
 
     is_true: bool | None
     reason: str = ""
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """At most `value` pods, or percent of them, are added or removed within `period_seconds`."""
-
-    kind: Literal["Pods", "Percent"]
-    value: int
-    period_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """One direction of an HPA's behavior."""
-
-    stabilization_seconds: float
-    policies: tuple[Policy, ...]
-    select: Literal["Max", "Min", "Disabled"] = "Max"
-    tolerance: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +31,7 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class Hpa:
-    """`target` is what one replica is to have of the metric, `metric` the whole of it as the HPA saw it last."""
+    """`target` is the metric per replica, `metric` the sum that the HPA read last."""
 
     name: str
     min_replicas: int
@@ -60,23 +42,16 @@ class Hpa:
     scale_up: Rules
     scale_down: Rules
     conditions: Mapping[str, Condition] = field(default_factory=dict)
-    # As far as the cluster remembers, the oldest first.
+    # Those whose events the cluster still has, the oldest first.
     rescales: tuple[Rescale, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Fallback:
-    failure_threshold: int
-    replicas: int
-    behavior: str = "static"
-
-
-@dataclass(frozen=True, slots=True)
 class ScaledObject:
-    """`failures` is how often in a row KEDA could not read the metric, `complaint` its last warning.
+    """`failures` counts KEDA's failed reads of the metric in a row, `last_warning` is its latest warning event.
 
-    `paused_replicas` is the count at which it is held; `is_paused` alone holds whatever count there is.
-    `initial_cooldown_seconds` count from `created`, as long as it has not been active.
+    `paused_replicas` is the count of a pause; `is_paused` alone keeps the present count.
+    `initial_cooldown_seconds` count from `created` until the object is active for the first time.
     """
 
     name: str
@@ -93,23 +68,23 @@ class ScaledObject:
     failures: int = 0
     is_paused: bool = False
     paused_replicas: int | None = None
-    complaint: str = ""
+    last_warning: str = ""
     created: datetime | None = None
     initial_cooldown_seconds: float = 0.0
 
-    def says(self, condition: str) -> bool:
-        """Whether the condition is there and true."""
+    def has(self, condition: str) -> bool:
+        """Whether the condition is reported and true."""
         known = self.conditions.get(condition)
         return known is not None and known.is_true is True
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """`state` says what a pod that is not ready waits for, in the cluster's words.
+    """`state` is what a pod that is not ready waits for, in the cluster's words.
 
-    `trouble` is the reason of a state that does not pass by itself, such as Unschedulable or ImagePullBackOff.
-    `ends_at` is when a pod that is draining is killed at the latest. One that `is_over` is a record of what was, such
-    as an eviction, and not counted by its Deployment.
+    `trouble` is the reason of a state that does not end by itself, such as Unschedulable or ImagePullBackOff.
+    `ends_at` is when a draining pod is killed at the latest. One that `is_over`, such as an evicted pod, remains as a
+    record and is not counted by its Deployment.
     """
 
     name: str
@@ -121,14 +96,10 @@ class Pod:
     ends_at: datetime | None = None
     is_over: bool = False
 
-    @property
-    def is_draining(self) -> bool:
-        return self.ends_at is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What one ingress pod says of the work for each service; `depths` is None if it could not be read."""
+    """The queue depths that one ingress pod publishes, by service; `depths` is None if they could not be read."""
 
     pod: str
     is_draining: bool
@@ -138,9 +109,10 @@ class Gauges:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One service. `replicas` are asked of the Deployment, `existing` pods there are, `ready` of them are ready.
+    """One service: `replicas` are requested in the Deployment, `existing` pods exist, `ready` of them are ready.
 
-    `metric_now` is what KEDA answers when it is asked for the metric, None if it was not asked or does not answer.
+    `metric_now` is the metric as KEDA serves it, None if it could not be read. `replica_failure` is why pods could not
+    be created.
     """
 
     service: str
@@ -152,13 +124,12 @@ class Workload:
     scaled_object: ScaledObject | None
     pods: tuple[Pod, ...] = ()
     metric_now: float | None = None
-    # Why there are fewer pods than asked for, if they could not even be made.
     replica_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`sums_before` are the sums of our gauges, read once before KEDA was asked; `gauges` were read after."""
+    """`gauges` were read after KEDA's metric, `sums_before` are the sums of an earlier read."""
 
     at: datetime
     namespace: str
@@ -166,3 +137,8 @@ class Snapshot:
     workloads: tuple[Workload, ...]
     gauges: tuple[Gauges, ...]
     sums_before: Mapping[str, float] = field(default_factory=dict)
+
+    def demand(self, service: str) -> float | None:
+        """The sum of the gauges that could be read."""
+        known = [gauges.depths[service] for gauges in self.gauges if gauges.depths is not None]
+        return sum(known) if known else None

@@ -3,10 +3,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from loadtest.report import charts, comparison
+from loadtest.baseline import comparison
+from loadtest.errors import InvalidRun
+from loadtest.report import charts
 from loadtest.report import page as report
 from loadtest.sweep.levels import Level
-from loadtest.sweep.record import BadRun
 from loadtest.sweep.run import Run
 from tests.loadtest.runs import written
 
@@ -63,7 +64,7 @@ def test_the_page_is_well_formed_and_loads_nothing(page):
     assert all(source.startswith("data:image/png;base64,") for source in page.loads)
 
 
-def test_every_table_of_the_original_is_there(page):
+def test_every_table_of_the_baseline_is_there(page):
     for heading in ("success", "P50", "P95", "P99", "best throughput", "best P95", "encode queue", "status", "reason"):
         assert heading in page.text
     # Two answers in a hundred were refused, of the whole level.
@@ -73,17 +74,17 @@ def test_every_table_of_the_original_is_there(page):
 
 def test_our_figures_stand_beside_the_published_ones(page, run):
     # 25,509 requests in all; the row for two callers.
-    assert "original 152 (303) 837 838 843 844 2.37 1.19 83.0% 1.20 0" in page.text
-    ours, original = comparison.lines(run)[:2]
-    assert ours.cells[:3] == ["2", "ours", "180 (203)"]
-    assert (ours.is_ours, original.is_ours) == (True, False)
-    assert len(ours.cells) == len(original.cells) == len(comparison.COLUMNS) + len(comparison.OWN_COLUMNS)
+    assert "baseline 152 (303) 837 838 843 844 2.37 1.19 83.0% 1.20 0" in page.text
+    ours, baseline = comparison.lines(run)[:2]
+    assert ours.cells[:3] == ["2", "this run", "180 (203)"]
+    assert (ours.is_ours, baseline.is_ours) == (True, False)
+    assert len(ours.cells) == len(baseline.cells) == len(comparison.COLUMNS)
     # Ten a second, an encoder's tenth of a second, two callers: half of the ideal.
     assert float(ours.cells[9].rstrip("%")) == pytest.approx(50, abs=4)
 
 
 def test_the_earlier_run_stands_beside_each_level_that_both_have(page):
-    compared = page.text.partition("Against the earlier run")[2].partition("Throughput")[0]
+    compared = page.text.partition("Compared with the earlier run")[2].partition("Throughput")[0]
     assert "2 at a time" in compared
     assert "4 at a time" in compared
     assert "10 a second" not in compared
@@ -96,7 +97,7 @@ def test_what_others_named_is_text_on_the_page(page):
 
 def test_a_partial_run_says_so(tmp_path):
     run = written(tmp_path, LEVELS[:1], ending="interrupted")
-    assert "This is a part of the run: interrupted" in Page(report.render(run, None, {})).text
+    assert "The run is incomplete: interrupted" in Page(report.render(run, None, {})).text
 
 
 def test_a_run_is_read_from_its_files_as_it_was_written(run):
@@ -112,8 +113,8 @@ def test_a_run_is_read_from_its_files_as_it_was_written(run):
 
 
 def test_a_directory_that_holds_no_run_is_named(tmp_path):
-    with pytest.raises(BadRun, match=re.escape(str(tmp_path))):
+    with pytest.raises(InvalidRun, match=re.escape(str(tmp_path))):
         Run.read(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(BadRun, match="not the summary of a sweep"):
+    with pytest.raises(InvalidRun, match="not the summary of a sweep"):
         Run.read(tmp_path)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bad_option import BadOption
-from loadtest.simulate.arrivals import DAY_SECONDS, ChunkMix, Level, day, poisson, ramp, recorded, regular, spike
+from loadtest.errors import InvalidOption
+from loadtest.simulate.arrivals import DAY_SECONDS, ChunkMix, day, poisson, recorded, spike
 
 ONE = ChunkMix({1: 1})
 
@@ -46,35 +46,19 @@ def test_the_noise_of_a_day_at_most_doubles_it():
     assert len(set(rates)) > 100
 
 
-def test_regular_arrivals_are_evenly_spaced():
-    assert [at for at, _ in regular(4, seconds=1, mix=ONE, chance=random.Random(1))] == [0, 0.25, 0.5, 0.75]
-
-
-def test_a_ramp_has_a_level_after_the_other():
-    assert ramp([2, 4, 8], 60) == [Level(0, 2), Level(60, 4), Level(120, 8)]
-
-
 def test_a_mix_is_drawn_by_its_weights():
-    mix = ChunkMix.parse("1:70,6:25,60:5")
+    mix = ChunkMix({1: 70, 6: 25, 60: 5})
     chance = random.Random(3)
     drawn = [mix.draw(chance) for _ in range(20_000)]
 
     assert mix.mean == pytest.approx(0.7 + 1.5 + 3)
     assert drawn.count(6) == pytest.approx(5000, rel=0.05)
     assert set(drawn) == {1, 6, 60}
-    assert ChunkMix.parse("6").mean == 6
 
 
-@pytest.mark.parametrize("text", ["", "a", "0", "1:0", "1:-2", "1:x", "1.5"])
-def test_refuses_a_mix_that_is_none(text: str):
-    with pytest.raises(BadOption, match="mix"):
-        ChunkMix.parse(text)
-
-
-@pytest.mark.parametrize(("time", "chunks"), [("start_seconds", "chunks"), ("start_time", "num_chunks")])
-def test_reads_a_recorded_trace_in_order_and_from_zero(tmp_path: Path, time: str, chunks: str):
+def test_reads_a_recorded_trace_in_order_and_from_zero(tmp_path: Path):
     path = tmp_path / "trace.csv"
-    path.write_text(f"id,{time},{chunks}\n0,1012.5,6\n1,1010,1\n2,1011,\n")
+    path.write_text("id,start_seconds,chunks\n0,1012.5,6\n1,1010,1\n")
 
     assert recorded(path) == [(0, 1), (2.5, 6)]
 
@@ -82,23 +66,22 @@ def test_reads_a_recorded_trace_in_order_and_from_zero(tmp_path: Path, time: str
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("", "no column start_seconds or start_time"),
-        ("start_seconds\n1\n", "no column chunks or num_chunks"),
-        ("start_seconds,chunks\n", "no column start_seconds"),
+        ("", "no rows"),
+        ("start_seconds\n1\n", "no column 'chunks'"),
+        ("start_seconds,chunks\n", "no rows"),
         ("start_seconds,chunks\n1,0\n", "at least one chunk"),
         ("start_seconds,chunks\nnan,1\n", "finite"),
         ("start_seconds,chunks\nsoon,1\n", "soon"),
-        ("start_seconds,chunks\n,\n", "no row"),
     ],
 )
 def test_refuses_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, complaint: str):
     path = tmp_path / "trace.csv"
     path.write_text(content)
 
-    with pytest.raises(BadOption, match=complaint):
+    with pytest.raises(InvalidOption, match=complaint):
         recorded(path)
 
 
 def test_says_which_trace_is_not_there(tmp_path: Path):
-    with pytest.raises(BadOption, match=r"none\.csv"):
+    with pytest.raises(InvalidOption, match=r"none\.csv"):
         recorded(tmp_path / "none.csv")

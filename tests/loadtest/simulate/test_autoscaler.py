@@ -1,7 +1,7 @@
-"""Beside what a real KEDA 2.20.2 and the HPA of Kubernetes 1.35 did, timed on a cluster.
+"""Compared with a real KEDA 2.20.2 and the HPA of Kubernetes 1.35, timed on a cluster.
 
-There each change took as long as was left of the round that it waited for. So each is played here at every phase of
-both rounds: what was timed must lie within what is possible, and the bounds must be those of the rounds.
+A change takes as long as is left of the interval that it waits for. Each case is therefore played at every phase of
+both intervals: the measured time must lie within the possible ones, and their bounds must be those of the intervals.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from loadtest.simulate.autoscaler import course
-from loadtest.simulate.autoscaling import Autoscaling, Fallback, Policy, Rules
+from loadtest.simulate.autoscaler import Autoscaler, Autoscaling
+from videoanalysis.scaling.arithmetic import Fallback, Policy, Rules
 
 AT_ONCE = Rules(0, (Policy("Percent", 900, 15),))
 # The polling interval and the sync period of both clusters.
@@ -22,10 +22,37 @@ def rule(polling: float, minimum: int, **more: object) -> Autoscaling:
     return Autoscaling(minimum, 10, 2, polling_seconds=polling, scale_up=AT_ONCE, scale_down=AT_ONCE, **more)  # type: ignore[arg-type]
 
 
+def course(
+    rule: Autoscaling,
+    reading: Callable[[float], float | None],
+    *,
+    until: float,
+    start: int,
+    first_poll: float = 0.0,
+    first_sync: float = 0.0,
+    sync_seconds: float = 15.0,
+) -> list[tuple[float, int]]:
+    """The times in seconds at which the replica count changes, with the new count."""
+    autoscaler = Autoscaler(rule)
+    count, changes = start, [(0.0, start)]
+    rounds = [(at, autoscaler.poll) for at in ticks(first_poll, rule.polling_seconds, until)]
+    rounds += [(at, autoscaler.sync) for at in ticks(first_sync, sync_seconds, until)]
+    for now, decide in sorted(rounds, key=lambda tick: tick[0]):
+        replicas = decide(now, reading(now), count)
+        if replicas != count:
+            count = replicas
+            changes.append((now, count))
+    return changes
+
+
+def ticks(first: float, every: float, until: float) -> list[float]:
+    return [first + number * every for number in range(int((until - first) / every) + 1)]
+
+
 def delays(
     rule: Autoscaling, rounds: tuple[float, float], start: int, wanted: int, reading: Callable[[float], float | None]
 ) -> Iterable[float]:
-    """Seconds from t = 100, where the reading changes, until `wanted` replicas are asked for, at every phase."""
+    """Seconds from t = 100, where the reading changes, until `wanted` replicas are requested, at every phase."""
     polling, sync = rounds
     for poll_phase, sync_phase in product(PHASES, PHASES):
         changes = course(

@@ -1,5 +1,3 @@
-import pytest
-
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.fleet import Fleet, Replica, Start
 
@@ -101,32 +99,6 @@ def test_a_replica_that_drains_for_too_long_is_killed():
     assert hall.killed == hall.leaving
     assert fleet.draining == 0
     assert fleet.node_seconds == 30
-
-
-def test_a_machine_that_is_kept_has_the_image_already():
-    clock, fleet, hall = opened(Start(node=100, pull=60, load=20, keep_node=600), count=1)
-    fleet.scale_to(0)
-    fleet.left(hall.leaving[0])
-    clock.run(50)
-
-    fleet.scale_to(1)
-    clock.run(70)
-
-    assert hall.came == [0, 70]
-    assert fleet.node_seconds == 70
-
-
-@pytest.mark.parametrize("pause", [599, 601])
-def test_a_machine_is_kept_for_as_long_as_is_said(pause: float):
-    clock, fleet, hall = opened(Start(pull=60, load=20, keep_node=600), count=1)
-    fleet.scale_to(0)
-    fleet.left(hall.leaving[0])
-    clock.run(pause)
-
-    assert fleet.node_seconds == min(pause, 600)
-    fleet.scale_to(1)
-    clock.run(1000)
-    assert hall.came == [0, pause + (20 if pause < 600 else 80)]
 
 
 def test_a_replica_that_is_not_wanted_any_more_before_it_is_ready_never_comes():

@@ -1,9 +1,9 @@
-"""Beside tables worked out by hand from the controller's rules."""
+"""Compared with tables computed by hand from the rules of the controller."""
 
 import pytest
 
-from loadtest.simulate.autoscaling import Autoscaling, Policy, Rules
-from loadtest.simulate.hpa import Hpa
+from loadtest.simulate.autoscaler import Autoscaling, Hpa
+from videoanalysis.scaling.arithmetic import Policy, Rules
 
 AT_ONCE = Rules(0, (Policy("Percent", 900, 15), Policy("Pods", 100, 15)))
 

@@ -1,7 +1,7 @@
 import pytest
 
-from loadtest.simulate.autoscaling import Autoscaling, Fallback
-from loadtest.simulate.keda import Keda
+from loadtest.simulate.autoscaler import Autoscaling, Keda
+from videoanalysis.scaling.arithmetic import Fallback
 
 
 def test_wakes_a_workload_only_when_the_gauge_is_above_the_activation():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 from loadtest.simulate.service_times import ServiceTimes
 
 
@@ -38,7 +38,7 @@ def test_reads_them_out_of_a_summary(tmp_path: Path):
     ],
 )
 def test_refuses_times_that_are_none_and_names_the_field(tmp_path: Path, content: object, complaint: str):
-    with pytest.raises(BadOption, match=complaint):
+    with pytest.raises(InvalidOption, match=complaint):
         ServiceTimes.read(written(tmp_path, content))
 
 
@@ -46,7 +46,7 @@ def test_refuses_what_is_not_json(tmp_path: Path):
     path = tmp_path / "summary.json"
     path.write_text("encode_seconds: 3")
 
-    with pytest.raises(BadOption, match=r"summary\.json"):
+    with pytest.raises(InvalidOption, match=r"summary\.json"):
         ServiceTimes.read(path)
 
 
@@ -59,9 +59,3 @@ def test_draws_have_the_mean_and_the_variation_that_they_should_have(variation: 
 
     assert mean == pytest.approx(0.5, rel=0.03)
     assert deviation == pytest.approx(variation * 0.5, rel=0.05)
-
-
-def test_scaling_leaves_the_variation_as_it_is():
-    scaled = ServiceTimes(encode_seconds=0.5, variation=0.3).scaled(2)
-
-    assert (scaled.encode_seconds, scaled.variation) == (1, 0.3)

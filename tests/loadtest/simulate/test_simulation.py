@@ -1,17 +1,17 @@
-"""The way of videos, beside what is worked out by hand."""
+"""Whole simulations, compared with results computed by hand."""
 
 from dataclasses import replace
 
 import pytest
 
-from loadtest.simulate.arrivals import ChunkMix, Level
-from loadtest.simulate.autoscaling import Autoscaling
+from loadtest.simulate.arrivals import ChunkMix
+from loadtest.simulate.autoscaler import Autoscaling
 from loadtest.simulate.fleet import Start
+from loadtest.simulate.ingresses import IngressLimits
 from loadtest.simulate.outcome import Outcome
-from loadtest.simulate.plan import ClosedLoad, Deployed, Deployment, OpenLoad, Plan, Service
+from loadtest.simulate.plan import ClosedLoad, Deployed, Deployment, Level, OpenLoad, Plan, Service
 from loadtest.simulate.service_times import ServiceTimes
-from loadtest.simulate.simulation import rehearse
-from loadtest.simulate.videos import IngressLimits
+from loadtest.simulate.simulation import simulate
 
 TIMES = ServiceTimes(
     download_seconds=0.5,
@@ -36,7 +36,7 @@ def fixed(ingress: int = 1, encoder: int = 1, decoder: int = 1, limits: IngressL
 def play(
     deployment: Deployment, *arrivals: tuple[float, int], times: ServiceTimes = TIMES, seconds: float = 1000
 ) -> Outcome:
-    return rehearse(Plan(deployment, OpenLoad(lambda: iter(arrivals), seconds), times, AT_ONCE))
+    return simulate(Plan(deployment, OpenLoad(lambda: iter(arrivals), seconds), times, AT_ONCE))
 
 
 def test_a_video_of_one_chunk_takes_the_sum_of_its_stages():
@@ -88,7 +88,7 @@ def test_callers_who_wait_get_no_more_than_the_encoders_can_do(callers: int, enc
     times = ServiceTimes(0, 0, 0, encode_seconds=1, decode_seconds=0, answer_seconds=0)
     load = ClosedLoad([Level(0, callers)], 300, ChunkMix({1: 1}))
 
-    outcome = rehearse(Plan(fixed(5, encoders), load, times, AT_ONCE))
+    outcome = simulate(Plan(fixed(5, encoders), load, times, AT_ONCE))
 
     assert len(outcome.answers) == pytest.approx(300 * min(callers, encoders), abs=callers)
     assert outcome.worked_seconds == pytest.approx(outcome.utilization * 300 * encoders)
@@ -100,14 +100,14 @@ def test_the_first_call_to_encoders_at_zero_waits_for_a_poll_and_a_cold_start():
     )
     starts = {**AT_ONCE, "encoder": Start(pull=60, load=20, discovery=1)}
 
-    outcome = rehearse(Plan(deployment, OpenLoad(lambda: iter([(100, 1)]), 1000), TIMES, starts))
+    outcome = simulate(Plan(deployment, OpenLoad(lambda: iter([(100, 1)]), 1000), TIMES, starts))
 
     beside = 0.25 + 0.125 + 1 + 0.0625 + 0.03125 + 0.5
     [latency] = outcome.latencies
     # The gauge counts the video from its admission on, so the cold start overlaps with download and sampling.
     assert 81 + beside - 0.75 <= latency <= 81 + 5 + beside
     # 300 s after the last poll that saw it, it is at zero again.
-    assert outcome.courses["encoder"].wanted[-1] == 0
+    assert outcome.courses["encoder"].desired[-1] == 0
     assert outcome.gpu_hours == pytest.approx((80 + 300 + latency - 81) / 3600, abs=10 / 3600)
 
 
@@ -118,8 +118,8 @@ def test_a_burst_brings_as_many_encoders_as_the_gauge_asks_for_and_they_leave_ag
     outcome = play(deployment, *[(100, 10)] * 80, seconds=2000)
 
     encoders = outcome.courses["encoder"]
-    assert encoders.wanted.max() == 10
-    assert encoders.wanted[-1] == 1
+    assert encoders.desired.max() == 10
+    assert encoders.desired[-1] == 1
     assert encoders.draining.max() <= 10
     assert outcome.chunks == 800
 
@@ -146,5 +146,5 @@ def test_the_same_seed_gives_the_same_outcome_and_another_one_another():
     load = ClosedLoad([Level(0, 3)], 100, ChunkMix({1: 1, 5: 1}))
     plan = Plan(fixed(), load, times, AT_ONCE)
 
-    assert rehearse(plan).answers.tolist() == rehearse(plan).answers.tolist()
-    assert rehearse(plan).answers.tolist() != rehearse(replace(plan, seed=2)).answers.tolist()
+    assert simulate(plan).answers.tolist() == simulate(plan).answers.tolist()
+    assert simulate(plan).answers.tolist() != simulate(replace(plan, seed=2)).answers.tolist()

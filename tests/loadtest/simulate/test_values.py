@@ -1,4 +1,4 @@
-"""The chart's own values, read as the rehearsal reads them."""
+"""The chart's own values as the capacity simulation reads them."""
 
 import copy
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 from loadtest.simulate import values
-from loadtest.simulate.autoscaling import Policy
+from loadtest.simulate.ingresses import IngressLimits
 from loadtest.simulate.plan import ENCODER_PERMITS
-from loadtest.simulate.videos import IngressLimits
 from services.encoder.settings import EncoderSettings
 from services.ingress.settings import IngressSettings
+from videoanalysis.scaling.arithmetic import Policy
 
 
 def chart() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def without(content: dict[str, Any], key: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", NEEDED)
 def test_a_key_that_the_chart_renames_is_an_error_that_names_it(key: str):
-    with pytest.raises(BadOption, match=key):
+    with pytest.raises(InvalidOption, match=key):
         values.deployment(without(chart(), key))
 
 
@@ -163,14 +163,14 @@ def test_without_keda_nobody_goes_to_zero():
     ],
 )
 def test_refuses_a_value_that_cannot_be_and_names_it(setting: str, complaint: str):
-    with pytest.raises(BadOption, match=complaint):
+    with pytest.raises(InvalidOption, match=complaint):
         values.deployment(values.read([values.CHART], [setting]))
 
 
 def test_says_which_file_cannot_be_read(tmp_path: Path):
-    with pytest.raises(BadOption, match=r"none\.yaml"):
+    with pytest.raises(InvalidOption, match=r"none\.yaml"):
         values.read([tmp_path / "none.yaml"])
     bad = tmp_path / "bad.yaml"
     bad.write_text("a: [")
-    with pytest.raises(BadOption, match=r"bad\.yaml"):
+    with pytest.raises(InvalidOption, match=r"bad\.yaml"):
         values.read([bad])

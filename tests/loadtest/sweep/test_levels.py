@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 from loadtest.sweep.levels import Level, parse_levels
 
 
@@ -32,5 +32,5 @@ def test_names_tell_callers_from_arrivals():
     ],
 )
 def test_levels_that_make_no_sense_are_told_with_the_option(concurrency, rate, blamed):
-    with pytest.raises(BadOption, match=blamed):
+    with pytest.raises(InvalidOption, match=blamed):
         parse_levels(concurrency, rate, "poisson")

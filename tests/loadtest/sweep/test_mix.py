@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from loadtest.bad_option import BadOption
-from loadtest.sweep.mix import Mix, Video, Wanted, parse_rendered, parse_videos
+from loadtest.errors import InvalidOption
+from loadtest.sweep.mix import Mix, Video, Wanted, parse_rendered, parse_videos, parse_weights
 
 
 def test_a_uri_may_have_a_weight_and_an_equals_sign_of_its_own():
@@ -26,7 +26,7 @@ def test_a_file_of_this_machine_is_known_by_its_path(tmp_path):
     "text", ["ftp://host/clip.mp4", "no such file.mp4", "s3://b/k=0", "s3://b/k=-1", "s3://b/k=inf"]
 )
 def test_videos_that_cannot_be_asked_for_are_named(text):
-    with pytest.raises(BadOption, match="--video"):
+    with pytest.raises(InvalidOption, match="--video"):
         parse_videos([text])
 
 
@@ -35,9 +35,15 @@ def test_rendered_clips_are_chunks_and_weights():
     assert [(one.rendered_chunks, one.weight) for one in wanted] == [(1, 70), (6, 25), (60, 1)]
 
 
+@pytest.mark.parametrize("text", ["", "a", "0", "1:0", "1:-2", "1:x", "1.5", "1:nan"])
+def test_weights_that_are_malformed_are_named_with_their_option(text):
+    with pytest.raises(InvalidOption, match="--mix"):
+        parse_weights("--mix", text)
+
+
 @pytest.mark.parametrize("text", ["0:1", "1:0", "1000:1", "one:1", "1:nan"])
 def test_clips_that_cannot_be_rendered_are_told(text):
-    with pytest.raises(BadOption, match="--render"):
+    with pytest.raises(InvalidOption, match="--render"):
         parse_rendered(text)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from loadtest.sweep.record import BadRun, Request, Sample, read_requests, read_samples, write_requests, write_samples
+from loadtest.errors import InvalidRun
+from loadtest.sweep.record import Request, Sample, read_requests, read_samples, write_requests, write_samples
 
 ANSWERED = Request(
     request_id=1,
@@ -47,11 +48,11 @@ def test_samples_come_back_to_the_millisecond(tmp_path):
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
-    with pytest.raises(BadRun, match=r"requests\.csv"):
+    with pytest.raises(InvalidRun, match=r"requests\.csv"):
         read_requests(tmp_path)
 
 
 def test_a_file_of_something_else_is_named(tmp_path):
     (tmp_path / "requests.csv").write_text("request_id,level\n1,x\n")
-    with pytest.raises(BadRun, match="not as a sweep writes it"):
+    with pytest.raises(InvalidRun, match="not as a sweep writes it"):
         read_requests(tmp_path)

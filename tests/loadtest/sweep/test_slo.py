@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.bad_option import BadOption
+from loadtest.errors import InvalidOption
 from loadtest.sweep.slo import Objective, judge, parse_objective
 
 
@@ -24,7 +24,7 @@ def test_reads_objectives(text, objective):
     "text", ["p95", "p95=1200", "p0=1s", "p100=1s", "p95<1s", "errors=1ms", "rate=5%", "mean95=1s", "x=1"]
 )
 def test_what_is_no_objective_is_told_with_what_one_is(text):
-    with pytest.raises(BadOption, match="such as p95=1200ms"):
+    with pytest.raises(InvalidOption, match="such as p95=1200ms"):
         parse_objective(text)
 
 

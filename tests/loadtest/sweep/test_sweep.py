@@ -16,12 +16,12 @@ TWO = Level("closed", 2)
 OPEN = Level("open", 50, "fixed")
 
 
-def plan(*levels: Level, seconds: float = 0.4, requests: int | None = None, most_in_flight: int = 1000) -> Plan:
+def plan(*levels: Level, seconds: float = 0.4, requests: int | None = None, max_in_flight: int = 1000) -> Plan:
     return Plan(
         levels=levels,
         length=Length(seconds, requests),
         pause_seconds=0.05,
-        most_in_flight=most_in_flight,
+        max_in_flight=max_in_flight,
         sample_seconds=0.05,
         give_up_seconds=0.5,
     )
@@ -58,10 +58,10 @@ async def test_requests_in_flight_are_on_the_same_time_axis():
     assert len(values) >= 5
 
 
-async def test_what_is_due_beyond_the_most_in_flight_is_counted_as_not_sent():
+async def test_what_is_due_beyond_the_max_in_flight_is_counted_as_not_sent():
     measured = Measured()
     async with serving(FakeService(5)) as fake:
-        await run(fake, plan(OPEN, most_in_flight=3), measured, patience=0.6)
+        await run(fake, plan(OPEN, max_in_flight=3), measured, patience=0.6)
     statuses = [request.status for request in measured.requests]
     assert statuses.count("NOT_SENT") == 17
     assert len(statuses) == 20
@@ -104,5 +104,5 @@ async def test_an_interrupted_sweep_keeps_what_was_answered():
     assert len(measured.sent) == 1
     # The service may not yet have heard of a call that was on its way.
     assert measured.notes in [
-        [f"2 at a time: at the end {under_way} were under way, which are not counted"] for under_way in (1, 2)
+        [f"2 at a time: {count} requests were in flight at the end and are not counted"] for count in (1, 2)
     ]

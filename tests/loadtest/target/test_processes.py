@@ -1,4 +1,4 @@
-"""What is told of processes, against processes that do a known amount of work."""
+"""Compared with processes that use a known amount of CPU time."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 from loadtest.target.processes import Machine, Processes, scaling_pages
 
 BUSY = "import time\nwhile time.process_time() < {seconds}: pass\n"
-# Works for 0.3 s, has a child do so, and another that is still there.
+# Uses 0.3 s of CPU time, as do a child that has ended and one that runs on.
 FAMILY = f"""\
 import subprocess, sys, time
 subprocess.run([sys.executable, "-c", {BUSY.format(seconds=0.3)!r}])
@@ -31,14 +31,14 @@ time.sleep(60)
 
 @dataclass
 class FakeStack:
-    """As far as it is looked at here."""
+    """The part of a Stack that is read here."""
 
     services: dict[str, list[SimpleNamespace]] = field(default_factory=dict)
 
 
 @contextmanager
 def process(code: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """With the first line that it says."""
+    """The process and its first line of output."""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         try:

@@ -1,4 +1,4 @@
-"""What a run came to: a table for people, an exit code for programs."""
+"""The result of a run: a table for people, an exit code for programs."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.report import page
 from loadtest.sweep.run import Run
-from loadtest.sweep.slo import figure
+from loadtest.sweep.slo import EXIT_CODE_MISSED, figure
 
-MISSED = 3
-# A file has no width that the table would have to fit.
+# Of a table that is redirected to a file.
 _FILE_WIDTH = 140
 
 
@@ -20,10 +20,10 @@ def exit_code(run: Run) -> int:
     """1 if nothing was answered, 3 if an objective was missed."""
     if not any(level["kept"] for level in run.levels):
         return 1
-    return 0 if all(verdict["is_met"] for verdict in run.summary["objectives"]) else MISSED
+    return 0 if all(verdict["is_met"] for verdict in run.summary["objectives"]) else EXIT_CODE_MISSED
 
 
-def show(run: Run, *, draw: bool) -> None:
+def show(run: Run, *, report: bool) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
@@ -33,19 +33,17 @@ def show(run: Run, *, draw: bool) -> None:
             console.print(Text(f"{level['level']}: {remark}", "yellow"))
         for error in level["errors"]:
             reason = f" ({error['reason']})" if error["reason"] else ""
-            said = f"{level['level']}: {error['count']} × {error['status']}{reason}: {error['example']}"
-            console.print(Text(said, "red"))
+            text = f"{level['level']}: {error['count']} × {error['status']}{reason}: {error['example']}"
+            console.print(Text(text, "red"))
     for note in run.summary["notes"]:
         console.print(Text(note, "yellow"))
     for verdict in run.summary["objectives"]:
         word, style = ("met", "green") if verdict["is_met"] else ("MISSED", "bold red")
         console.print(Text(f"{verdict['objective']} at {verdict['level']}: {figure(verdict['value'])} {word}", style))
     if run.summary["ending"] != "complete":
-        console.print(Text(f"This is a part of the run: {run.summary['ending']}", "bold yellow"))
-    if draw and run.requests:
-        from loadtest.report import page as report
-
-        typer.echo(f"Written: {report.write(run)}")
+        console.print(Text(f"The run is incomplete: {run.summary['ending']}", "bold yellow"))
+    if report and run.requests:
+        typer.echo(f"Written: {page.write(run)}")
     else:
         typer.echo(f"Written: {run.directory}")
 

@@ -1,4 +1,4 @@
-"""The way of a video through an ingress: a place, its bytes, chunk after chunk to the encoders and decoders."""
+"""The ingresses: slots and queues for videos, download, sampling, and the order of a video's chunks."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from loadtest.simulate.fleet import Fleet, Replica
 from loadtest.simulate.service_times import Draw
 from loadtest.simulate.station import Station
 
-# Beside those in the ingress's queue: one that is being delivered, and one that waits to be put there.
-_BESIDE_QUEUE = 2
+# In addition to those in the ingress's queue: one that is being delivered, and one that waits to enter the queue.
+_OUTSIDE_QUEUE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class IngressLimits:
-    """The settings of the ingress that matter here, with its defaults."""
+    """Settings of the ingress, with its defaults."""
 
     max_videos: int = 4
     max_waiting: int = 256
@@ -44,18 +44,18 @@ class Video:
 Chunk = tuple[Video, int]
 
 
-class _Desk:
-    """What one ingress has."""
+class _Ingress:
+    """The videos at one ingress."""
 
-    __slots__ = ("line", "running")
+    __slots__ = ("queue", "running")
 
     def __init__(self) -> None:
         self.running: set[Video] = set()
-        self.line: deque[Video] = deque()
+        self.queue: deque[Video] = deque()
 
 
 class Ingresses:
-    """Requests go to the ingresses in turn, as a client with round_robin over a headless service sends them."""
+    """Requests go to the ingresses in turn, as with round_robin over a headless Service."""
 
     def __init__(
         self,
@@ -77,14 +77,15 @@ class Ingresses:
         self._answer = answer
         self._on_done = on_done
         self._on_refused = on_refused
-        self._window = limits.chunks_ahead + _BESIDE_QUEUE
-        self._desks: dict[Replica, _Desk] = {}
+        self._window = limits.chunks_ahead + _OUTSIDE_QUEUE
+        self._ingresses: dict[Replica, _Ingress] = {}
         self._open: list[Replica] = []
         self._turn = 0
         self._encoders: Station[Chunk]
         self._decoders: Station[Video]
-        # Of all ingresses, and of those alone that are not draining.
+        # Admitted videos without a chunk, of all ingresses.
         self.without_chunk = 0
+        # Videos at ingresses that are not draining.
         self.present = 0
         self.waiting = 0
         self.interrupted = 0
@@ -94,12 +95,12 @@ class Ingresses:
 
     @property
     def queue(self) -> int:
-        """The gauge of the ingress: requests that wait or run, where it is not draining."""
+        """The gauge of the ingress: waiting and running requests; a draining ingress reports 0."""
         return self.present
 
     @property
     def encoder_queue(self) -> int:
-        """The gauge of the encoders, of which an admitted video that has no chunk yet is a part."""
+        """The gauge of the encoder, which includes admitted videos without a chunk."""
         return self._encoders.queue + self.without_chunk
 
     def request(self, video: Video) -> None:
@@ -108,40 +109,40 @@ class Ingresses:
             return
         self._turn = (self._turn + 1) % len(self._open)
         replica = self._open[self._turn]
-        desk = self._desks[replica]
-        if len(desk.running) < self._limits.max_videos:
+        ingress = self._ingresses[replica]
+        if len(ingress.running) < self._limits.max_videos:
             self.present += 1
-            self._admit(video, replica, desk)
-        elif len(desk.line) < self._limits.max_waiting:
+            self._admit(video, replica, ingress)
+        elif len(ingress.queue) < self._limits.max_waiting:
             self.present += 1
             self.waiting += 1
-            desk.line.append(video)
+            ingress.queue.append(video)
         else:
             self._on_refused(video)
 
     def add(self, replica: Replica) -> None:
-        self._desks[replica] = _Desk()
+        self._ingresses[replica] = _Ingress()
         self._open.append(replica)
 
     def drain(self, replica: Replica) -> None:
-        desk = self._desks.get(replica)
-        if desk is None:  # nobody knew of it yet
+        ingress = self._ingresses.get(replica)
+        if ingress is None:  # not discovered yet
             self._fleet.left(replica)
             return
         self._open.remove(replica)
-        self.present -= len(desk.running) + len(desk.line)
-        self._leave_if_empty(replica, desk)
+        self.present -= len(ingress.running) + len(ingress.queue)
+        self._leave_if_empty(replica, ingress)
 
     def kill(self, replica: Replica) -> None:
-        """Its callers go on elsewhere: with what is left of a video, by its resume token, or from the line's end."""
-        desk = self._desks.pop(replica)
-        self.waiting -= len(desk.line)
-        for video in (*desk.running, *desk.line):
+        """Its videos continue at other ingresses, from their resume tokens, at the tail of the queue."""
+        ingress = self._ingresses.pop(replica)
+        self.waiting -= len(ingress.queue)
+        for video in (*ingress.running, *ingress.queue):
             self.interrupted += 1
             video.cut_off = True
-            if video in desk.running and not video.sampled:
+            if video in ingress.running and not video.sampled:
                 self.without_chunk -= 1
-            # One that has all its chunks lacks its answer, which comes with the last of them.
+            # A video whose answer is outstanding repeats its last chunk.
             self.request(Video(video.arrived, max(1, video.chunks - video.delivered)))
 
     def encoded(self, chunk: Chunk) -> None:
@@ -166,8 +167,8 @@ class Ingresses:
         if not video.sampling:
             self._sample_next(video)
 
-    def _admit(self, video: Video, replica: Replica, desk: _Desk) -> None:
-        desk.running.add(video)
+    def _admit(self, video: Video, replica: Replica, ingress: _Ingress) -> None:
+        ingress.running.add(video)
         video.ingress = replica
         video.admitted = self._clock.now
         self.without_chunk += 1
@@ -198,18 +199,18 @@ class Ingresses:
         if video.cut_off:
             return
         replica = video.ingress
-        desk = self._desks[replica]
-        desk.running.remove(video)
+        ingress = self._ingresses[replica]
+        ingress.running.remove(video)
         if not replica.draining:
             self.present -= 1
-        if desk.line:
+        if ingress.queue:
             self.waiting -= 1
-            self._admit(desk.line.popleft(), replica, desk)
+            self._admit(ingress.queue.popleft(), replica, ingress)
         elif replica.draining:
-            self._leave_if_empty(replica, desk)
+            self._leave_if_empty(replica, ingress)
         self._on_done(video)
 
-    def _leave_if_empty(self, replica: Replica, desk: _Desk) -> None:
-        if not desk.running and not desk.line:
-            del self._desks[replica]
+    def _leave_if_empty(self, replica: Replica, ingress: _Ingress) -> None:
+        if not ingress.running and not ingress.queue:
+            del self._ingresses[replica]
             self._fleet.left(replica)

@@ -1,9 +1,8 @@
-"""The rehearsal's model beside the real services: python -m benchmarks.rehearsal [SECONDS]
+"""The capacity simulation compared with the real services: python -m benchmarks.simulation [SECONDS]
 
-Each row is a stack of real processes with a fixed number of replicas and encoders that only take their time, under
-independent arrivals for SECONDS (default 150). The same arrivals are played in the model. Its service times are the
-means over the same run, as a sweep's summary has them: what each stage took by itself on this machine with its other
-work. What the model adds is who waits for whom, and for how long.
+Each row is a stack of real processes with fixed replicas and simulated GPUs, under independent arrivals for SECONDS
+(default 150). The model gets the same arrivals, and as its service times the means of the same run. The waits are its
+own.
 """
 
 import asyncio
@@ -23,17 +22,17 @@ import numpy as np
 
 from loadtest.simulate.arrivals import Arrival, ChunkMix, poisson
 from loadtest.simulate.fleet import Start
+from loadtest.simulate.ingresses import IngressLimits
 from loadtest.simulate.outcome import percentile
 from loadtest.simulate.plan import SERVICES, Deployed, Deployment, OpenLoad, Plan
 from loadtest.simulate.service_times import ServiceTimes
-from loadtest.simulate.simulation import rehearse
-from loadtest.simulate.videos import IngressLimits
+from loadtest.simulate.simulation import simulate
 from tests.rendering import render, steady
 from videoanalysis.client import AsyncClient
 from videoanalysis.stack.stack import Stack
 from videoanalysis.video_analysis import Timing
 
-# Small pictures: it is about queues here, and the cores are few.
+# Small images: the benchmark is about queues, not about CPU.
 SIZE, FRAMES_A_SECOND, CHUNK_SECONDS = 32, 4, 10
 WARM_UP = 3
 
@@ -57,13 +56,13 @@ CASES = [
     Case("one chunk, encoders 75 % busy", 1, 16, 4, 0.8, 3.75, {1: 1}),
     Case("one chunk, encoders 90 % busy, 2 ingresses", 2, 16, 4, 0.8, 4.5, {1: 1}),
     Case("1 and 6 chunks, encoders 79 % busy, 2 ingresses", 2, 8, 4, 0.5, 2.8, {1: 3, 6: 1}),
-    Case("one chunk, 4 places at each of 2 ingresses", 2, 4, 8, 1.0, 4.3, {1: 1}),
+    Case("one chunk, 4 slots at each of 2 ingresses", 2, 4, 8, 1.0, 4.3, {1: 1}),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    seconds: float  # from when it was due
+    seconds: float  # from when the request was due
     chunks: int
     timing: Timing
 
@@ -74,7 +73,7 @@ async def analyse(client: AsyncClient, uri: str, due: float) -> Answer:
 
 
 def service_times(answers: Sequence[Answer]) -> tuple[ServiceTimes, float]:
-    """Of videos of one chunk, in which no stage hides behind another; and the seconds outside of the service."""
+    """From videos of one chunk, in which no stages overlap; and the mean seconds outside of the service."""
     alone = [answer for answer in answers if answer.chunks == 1]
     timings = [answer.timing for answer in alone]
     times = ServiceTimes(
@@ -83,7 +82,7 @@ def service_times(answers: Sequence[Answer]) -> tuple[ServiceTimes, float]:
         upload_seconds=0.0,
         encode_seconds=fmean(timing.encode.compute_seconds for timing in timings),
         decode_seconds=fmean(timing.decode.compute_seconds for timing in timings),
-        # Nobody queues for samplers and decoders in these stacks: these are calls between the processes.
+        # There are no queues for samplers and decoders in these stacks: this is the time of calls between processes.
         answer_seconds=fmean(timing.sample.queue_seconds + timing.decode.queue_seconds for timing in timings),
     )
     return times, fmean(answer.seconds - answer.timing.total_seconds for answer in alone)
@@ -99,14 +98,14 @@ async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> list
             "encoder": {"synthetic_service_ms": 1000 * case.encode_seconds, "synthetic_image_size": SIZE},
         },
     )
-    async with AsyncExitStack() as leaving:
-        await leaving.enter_async_context(stack)
+    async with AsyncExitStack() as resources:
+        await resources.enter_async_context(stack)
         uris = {}
         for chunks in case.mix:
             clip = render(directory / f"{chunks}.mp4", steady(FRAMES_A_SECOND, chunks * CHUNK_SECONDS))
             uris[chunks] = await stack.upload(clip)
         clients = [
-            await leaving.enter_async_context(AsyncClient(ingress.address)) for ingress in stack.services["ingress"]
+            await resources.enter_async_context(AsyncClient(ingress.address)) for ingress in stack.services["ingress"]
         ]
         for client in clients * WARM_UP:
             await client.analyze(uris[1])
@@ -115,7 +114,7 @@ async def real(case: Case, arrivals: Sequence[Arrival], directory: Path) -> list
             calls = []
             for number, (at, chunks) in enumerate(arrivals, start=1):
                 await asyncio.sleep(began + at - time.monotonic())
-                # In turn, as the model has it.
+                # In turn, as in the model.
                 client = clients[number % len(clients)]
                 calls.append(tasks.create_task(analyse(client, uris[chunks], began + at)))
         return [call.result() for call in calls]
@@ -131,7 +130,7 @@ def modelled(case: Case, arrivals: Sequence[Arrival], seconds: float, times: Ser
         IngressLimits(max_videos=case.max_videos),
     )
     starts = {service: Start() for service in SERVICES}
-    return rehearse(Plan(deployment, OpenLoad(lambda: iter(arrivals), seconds), times, starts)).latencies
+    return simulate(Plan(deployment, OpenLoad(lambda: iter(arrivals), seconds), times, starts)).latencies
 
 
 def row(case: Case, measured: np.ndarray, model: np.ndarray) -> str:

@@ -6,10 +6,10 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from loadtest.simulate.command import rehearse
+from loadtest.cli.simulate import simulate
 
 _app = typer.Typer()
-_app.command()(rehearse)
+_app.command()(simulate)
 
 QUICK = ["--minutes", "2", "--set", "encoder.autoscaling.minReplicas=1"]
 
@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(_app, arguments)
 
 
-def test_shows_a_ramp_in_the_columns_of_the_original():
+def test_shows_a_ramp_in_the_columns_of_the_baseline():
     result = run("ramp", "--callers", "2,4", *QUICK)
 
     assert result.exit_code == 0
@@ -26,7 +26,7 @@ def test_shows_a_ramp_in_the_columns_of_the_original():
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("traffic", ["constant", "poisson", "spike"])
+@pytest.mark.parametrize("traffic", ["poisson", "spike"])
 def test_plays_every_kind_of_open_load(traffic: str):
     assert run(traffic, "--rate", "2", *QUICK).exit_code == 0
 
@@ -59,16 +59,8 @@ def test_an_objective_that_is_missed_is_told_by_the_exit_code():
     assert run("poisson", "--rate", "1", *QUICK, "--slo", "p95=10s").exit_code == 0
     missed = run("poisson", "--rate", "1", *QUICK, "--slo", "p95=100ms")
 
-    assert missed.exit_code == 1
-    assert "NOT met" in missed.stdout
-
-
-def test_searches_the_cheapest_settings_and_tries_them_on_other_callers():
-    result = run("poisson", "--rate", "2", "--minutes", "1", "--slo", "p95=3s", "--optimise")
-
-    assert result.exit_code == 0
-    assert "encoder minReplicas" in result.stdout
-    assert "with other callers" in result.stdout
+    assert missed.exit_code == 3
+    assert "MISSED" in missed.stdout
 
 
 @pytest.mark.parametrize(
@@ -77,7 +69,6 @@ def test_searches_the_cheapest_settings_and_tries_them_on_other_callers():
         (["ramp", "--callers", "two"], "--callers"),
         (["poisson", "--mix", "1:x"], "--mix"),
         (["poisson", "--slo", "p95"], "--slo"),
-        (["poisson", "--optimise"], "--slo"),
         (["poisson", "--set", "encoder.autoscaling.min=1"], "--set"),
         (["poisson", "--values", "/nowhere.yaml"], "--values"),
         (["poisson", "--time", "encoding=1"], "--time"),

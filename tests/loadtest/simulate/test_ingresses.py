@@ -4,8 +4,8 @@ import pytest
 
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.fleet import Fleet, Start
+from loadtest.simulate.ingresses import Chunk, Ingresses, IngressLimits, Video
 from loadtest.simulate.one_line import OneLine
-from loadtest.simulate.videos import Chunk, Ingresses, IngressLimits, Video
 
 
 class System:
