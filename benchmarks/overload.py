@@ -23,8 +23,9 @@ import psutil
 
 from tests.rendering import calm_picture, render, steady
 from videoanalysis.channels import connect
-from videoanalysis.errors import Overloaded, from_rpc_error
+from videoanalysis.errors import Overloaded
 from videoanalysis.stack.stack import Stack
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 

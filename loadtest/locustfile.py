@@ -24,7 +24,7 @@ import grpc.experimental.gevent  # isort: skip
 from loadtest.sweep.mix import Mix, Video, parse_videos
 from loadtest.sweep.slo import EXIT_CODE_MISSED, figure, judge, parse_objective
 from videoanalysis import channels
-from videoanalysis.errors import from_rpc_error
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
@@ -128,7 +128,7 @@ class Stream(_Caller):
 
 def _failure(error: grpc.RpcError) -> Exception:
     """Status and reason, by which locust groups failures; the message differs for each video."""
-    return RuntimeError(f"{error.code().name} {from_rpc_error(error).reason}")
+    return RuntimeError(f"{error.code().name} {from_rpc_error(error).reason_name}")
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]

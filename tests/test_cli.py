@@ -29,6 +29,7 @@ from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank.format import TextBank
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoResponse
 from videoanalysis.v1.encoder_pb2 import EncodeTextsRequest
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("videoanalysis")
@@ -459,7 +460,8 @@ async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_fo
 
 
 @pytest.mark.parametrize(
-    ("reason", "exit_code"), [("BANK_NOT_READY", 0), ("BANK_MODEL_MISMATCH", 0), ("ENCODERS_UNAVAILABLE", 1)]
+    ("reason", "exit_code"),
+    [(ErrorReason.BANK_NOT_READY, 0), (ErrorReason.BANK_MODEL_MISMATCH, 0), (ErrorReason.ENCODER_UNAVAILABLE, 1)],
 )
 async def test_an_ingress_wakes_an_encoder_before_the_bank_that_it_will_need_is_built(tmp_path, reason, exit_code):
     (tmp_path / "tags.txt").write_text("kitchen\n")

@@ -25,9 +25,8 @@ from videoanalysis.errors import (
     Overloaded,
     ServiceError,
     Unavailable,
-    status_code,
-    trailing_metadata,
 )
+from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1 import analysis_pb2_grpc
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_ANALYZING,
@@ -41,6 +40,7 @@ from videoanalysis.v1.analysis_pb2 import (
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.video_analysis import VideoAnalysis
 
 ROOT = Path(__file__).parents[1]
@@ -143,7 +143,7 @@ def summary(**fields: object) -> Event:
 
 
 GOOD = Call([progress(STAGE_WAITING), chunk(0, 0), summary(stream_id="done")])
-DRAINING = Unavailable("draining", reason="DRAINING")
+DRAINING = Unavailable("draining")
 
 
 async def test_the_answer_is_the_summary_with_the_chunks_put_back(analyze):
@@ -205,12 +205,12 @@ async def test_an_answer_over_four_mebibytes_arrives(analyze):
 
 
 async def test_the_services_error_is_raised_as_it_was_there(analyze):
-    error = InvalidInput("no video in it", reason="NOT_A_VIDEO", field="video_uri")
+    error = InvalidInput("no video in it", reason=ErrorReason.NOT_A_VIDEO, field="video_uri")
     service = Service([Call([progress(STAGE_WAITING)], error)])
     async with serving(service) as address:
         with pytest.raises(InvalidInput, match="no video in it") as caught:
             await analyze(address)
-    assert (caught.value.reason, caught.value.field) == ("NOT_A_VIDEO", "video_uri")
+    assert (caught.value.reason, caught.value.field) == (ErrorReason.NOT_A_VIDEO, "video_uri")
     assert len(service.requests) == 1
 
 
@@ -218,7 +218,7 @@ async def test_an_answer_without_a_summary_is_no_answer(analyze):
     async with serving(Service([Call([chunk(0, 0)])])) as address:
         with pytest.raises(Unavailable) as caught:
             await analyze(address)
-    assert caught.value.reason == "INCOMPLETE_ANSWER"
+    assert caught.value.reason == ErrorReason.INCOMPLETE_ANSWER
 
 
 async def test_a_service_that_is_away_is_unavailable(analyze):
@@ -246,16 +246,16 @@ async def test_a_stream_that_breaks_starts_again_from_the_beginning(analyze):
 
 LOST = grpc.StatusCode.UNAVAILABLE
 TOKEN_REFUSALS = [
-    (InvalidInput, "TOKEN_FORGED"),
+    (InvalidInput, ErrorReason.TOKEN_FORGED),
     *(
         (FailedPrecondition, reason)
         for reason in (
-            "TOKEN_EXPIRED",
-            "TOKEN_OF_ANOTHER_CALLER",
-            "TOKEN_OF_ANOTHER_REQUEST",
-            "OBJECT_CHANGED",
-            "MODEL_CHANGED",
-            "TEXT_BANK_CHANGED",
+            ErrorReason.TOKEN_EXPIRED,
+            ErrorReason.TOKEN_OF_ANOTHER_CALLER,
+            ErrorReason.TOKEN_OF_ANOTHER_REQUEST,
+            ErrorReason.OBJECT_CHANGED,
+            ErrorReason.MODEL_CHANGED,
+            ErrorReason.TEXT_BANK_CHANGED,
         )
     ),
 ]
@@ -318,7 +318,7 @@ async def test_whose_token_is_refused_starts_from_the_beginning(analyze, kind, r
 
 async def test_a_video_whose_tokens_are_refused_again_and_again_is_given_up_although_it_gets_ahead(analyze):
     ahead = Call([chunk(0, 0, b"one")], code=LOST)
-    refusal = Call(failure=InvalidInput("no", reason="TOKEN_FORGED"))
+    refusal = Call(failure=InvalidInput("no", reason=ErrorReason.TOKEN_FORGED))
     service = Service([ahead, refusal] * 20)
     async with serving(service) as address:
         with pytest.raises(InvalidInput):
@@ -327,7 +327,7 @@ async def test_a_video_whose_tokens_are_refused_again_and_again_is_given_up_alth
 
 
 async def test_an_object_that_changes_while_it_is_read_is_an_error_without_a_token(analyze):
-    service = Service([Call(failure=FailedPrecondition("changed", reason="OBJECT_CHANGED"))])
+    service = Service([Call(failure=FailedPrecondition("changed", reason=ErrorReason.OBJECT_CHANGED))])
     async with serving(service) as address:
         with pytest.raises(FailedPrecondition):
             await analyze(address)

@@ -82,6 +82,9 @@ def test_a_service_declares_what_it_imports(service):
         ("services.encoder.__main__", {"torch", "transformers", "av"}),
         ("videoanalysis.cli", {"torch", "transformers", "av", "kubernetes"}),
         ("videoanalysis.scaling.explanation", {"kubernetes"}),
+        # Each video is sampled in such a process.
+        ("services.ingress.sampling.worker", {"grpc", "structlog", "pydantic", "prometheus_client"}),
+        ("videoanalysis.errors", {"grpc"}),
         ("videoanalysis.client", {"torch", "transformers", "av", "aioboto3", "pydantic", "structlog"}),
     ],
 )

@@ -18,9 +18,11 @@ from tests import sleeper
 from tests.scraping import free_port
 from tests.sleeper import SleeperSettings
 from videoanalysis.channels import connect
-from videoanalysis.errors import NotFound, Overloaded, from_rpc_error
+from videoanalysis.errors import NotFound, Overloaded
 from videoanalysis.metrics import code_label
 from videoanalysis.server import ErrorInterceptor, MetricsInterceptor, Server
+from videoanalysis.status import from_rpc_error
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -246,13 +248,19 @@ async def test_a_handler_that_raises_nothing_answers(form):
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_an_error_of_ours_reaches_the_caller_as_its_status_with_details(form):
-    error = Overloaded("four videos are in progress", retry_after_seconds=2.5, reason="INGRESS_FULL", field="video_uri")
+    error = Overloaded(
+        "four videos are in progress", retry_after_seconds=2.5, reason=ErrorReason.SCRATCH_FULL, field="video_uri"
+    )
     async with serving(raising(error)) as channel:
         caught = await failure(channel, form)
     assert (caught.code(), caught.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "four videos are in progress")
     received = from_rpc_error(caught)
     assert isinstance(received, Overloaded)
-    assert (received.reason, received.field, received.retry_after_seconds) == ("INGRESS_FULL", "video_uri", 2.5)
+    assert (received.reason, received.field, received.retry_after_seconds) == (
+        ErrorReason.SCRATCH_FULL,
+        "video_uri",
+        2.5,
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -453,11 +461,14 @@ async def test_calls_of_other_services_are_not_counted():
 
 async def test_refusals_are_counted_by_reason():
     def refused() -> float:
-        labels = {"grpc_service": "videoanalysis.test", "reason": "INGRESS_FULL"}
+        labels = {"grpc_service": "videoanalysis.test", "reason": "SCRATCH_FULL"}
         return REGISTRY.get_sample_value("videoanalysis_refused_total", labels) or 0
 
     before = refused()
-    for error in (Overloaded("full", reason="INGRESS_FULL"), NotFound("none", reason="INGRESS_FULL")):
+    for error in (
+        Overloaded("full", reason=ErrorReason.SCRATCH_FULL),
+        NotFound("none", reason=ErrorReason.SCRATCH_FULL),
+    ):
         async with serving(raising(error)) as channel:
             await failure(channel, "unary")
     assert refused() == before + 1

@@ -13,6 +13,7 @@ import pytest
 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
 from videoanalysis.storage import S3Uri, Storage, StoredObject
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 MIB = 1 << 20
 
@@ -62,7 +63,7 @@ def test_the_key_of_a_uri_is_taken_as_it_stands(uri, bucket, key):
 def test_a_malformed_uri_is_refused_by_the_name_of_its_field(uri):
     with pytest.raises(InvalidInput, match=r"^video_uri: ") as refusal:
         S3Uri.parse(uri, "video_uri")
-    assert (refusal.value.field, refusal.value.reason) == ("video_uri", "MALFORMED_URI")
+    assert (refusal.value.field, refusal.value.reason) == ("video_uri", ErrorReason.MALFORMED_URI)
 
 
 # A real server
@@ -111,7 +112,7 @@ async def test_a_missing_object_or_bucket_is_not_found(storage, bucket):
         ):
             with pytest.raises(NotFound, match=re.escape(str(uri))) as missing:
                 await call
-            assert missing.value.reason == "OBJECT_NOT_FOUND"
+            assert missing.value.reason == ErrorReason.OBJECT_NOT_FOUND
     with pytest.raises(NotFound):
         await storage.list(S3Uri(f"{bucket}-missing", ""))
     with pytest.raises(NotFound):
@@ -123,7 +124,7 @@ async def test_an_object_over_the_limit_is_not_read(storage, bucket):
     await storage.write(uri, b"content", "text/plain")
     with pytest.raises(FailedPrecondition, match="over 6 bytes") as refusal:
         await storage.read(uri, 6)
-    assert refusal.value.reason == "OBJECT_OVER_LIMIT"
+    assert refusal.value.reason == ErrorReason.OBJECT_OVER_LIMIT
 
 
 async def test_progress_is_awaited_after_each_block(storage, bucket):
@@ -157,7 +158,7 @@ async def test_an_object_that_changed_after_it_was_measured_is_refused(storage, 
     await storage.write(uri, b"after!", "video/mp4")
     with pytest.raises(FailedPrecondition, match="changed") as refusal:
         await storage.download(measured, file)
-    assert refusal.value.reason == "OBJECT_CHANGED"
+    assert refusal.value.reason == ErrorReason.OBJECT_CHANGED
     assert file.getvalue() == b""
 
 
@@ -309,7 +310,7 @@ async def test_a_transfer_that_never_brings_anything_is_given_up():
     store = Store(mishaps=[Mishap(sent=100), Mishap(), Mishap()])
     with pytest.raises(Unavailable, match="broke off") as given_up:
         await downloaded(store, attempts=2)
-    assert given_up.value.reason == "STORAGE_UNAVAILABLE"
+    assert given_up.value.reason == ErrorReason.STORAGE_UNAVAILABLE
 
 
 async def test_other_bytes_than_asked_are_refused():
@@ -341,11 +342,11 @@ async def test_leaving_a_download_closes_its_connection():
 @pytest.mark.parametrize(
     ("status", "kind", "reason"),
     [
-        (400, Unavailable, "STORAGE_UNAVAILABLE"),
-        (401, PermissionDenied, "STORAGE_ACCESS_DENIED"),
-        (403, PermissionDenied, "STORAGE_ACCESS_DENIED"),
-        (404, NotFound, "OBJECT_NOT_FOUND"),
-        (503, Unavailable, "STORAGE_UNAVAILABLE"),
+        (400, Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+        (401, PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
+        (403, PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
+        (404, NotFound, ErrorReason.OBJECT_NOT_FOUND),
+        (503, Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
     ],
 )
 async def test_every_refusal_is_an_error_of_ours(status, kind, reason):

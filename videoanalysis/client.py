@@ -17,7 +17,8 @@ from typing import Any, Self, TypedDict, Unpack
 import grpc
 
 from videoanalysis import channels
-from videoanalysis.errors import Overloaded, ServiceError, Unavailable, carries_details, from_rpc_error
+from videoanalysis.errors import Overloaded, ServiceError, Unavailable
+from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_WAITING,
     AnalyzeVideoRequest,
@@ -30,6 +31,7 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 from videoanalysis.v1.decoder_pb2 import SceneDetection
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 # As long as a service works on one request unless its operator says otherwise.
@@ -39,13 +41,13 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
 # Whoever is told this of a resume token can only start from the beginning.
 _TOKEN_REFUSALS = {
-    "TOKEN_FORGED",
-    "TOKEN_EXPIRED",
-    "TOKEN_OF_ANOTHER_CALLER",
-    "TOKEN_OF_ANOTHER_REQUEST",
-    "OBJECT_CHANGED",
-    "MODEL_CHANGED",
-    "TEXT_BANK_CHANGED",
+    ErrorReason.TOKEN_FORGED,
+    ErrorReason.TOKEN_EXPIRED,
+    ErrorReason.TOKEN_OF_ANOTHER_CALLER,
+    ErrorReason.TOKEN_OF_ANOTHER_REQUEST,
+    ErrorReason.OBJECT_CHANGED,
+    ErrorReason.MODEL_CHANGED,
+    ErrorReason.TEXT_BANK_CHANGED,
 }
 _OPTIONS = [
     *channels.OPTIONS,
@@ -300,4 +302,4 @@ class _Attempts:
 
 
 def _incomplete() -> Unavailable:
-    return Unavailable("the service ended the call without a summary", reason="INCOMPLETE_ANSWER")
+    return Unavailable("the service ended the call without a summary", reason=ErrorReason.INCOMPLETE_ANSWER)

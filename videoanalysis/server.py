@@ -19,8 +19,9 @@ from grpc_reflection.v1alpha import reflection
 
 from videoanalysis import metrics
 from videoanalysis.atomic_write import write_whole
-from videoanalysis.errors import Overloaded, ServiceError, status_code, trailing_metadata
+from videoanalysis.errors import Overloaded, ServiceError
 from videoanalysis.settings import ServiceSettings
+from videoanalysis.status import status_code, trailing_metadata
 
 LIVENESS = "liveness"
 READINESS = "readiness"
@@ -280,9 +281,11 @@ async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: 
     if cancelled or isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, Overloaded):
-        metrics.REFUSED.labels(method.split("/")[1], error.reason).inc()
+        metrics.REFUSED.labels(method.split("/")[1], error.reason_name).inc()
     if isinstance(error, ServiceError):
-        _log.info("call failed", method=method, code=status_code(error).name, reason=error.reason, error=error.message)
+        _log.info(
+            "call failed", method=method, code=status_code(error).name, reason=error.reason_name, error=error.message
+        )
         await context.abort(status_code(error), error.message, trailing_metadata(error))
     _log.error("bug", method=method, exc_info=error)
     # Also for a cancellation that is not the caller's, who would wait for ever without an answer.

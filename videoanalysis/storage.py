@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _READ_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
@@ -45,9 +46,11 @@ class S3Uri:
         """
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or _CONTROL.search(key):
-            raise InvalidInput(f"{field}: not of the form s3://bucket/key", reason="MALFORMED_URI", field=field)
+            raise InvalidInput(
+                f"{field}: not of the form s3://bucket/key", reason=ErrorReason.MALFORMED_URI, field=field
+            )
         if len(key.encode()) > 1024:
-            raise InvalidInput(f"{field}: the key is over 1024 bytes", reason="MALFORMED_URI", field=field)
+            raise InvalidInput(f"{field}: the key is over 1024 bytes", reason=ErrorReason.MALFORMED_URI, field=field)
         return cls(bucket, key)
 
 
@@ -103,7 +106,9 @@ class Storage:
             try:
                 client = await leaving.enter_async_context(opening)
             except BotoCoreError as error:
-                raise FailedPrecondition(f"the AWS settings: {error}", reason="STORAGE_MISCONFIGURED") from error
+                raise FailedPrecondition(
+                    f"the AWS settings: {error}", reason=ErrorReason.STORAGE_MISCONFIGURED
+                ) from error
             yield cls(client, attempts, silence_seconds)
 
     async def stat(self, uri: S3Uri) -> StoredObject:
@@ -130,7 +135,7 @@ class Storage:
         """The whole object; FailedPrecondition if it is larger than `max_bytes`."""
         source = await self.stat(uri)
         if source.size > max_bytes:
-            raise FailedPrecondition(f"{uri}: over {max_bytes} bytes", reason="OBJECT_OVER_LIMIT")
+            raise FailedPrecondition(f"{uri}: over {max_bytes} bytes", reason=ErrorReason.OBJECT_OVER_LIMIT)
         return b"".join([block async for block in self._blocks(source)])
 
     async def write(self, uri: S3Uri, data: bytes | BinaryIO, content_type: str) -> None:
@@ -160,7 +165,9 @@ class Storage:
         done = attempt = 0
         while done < source.size:
             if attempt == self._attempts:
-                raise Unavailable(f"{source.uri}: the transfer broke off again and again", reason="STORAGE_UNAVAILABLE")
+                raise Unavailable(
+                    f"{source.uri}: the transfer broke off again and again", reason=ErrorReason.STORAGE_UNAVAILABLE
+                )
             if attempt > 0:
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
             attempt += 1
@@ -182,7 +189,9 @@ class Storage:
         # What `async with` would bind is the HTTP library's own response, which cannot be read in blocks.
         async with body:
             if response.get("ContentRange") != f"bytes {start}-{source.size - 1}/{source.size}":
-                raise Unavailable(f"{uri}: storage answered with other bytes than asked", reason="STORAGE_UNAVAILABLE")
+                raise Unavailable(
+                    f"{uri}: storage answered with other bytes than asked", reason=ErrorReason.STORAGE_UNAVAILABLE
+                )
             with suppress(*_BROKEN_OFF):
                 while block := await body.read(_READ_BYTES):
                     yield block
@@ -206,15 +215,20 @@ def _translated(uri: S3Uri) -> Iterator[None]:
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in _MISSING:
-            raise NotFound(f"{uri}: no such object or bucket", reason="OBJECT_NOT_FOUND") from error
+            raise NotFound(f"{uri}: no such object or bucket", reason=ErrorReason.OBJECT_NOT_FOUND) from error
         if code in _FORBIDDEN:
             raise PermissionDenied(
-                f"{uri}: the service's identity may not do this; grant it access", reason="STORAGE_ACCESS_DENIED"
+                f"{uri}: the service's identity may not do this; grant it access",
+                reason=ErrorReason.STORAGE_ACCESS_DENIED,
             ) from error
         if code in _CHANGED:
-            raise FailedPrecondition(f"{uri}: the object changed while it was read", reason="OBJECT_CHANGED") from error
-        raise Unavailable(f"{uri}: storage answered with an error", reason="STORAGE_UNAVAILABLE") from error
+            raise FailedPrecondition(
+                f"{uri}: the object changed while it was read", reason=ErrorReason.OBJECT_CHANGED
+            ) from error
+        raise Unavailable(f"{uri}: storage answered with an error", reason=ErrorReason.STORAGE_UNAVAILABLE) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise PermissionDenied(f"{uri}: the service has no credentials", reason="STORAGE_ACCESS_DENIED") from error
+        raise PermissionDenied(
+            f"{uri}: the service has no credentials", reason=ErrorReason.STORAGE_ACCESS_DENIED
+        ) from error
     except _BROKEN_OFF as error:
-        raise Unavailable(f"{uri}: storage did not answer", reason="STORAGE_UNAVAILABLE") from error
+        raise Unavailable(f"{uri}: storage did not answer", reason=ErrorReason.STORAGE_UNAVAILABLE) from error

@@ -13,7 +13,8 @@ from loadtest.sweep.load import clock
 from loadtest.sweep.mix import Video
 from loadtest.sweep.record import INCOMPLETE, NOT_SENT, STAGES, Request
 from videoanalysis import channels
-from videoanalysis.errors import ServiceError, carries_details, from_rpc_error
+from videoanalysis.errors import ServiceError
+from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
@@ -215,6 +216,6 @@ def _failure(code: grpc.StatusCode, error: ServiceError, is_from_service: bool) 
     return {
         "status": code.name,
         # Failures of gRPC itself carry no reason.
-        "reason": error.reason if is_from_service else "",
+        "reason": error.reason_name if is_from_service else "",
         "error": " ".join(error.message.split())[:_ERROR_CHARACTERS],
     }

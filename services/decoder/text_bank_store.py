@@ -13,6 +13,7 @@ import structlog
 from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank.format import InvalidTextBank, TextBank
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SUFFIX = ".safetensors"
 
@@ -118,16 +119,18 @@ class TextBankStore:
         if of_name:
             raise FailedPrecondition(
                 f"text bank {name!r} is of model {', '.join(of_name)}, the embeddings are of {model_digest}",
-                reason="BANK_MODEL_MISMATCH",
+                reason=ErrorReason.BANK_MODEL_MISMATCH,
             )
         loaded = ", ".join(sorted({bank.name for bank in banks})) or "none"
-        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {loaded}", reason="BANK_NOT_READY")
+        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {loaded}", reason=ErrorReason.BANK_NOT_READY)
 
     def _version(self, name: str, model_digest: str, digest: str) -> TextBank:
         for bank in (*self._banks.values(), *self._replaced):
             if (bank.name, bank.model_digest, bank.digest) == (name, model_digest, digest):
                 return bank
-        raise FailedPrecondition(f"text bank {name!r}: version {digest} is not loaded", reason="TEXT_BANK_REPLACED")
+        raise FailedPrecondition(
+            f"text bank {name!r}: version {digest} is not loaded", reason=ErrorReason.TEXT_BANK_REPLACED
+        )
 
     async def refresh_forever(self, interval_seconds: float) -> None:
         """Refresh until cancelled; no error of the location ends it."""

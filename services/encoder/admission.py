@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from services.encoder.engine import Encoded
 from services.encoder.lead import Lead
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 Buffer = NDArray[np.uint8]
 T = TypeVar("T")
@@ -150,7 +151,7 @@ class Admission:
     def _busy(self, why: str) -> Overloaded:
         return Overloaded(
             f"all {self._max_in_flight} places of this encoder are taken and {why}",
-            reason="ENCODER_BUSY",
+            reason=ErrorReason.ENCODER_BUSY,
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 
@@ -194,7 +195,7 @@ class Permit:
             raise DeadlineExceeded(
                 f"upload: {filled} of {nbytes} bytes came; at most {piece_seconds:g} s between pieces and "
                 f"{upload_seconds:g} s in all are given",
-                reason="UPLOAD_TOO_SLOW",
+                reason=ErrorReason.UPLOAD_TOO_SLOW,
             ) from error
         if filled < nbytes:
             raise InvalidInput(f"piece: {filled} bytes, not the {nbytes} of the header", field="piece")

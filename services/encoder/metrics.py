@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Info
 from services.encoder.admission import Admission
 from services.encoder.engine import Encoded, Model
 from videoanalysis import metrics
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _accelerator_seconds = Counter(
     "videoanalysis_accelerator_seconds_total", "Computation of chunks, also of those whose caller had left."
@@ -17,7 +18,7 @@ _model = Info("videoanalysis_model", "The model that is served.")
 
 
 def start_at_zero(service_name: str) -> None:
-    metrics.REFUSED.labels(service_name, "ENCODER_BUSY")
+    metrics.REFUSED.labels(service_name, ErrorReason.Name(ErrorReason.ENCODER_BUSY))
     for gauge in (metrics.WAITING, metrics.RUNNING, metrics.SLOTS):
         gauge.labels("encoder")
 

@@ -32,6 +32,7 @@ from videoanalysis.v1.encoder_pb2 import (
     GetModelResponse,
     ModelInfo,
 )
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _MAX_KEY_CHARACTERS = 200
 _MAX_PIECE_BYTES = 2 << 20
@@ -108,7 +109,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         if (header.height, header.width) != (size, size):
             raise InvalidInput(
                 f"height, width: {header.height} × {header.width}, not the {size} × {size} of the model",
-                reason="IMAGE_SIZE_MISMATCH",
+                reason=ErrorReason.IMAGE_SIZE_MISMATCH,
                 field="header.height",
             )
         if header.pixel_format != PIXEL_FORMAT_RGB24:
@@ -120,7 +121,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     def _check_digest(self, wanted: str) -> None:
         if wanted and wanted != self._model.digest:
             raise FailedPrecondition(
-                f"model: {wanted} is wanted, this encoder serves {self._model.digest}", reason="MODEL_MISMATCH"
+                f"model: {wanted} is wanted, this encoder serves {self._model.digest}",
+                reason=ErrorReason.MODEL_MISMATCH,
             )
 
 

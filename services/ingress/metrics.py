@@ -6,6 +6,7 @@ from services.ingress.admission.demand import Demand
 from services.ingress.admission.slots import Admission
 from videoanalysis import metrics
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 QUEUE_DEPTH = "videoanalysis_queue_depth"
 QUEUE_DEPTH_HELP = "Work that waits for a service or is at it, as this ingress sees it; what the service is scaled by."
@@ -31,12 +32,12 @@ _stage_seconds = Counter(
 _STAGES = ("download", "sample", "encode", "decode")
 # The replica had no room or serves another model; could not be reached or failed at once; took it up and lost it.
 _OUTCOMES = ("succeeded", "refused", "unavailable", "failed")
-_REFUSALS = ("OVERLOADED", "SCRATCH_FULL")
+_REFUSALS = (ErrorReason.OVERLOADED, ErrorReason.SCRATCH_FULL)
 
 
 def start_at_zero(service_name: str) -> None:
     for reason in _REFUSALS:
-        metrics.REFUSED.labels(service_name, reason)
+        metrics.REFUSED.labels(service_name, ErrorReason.Name(reason))
     for service in ("encoder", "decoder"):
         for outcome in _OUTCOMES:
             ATTEMPTS.labels(service, outcome)

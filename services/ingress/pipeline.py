@@ -55,11 +55,12 @@ from videoanalysis.v1.decoder_pb2 import (
     TextBankInfo,
 )
 from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 
 _SECONDS_BETWEEN_ESTIMATES = 1.0
-_LACKS_BANK = {"BANK_NOT_READY", "BANK_MODEL_MISMATCH"}
+_LACKS_BANK = {ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH}
 
 
 class Observer(Protocol):
@@ -162,7 +163,7 @@ class Pipeline:
 
         def check_version(version: str) -> None:
             if start is not None and not start.is_of(version):
-                raise refused("OBJECT_CHANGED", "the object has been replaced since")
+                raise refused(ErrorReason.OBJECT_CHANGED, "the object has been replaced since")
 
         checkpoint = start.checkpoint if start is not None else None
         async with AsyncExitStack() as stack:
@@ -227,15 +228,17 @@ class Pipeline:
         try:
             model = await self.encoders.model_again(start.model_digest, deadline)
         except Gone as error:
-            raise refused("MODEL_CHANGED", "no encoder serves the model any more that it began with") from error
+            raise refused(
+                ErrorReason.MODEL_CHANGED, "no encoder serves the model any more that it began with"
+            ) from error
         try:
             pinned = await self._pin_to(model, analysis, deadline)
         except FailedPrecondition as error:
             if error.reason not in _LACKS_BANK:
                 raise
-            raise refused("TEXT_BANK_CHANGED", "the text bank of its model has gone since") from error
+            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank of its model has gone since") from error
         if pinned.text_bank.digest != start.text_bank_digest:
-            raise refused("TEXT_BANK_CHANGED", "the text bank has been replaced since")
+            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank has been replaced since")
         return pinned
 
     async def _pin_to(self, model: ModelInfo, analysis: AnalysisJob, deadline: Deadline) -> Pinned:
@@ -256,7 +259,7 @@ class Pipeline:
         try:
             text_bank = await self.decoders.text_bank(analysis.text_bank, model.digest, deadline)
         except Unavailable as error:
-            if error.reason != "BANK_NOT_READY":
+            if error.reason != ErrorReason.BANK_NOT_READY:
                 raise
             # Decoders that are to have no bank do with labels alone; others say so themselves.
             text_bank = TextBankInfo()

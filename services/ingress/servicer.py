@@ -21,6 +21,7 @@ from videoanalysis.v1.analysis_pb2 import (
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         elif request.resume_token:
             raise InvalidInput(
                 "resume_token: an analysis with an output_uri cannot be resumed; start from the beginning",
-                reason="NOT_RESUMABLE",
+                reason=ErrorReason.NOT_RESUMABLE,
                 field="resume_token",
             )
         summary = await self._analyze(video_uri, analysis, caller, context, observer, tokens, start)

@@ -16,7 +16,8 @@ from tests.decoder.samples import OTHER_MODEL, make_bank
 from tests.decoder.test_servicer import chunk, ranking
 from videoanalysis.atomic_write import write_whole
 from videoanalysis.channels import connect
-from videoanalysis.errors import Unavailable, from_rpc_error
+from videoanalysis.errors import Unavailable
+from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri
 from videoanalysis.v1 import decoder_pb2_grpc
 from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest

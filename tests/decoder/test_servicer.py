@@ -14,10 +14,12 @@ from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank, unit_rows
 from videoanalysis import tensors
 from videoanalysis.channels import connect
 from videoanalysis.embeddings import pool
-from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable, from_rpc_error
+from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable
 from videoanalysis.server import ErrorInterceptor
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSpec, RankTextsRequest
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 FRAMES = unit_rows(16, seed=40)
 
@@ -210,13 +212,13 @@ async def test_a_bank_that_is_not_there_is_unavailable(stub):
         stub.DecodeChunk(chunk(ranking=ranking(text_bank="sport", labels=labels("dog")))),
     ):
         error = await failure(call)
-        assert (type(error), error.reason) == (Unavailable, "BANK_NOT_READY")
+        assert (type(error), error.reason) == (Unavailable, ErrorReason.BANK_NOT_READY)
         assert "default" in error.message
 
 
 async def test_a_bank_of_another_model_is_a_failed_precondition(stub):
     error = await failure(stub.DecodeChunk(chunk(ranking=ranking(model_digest=OTHER_MODEL))))
-    assert (type(error), error.reason) == (FailedPrecondition, "BANK_MODEL_MISMATCH")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.BANK_MODEL_MISMATCH)
     assert MODEL in error.message
     assert OTHER_MODEL in error.message
 
@@ -228,7 +230,7 @@ async def test_without_a_location_of_banks_labels_give_tags_and_no_caption():
         assert not response.HasField("caption")
         assert not response.HasField("text_bank")
         error = await failure(stub.DecodeChunk(chunk()))
-        assert (type(error), error.reason) == (Unavailable, "BANK_NOT_READY")
+        assert (type(error), error.reason) == (Unavailable, ErrorReason.BANK_NOT_READY)
 
 
 async def test_large_banks_are_ranked_off_the_event_loop(store, tmp_path):

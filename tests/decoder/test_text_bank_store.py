@@ -9,6 +9,7 @@ from services.decoder.text_bank_store import Bucket, Directory, TextBankStore, V
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank
 from videoanalysis.errors import FailedPrecondition, NotFound, Unavailable
 from videoanalysis.storage import S3Uri
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 MAX_BYTES = 1 << 20
 
@@ -62,14 +63,14 @@ async def test_a_missing_bank_is_unavailable_and_says_what_is_there():
     store = await store_of(FakeLocation({"a": make_bank(name="sport").to_bytes()}))
     with pytest.raises(Unavailable, match=r"'default' is not loaded; loaded: sport") as caught:
         store.lookup("default", MODEL)
-    assert caught.value.reason == "BANK_NOT_READY"
+    assert caught.value.reason == ErrorReason.BANK_NOT_READY
 
 
 async def test_a_bank_of_another_model_is_a_mismatch_naming_both():
     store = await store_of(FakeLocation({"a": make_bank().to_bytes()}))
     with pytest.raises(FailedPrecondition) as caught:
         store.lookup("default", OTHER_MODEL)
-    assert caught.value.reason == "BANK_MODEL_MISMATCH"
+    assert caught.value.reason == ErrorReason.BANK_MODEL_MISMATCH
     assert MODEL in caught.value.message
     assert OTHER_MODEL in caught.value.message
 
@@ -88,7 +89,7 @@ async def test_a_version_is_known_while_it_is_there_and_a_while_after_it_was_rep
         await store.refresh()
     with pytest.raises(FailedPrecondition, match=old.digest) as caught:
         store.lookup("default", MODEL, old.digest)
-    assert caught.value.reason == "TEXT_BANK_REPLACED"
+    assert caught.value.reason == ErrorReason.TEXT_BANK_REPLACED
 
 
 async def test_an_unchanged_file_is_read_once():

@@ -13,6 +13,7 @@ from services.encoder.admission import Admission
 from services.encoder.engine import Encoded
 from tests.encoder.fakes import FakeEngine, until
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 
@@ -99,7 +100,7 @@ async def test_over_the_parking_limit_callers_are_refused_at_once():
         with pytest.raises(Overloaded, match="all 1 places") as refusal:
             await hold(gate)
         assert asyncio.get_running_loop().time() - started < 0.1
-        assert refusal.value.reason == "ENCODER_BUSY"
+        assert refusal.value.reason == ErrorReason.ENCODER_BUSY
         assert 0 < refusal.value.retry_after_seconds <= 0.5
         for call in calls:
             await cancelled(call)
@@ -111,7 +112,7 @@ async def test_a_parked_caller_is_refused_when_its_time_is_up():
         await until(lambda: gate.in_flight == 1)
         with pytest.raises(Overloaded, match=r"within 0\.05 s") as refusal:
             await hold(gate)
-        assert refusal.value.reason == "ENCODER_BUSY"
+        assert refusal.value.reason == ErrorReason.ENCODER_BUSY
         assert gate.parked == 0
         await cancelled(holder)
         assert gate.in_flight == 0
@@ -226,7 +227,7 @@ async def test_an_upload_without_a_first_piece_is_aborted():
     async with admission(piece_seconds=0.05) as gate, gate.permit() as permit:
         with pytest.raises(DeadlineExceeded, match="0 of 5 bytes") as abort:
             await permit.receive(pieces(then_stall=True), 5)
-        assert abort.value.reason == "UPLOAD_TOO_SLOW"
+        assert abort.value.reason == ErrorReason.UPLOAD_TOO_SLOW
 
 
 async def test_an_upload_that_falls_silent_is_aborted_long_before_its_time_is_up():

@@ -12,15 +12,9 @@ from services.encoder.servicer import EncoderServicer
 from tests.encoder.fakes import MODEL, FakeEngine, until
 from videoanalysis import tensors
 from videoanalysis.channels import connect
-from videoanalysis.errors import (
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidInput,
-    Overloaded,
-    ServiceError,
-    from_rpc_error,
-)
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, ServiceError
 from videoanalysis.server import ErrorInterceptor
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
     ChunkHeader,
@@ -29,6 +23,7 @@ from videoanalysis.v1.encoder_pb2 import (
     GetModelRequest,
 )
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub, add_EncoderServiceServicer_to_server
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SIZE = MODEL.image_size
 FRAME_BYTES = SIZE * SIZE * 3
@@ -169,7 +164,7 @@ async def test_an_empty_or_equal_digest_is_served_and_another_refused_naming_bot
         await encode(encoder, header(model_digest=MODEL.digest), picture_bytes(2))
         with pytest.raises(FailedPrecondition, match=r"sha256:other is wanted, .* sha256:fake") as refusal:
             await encode(encoder, header(model_digest="sha256:other"), picture_bytes(2))
-        assert refusal.value.reason == "MODEL_MISMATCH"
+        assert refusal.value.reason == ErrorReason.MODEL_MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -249,7 +244,7 @@ async def test_a_silent_upload_loses_its_permit_and_ends_with_deadline_exceeded(
         await until(lambda: encoder.chunks.in_flight == 0, seconds=1)
         with pytest.raises(DeadlineExceeded) as abort:
             await finish(call, b"")
-        assert abort.value.reason == "UPLOAD_TOO_SLOW"
+        assert abort.value.reason == ErrorReason.UPLOAD_TOO_SLOW
 
 
 async def test_a_trickling_upload_ends_with_deadline_exceeded():
@@ -269,7 +264,7 @@ async def test_beyond_two_in_flight_and_the_parked_a_chunk_is_refused_with_a_hin
         await until(lambda: encoder.chunks.parked == 1)
         with pytest.raises(Overloaded) as refusal:
             await encode(encoder, header(), picture_bytes(2))
-        assert refusal.value.reason == "ENCODER_BUSY"
+        assert refusal.value.reason == ErrorReason.ENCODER_BUSY
         assert 0 < refusal.value.retry_after_seconds <= 0.5
         waiting.cancel()
 
@@ -364,7 +359,7 @@ async def test_refuses_texts_for_another_model():
     async with serving() as encoder:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await encoder.stub.EncodeTexts(EncodeTextsRequest(texts=["a"], model_digest="sha256:other"), timeout=20)
-        assert from_rpc_error(refusal.value).reason == "MODEL_MISMATCH"
+        assert from_rpc_error(refusal.value).reason == ErrorReason.MODEL_MISMATCH
 
 
 async def test_texts_are_served_while_every_permit_is_taken():
@@ -385,7 +380,7 @@ async def test_texts_beyond_one_running_and_the_parked_are_refused():
             await encoder.stub.EncodeTexts(EncodeTextsRequest(texts=["a"]), timeout=20)
         error = from_rpc_error(refusal.value)
         assert isinstance(error, Overloaded)
-        assert error.reason == "ENCODER_BUSY"
+        assert error.reason == ErrorReason.ENCODER_BUSY
         encoder.engine.release.set()
         await asyncio.gather(*waiting)
 

@@ -19,7 +19,8 @@ from tests.processes import descendants, runs
 from tests.rendering import calm_picture, render, steady
 from tests.system import IMAGE_SIZE, TEXTS, Engine, decoder, encoder
 from videoanalysis.channels import connect
-from videoanalysis.errors import Unavailable, from_rpc_error
+from videoanalysis.errors import Unavailable
+from videoanalysis.status import from_rpc_error
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub

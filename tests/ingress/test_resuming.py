@@ -16,7 +16,8 @@ from tests.ingress.waiting import until
 from tests.rendering import calm_picture, remux, render, steady
 from tests.system import EMBEDDING_DIM, TEXTS, Engine, System, encoder, system
 from videoanalysis.channels import connect
-from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError, from_rpc_error
+from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError
+from videoanalysis.status import from_rpc_error
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2 import (
     PRIORITY_BATCH,
@@ -27,6 +28,7 @@ from videoanalysis.v1.analysis_pb2 import (
     StreamAnalyzeVideoRequest,
 )
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SECONDS = 12
 CUTS = [Fraction(number, 25) for number in (20, 47, 55, 74, 101, 103, 140, 163, 200, 226, 251, 280)]
@@ -224,7 +226,7 @@ async def test_tokens_are_good_while_their_key_is_known(clip, tmp_path):
         rest = await stream(running, request(clip), first.tokens[-1])
         assert len(rest.chunks) == SECONDS - 2
     async with resuming(tmp_path, clip, resume_keys=[OTHER_KEY]) as running:
-        assert (await refusal(running, request(clip), first.tokens[-1])).reason == "TOKEN_FORGED"
+        assert (await refusal(running, request(clip), first.tokens[-1])).reason == ErrorReason.TOKEN_FORGED
         assert len((await stream(running, request(clip), rest.tokens[0])).chunks) == SECONDS - 3
 
 
@@ -248,7 +250,7 @@ async def test_without_keys_for_longer_embeddings_and_with_an_output_uri_there_a
         assert set((await stream(running, written)).tokens) == {b""}
         token = (await stream(running, request(clip), chunks=1)).tokens[0]
         error = await refusal(running, written, token)
-        assert (type(error), error.reason) == (InvalidInput, "NOT_RESUMABLE")
+        assert (type(error), error.reason) == (InvalidInput, ErrorReason.NOT_RESUMABLE)
 
 
 # ---- what is refused
@@ -259,7 +261,7 @@ async def test_a_foreign_caller_is_refused(clip, tmp_path):
         hers = (await stream(running, request(clip), caller="her", chunks=1)).tokens[0]
         for caller in ("him", ""):
             error = await refusal(running, request(clip), hers, caller)
-            assert (type(error), error.reason) == (FailedPrecondition, "TOKEN_OF_ANOTHER_CALLER")
+            assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_CALLER)
         assert len((await stream(running, request(clip), hers, caller="her")).chunks) == SECONDS - 1
 
 
@@ -271,7 +273,7 @@ async def test_a_forged_token_is_refused_before_any_work(clip, tmp_path):
         encoded = engine.chunks
         token[-1] ^= 1
         error = await refusal(running, request(clip), bytes(token))
-        assert (type(error), error.reason) == (InvalidInput, "TOKEN_FORGED")
+        assert (type(error), error.reason) == (InvalidInput, ErrorReason.TOKEN_FORGED)
         assert engine.chunks == encoded
 
 
@@ -279,7 +281,7 @@ async def test_another_request_is_refused(clip, tmp_path):
     async with resuming(tmp_path, clip) as running:
         token = (await stream(running, request(clip), chunks=1)).tokens[0]
         error = await refusal(running, request(clip, top_k_tags=3), token)
-        assert (type(error), error.reason) == (FailedPrecondition, "TOKEN_OF_ANOTHER_REQUEST")
+        assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_REQUEST)
 
 
 async def test_a_changed_object_is_refused(clip, tmp_path):
@@ -289,7 +291,7 @@ async def test_a_changed_object_is_refused(clip, tmp_path):
         token = (await stream(running, request(path), chunks=1)).tokens[0]
         os.utime(path, ns=(0, 0))
         error = await refusal(running, request(path), token)
-        assert (type(error), error.reason) == (FailedPrecondition, "OBJECT_CHANGED")
+        assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.OBJECT_CHANGED)
         assert running.is_at_rest()
 
 
@@ -306,7 +308,7 @@ async def test_a_changed_bank_is_refused(clip, tmp_path):
         (tmp_path / "banks" / "default.safetensors").write_bytes(bank.to_bytes())
         await running.text_banks.refresh()
         error = await refusal(running, request(clip), token)
-    assert (type(error), error.reason) == (FailedPrecondition, "TEXT_BANK_CHANGED")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TEXT_BANK_CHANGED)
 
 
 async def test_another_model_is_refused_and_the_one_among_several_is_found(clip, tmp_path):
@@ -328,7 +330,7 @@ async def test_another_model_is_refused_and_the_one_among_several_is_found(clip,
             assert len((await stream(running, request(clip), tokens[True])).chunks) == SECONDS - 3
     async with resuming(tmp_path, clip, [new]) as running:
         error = await refusal(running, request(clip), tokens[True])
-        assert (type(error), error.reason) == (FailedPrecondition, "MODEL_CHANGED")
+        assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.MODEL_CHANGED)
 
 
 async def test_a_resumed_video_whose_model_disappears_starts_once_more_with_tokens_of_the_new_one(clip, tmp_path):

@@ -27,8 +27,8 @@ from videoanalysis.errors import (
     Overloaded,
     ServiceError,
     Unavailable,
-    from_rpc_error,
 )
+from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.text_bank.builder import read_texts
@@ -41,6 +41,7 @@ from videoanalysis.v1.analysis_pb2 import (
     StreamAnalyzeVideoRequest,
 )
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 CUTS = (Fraction(31, 10), Fraction(13, 2), Fraction(8))
 SECONDS, CHUNK, FRAMES = 11, 4, 8
@@ -282,7 +283,7 @@ async def test_an_answer_that_cannot_fit_is_refused_before_anything_is_encoded_a
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
         wanted = request(clip, frames_per_chunk=64, chunk_duration_seconds=1, include_embeddings=True)
         error = await failure(running, wanted)
-        assert (type(error), error.reason) == (InvalidInput, "RESPONSE_TOO_LARGE")
+        assert (type(error), error.reason) == (InvalidInput, ErrorReason.RESPONSE_TOO_LARGE)
         assert engine.chunks == 0
         _, chunks, _ = await stream(running, wanted)
         assert len(chunks) == SECONDS
@@ -431,7 +432,7 @@ async def test_after_an_error_nothing_is_left(tmp_path):
     (tmp_path / "text.mp4").write_bytes(b"no video " * 1000)
     async with system(tmp_path) as running:
         error = await failure(running, request(tmp_path / "text.mp4"))
-        assert (type(error), error.reason, error.field) == (InvalidInput, "NOT_A_VIDEO", "video_uri")
+        assert (type(error), error.reason, error.field) == (InvalidInput, ErrorReason.NOT_A_VIDEO, "video_uri")
         assert running.is_at_rest()
         assert open_files() == []
 
@@ -439,7 +440,7 @@ async def test_after_an_error_nothing_is_left(tmp_path):
 async def test_an_encoder_of_another_image_size_is_the_operators_to_mend(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent], image_size=48) as running:
         error = await failure(running, request(clip))
-    assert (type(error), error.reason) == (Unavailable, "IMAGE_SIZE_MISMATCH")
+    assert (type(error), error.reason) == (Unavailable, ErrorReason.IMAGE_SIZE_MISMATCH)
     assert "INGRESS_IMAGE_SIZE" in error.message
 
 
@@ -449,5 +450,5 @@ async def test_a_bank_of_another_model_is_refused_before_anything_is_encoded(cli
         pass  # leaves the bank of the usual engine behind
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], with_bank=False) as running:
         error = await failure(running, request(clip))
-    assert (type(error), error.reason) == (FailedPrecondition, "BANK_MODEL_MISMATCH")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.BANK_MODEL_MISMATCH)
     assert engine.chunks == 0

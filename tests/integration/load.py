@@ -9,7 +9,8 @@ import grpc
 
 from tests.ingress.waiting import until
 from videoanalysis.channels import OPTIONS, READY_REPLICAS
-from videoanalysis.errors import ServiceError, from_rpc_error
+from videoanalysis.errors import ServiceError
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 

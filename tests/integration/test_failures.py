@@ -17,11 +17,12 @@ from tests import processes
 from tests.integration.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.integration.load import Calls, connect, load
 from tests.rendering import calm_picture, render, steady
-from videoanalysis.errors import from_rpc_error
 from videoanalysis.stack.child_process import Child
 from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -166,7 +167,7 @@ async def test_storage_that_is_down_makes_the_service_unavailable_and_its_return
         stub = VideoAnalysisServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             await stub.AnalyzeVideo(running.request, timeout=60)
-        assert from_rpc_error(caught.value).reason == "STORAGE_UNAVAILABLE"
+        assert from_rpc_error(caught.value).reason == ErrorReason.STORAGE_UNAVAILABLE
         running.s3.faults.clear()
         assert len((await stub.AnalyzeVideo(running.request, timeout=60)).chunks) == CHUNKS
 
@@ -217,7 +218,10 @@ async def test_a_full_scratch_disk_is_told_as_overload_and_a_free_one_serves(tmp
             with pytest.raises(grpc.RpcError) as caught:
                 await stub.AnalyzeVideo(running.request, timeout=60)
             failure = from_rpc_error(caught.value)
-            assert (caught.value.code(), failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SCRATCH_FULL")
+            assert (caught.value.code(), failure.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                ErrorReason.SCRATCH_FULL,
+            )
             assert failure.retry_after_seconds > 0
             (disk / "full").unlink()
             assert len((await stub.AnalyzeVideo(running.request, timeout=60)).chunks) == CHUNKS

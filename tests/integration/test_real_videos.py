@@ -13,14 +13,15 @@ from services.encoder.synthetic import SyntheticEngine
 from tests.ingress.sampling import oracle
 from tests.system import EMBEDDING_DIM, IMAGE_SIZE, System, system
 from videoanalysis import tensors
-from videoanalysis.errors import from_rpc_error
+from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 VIDEOS = Path(__file__).parents[3] / "shared" / "videos"
 NAMES = sorted(path.name for path in VIDEOS.glob("*.*") if path.suffix not in {".md", ".json"})
 REFUSED = {
-    "nasa_13013_audio_only.mp3": "NO_VIDEO_STREAM",
-    "vp9_invalid_bitstream.webm": "TOO_MANY_DECODE_FAILURES",
+    "nasa_13013_audio_only.mp3": ErrorReason.NO_VIDEO_STREAM,
+    "vp9_invalid_bitstream.webm": ErrorReason.TOO_MANY_DECODE_FAILURES,
 }
 # Of how many packets the decoder says that it cannot take them.
 DECODE_FAILURES = {"decord_corrupted.mp4": 1}

@@ -10,6 +10,7 @@ from rich.console import Console
 from videoanalysis.atomic_write import write_whole
 from videoanalysis.cli import ending, objects
 from videoanalysis.errors import ServiceError
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from videoanalysis.text_bank.format import TextBank
@@ -140,7 +141,7 @@ async def _wake(ingress: str) -> None:
             await client.analyze("sample://clip", timeout_seconds=_WAKE_SECONDS)
         except ServiceError as error:
             # The ingress asks for the bank, which is yet to be built, when an encoder has told its model.
-            if error.reason not in ("BANK_NOT_READY", "BANK_MODEL_MISMATCH"):
+            if error.reason not in (ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH):
                 raise
 
 

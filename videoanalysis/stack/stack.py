@@ -15,9 +15,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
-from videoanalysis.errors import from_rpc_error
 from videoanalysis.stack import checkout, default_model
 from videoanalysis.stack.child_process import Child
+from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest

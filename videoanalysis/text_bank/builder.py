@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from videoanalysis import tensors
-from videoanalysis.errors import Overloaded, from_rpc_error
+from videoanalysis.errors import Overloaded
+from videoanalysis.status import from_rpc_error
 from videoanalysis.text_bank.format import (
     CREATED_AT_FORMAT,
     MAX_TEXT_CHARACTERS,

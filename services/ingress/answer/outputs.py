@@ -7,6 +7,7 @@ from google.protobuf import json_format
 from videoanalysis.errors import PermissionDenied
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _FIELD = "output_uri"
 
@@ -27,7 +28,7 @@ class Outputs:
             raise PermissionDenied(
                 f"{_FIELD}: this prefix is not allowed here; the operator allows it with "
                 "INGRESS_ALLOWED_OUTPUT_PREFIXES",
-                reason="OUTPUT_NOT_ALLOWED",
+                reason=ErrorReason.OUTPUT_NOT_ALLOWED,
                 field=_FIELD,
             )
         return parsed

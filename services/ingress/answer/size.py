@@ -5,6 +5,7 @@ from math import ceil
 
 from services.ingress.job import AnalysisJob, is_every_frame
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # gRPC's default limit on what a client receives.
 MAX_UNARY_BYTES = 4 << 20
@@ -56,5 +57,5 @@ def check_unary(size: int) -> None:
         raise InvalidInput(
             f"the answer could have {size} bytes, over the {MAX_UNARY_BYTES} of one message: use StreamAnalyzeVideo "
             "or ask for less (include_embeddings, include_scene_scores, top_k_tags, frames_per_chunk)",
-            reason="RESPONSE_TOO_LARGE",
+            reason=ErrorReason.RESPONSE_TOO_LARGE,
         )

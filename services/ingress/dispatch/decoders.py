@@ -16,6 +16,7 @@ from videoanalysis.v1.decoder_pb2 import (
     TextBankInfo,
 )
 from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 class Decoders:
@@ -70,12 +71,14 @@ def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBan
         raise FailedPrecondition(
             f"text_bank: {name!r} was built for {', '.join(of_model)}, the encoders serve {model_digest}; build it "
             "again through them",
-            reason="BANK_MODEL_MISMATCH",
+            reason=ErrorReason.BANK_MODEL_MISMATCH,
             field="text_bank",
         )
     there = ", ".join(sorted({bank.name for bank in loaded})) or "none"
     raise Unavailable(
-        f"text_bank: no bank {name!r} is loaded yet; loaded: {there}", reason="BANK_NOT_READY", field="text_bank"
+        f"text_bank: no bank {name!r} is loaded yet; loaded: {there}",
+        reason=ErrorReason.BANK_NOT_READY,
+        field="text_bank",
     )
 
 

@@ -31,6 +31,7 @@ from videoanalysis.v1.encoder_pb2 import (
     ModelInfo,
 )
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Measured on loopback with 7 MB chunks: 8 pieces cost the least CPU, and each stays far under gRPC's default limit.
 _PIECE_BYTES = 900 << 10
@@ -88,7 +89,7 @@ class Encoders:
             raise Unavailable(
                 f"the encoder's model takes pictures of {answer.model.image_size} pixels, the ingress samples "
                 f"{self._image_size}: the operator must set INGRESS_IMAGE_SIZE to the model's",
-                reason="IMAGE_SIZE_MISMATCH",
+                reason=ErrorReason.IMAGE_SIZE_MISMATCH,
             )
         return answer.model
 

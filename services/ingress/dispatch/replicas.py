@@ -17,14 +17,9 @@ from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.retry_budget import RetryBudget
 from services.ingress.metrics import ATTEMPTS
-from videoanalysis.errors import (
-    DeadlineExceeded,
-    FailedPrecondition,
-    Overloaded,
-    ServiceError,
-    Unavailable,
-    from_rpc_error,
-)
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, Overloaded, ServiceError, Unavailable
+from videoanalysis.status import from_rpc_error
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 
@@ -34,13 +29,13 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _FIRST_LOOK_SECONDS = 0.5
 # Work that takes down whatever does it must not go round for ever.
 _MAX_LOST = 3
-_TOO_LATE = "TOO_LATE"
 # No work was lost, and nobody is to blame but this process, which stood still: so fare many calls at once.
-_OWN_FAULT = "UPLOAD_TOO_SLOW"
+_OWN_FAULT = ErrorReason.UPLOAD_TOO_SLOW
+_UNAVAILABLE = {"encoder": ErrorReason.ENCODER_UNAVAILABLE, "decoder": ErrorReason.DECODER_UNAVAILABLE}
 # A replica that says so may be passed over for one that has what is asked for.
-_LACKS = {"MODEL_MISMATCH", "TEXT_BANK_REPLACED"}
+_LACKS = {ErrorReason.MODEL_MISMATCH, ErrorReason.TEXT_BANK_REPLACED}
 # All replicas say the same in the end, so waiting does not help within one call.
-_FINAL = {"BANK_NOT_READY", "IMAGE_SIZE_MISMATCH"}
+_FINAL = {ErrorReason.BANK_NOT_READY, ErrorReason.IMAGE_SIZE_MISMATCH}
 
 # Work waits at so many replicas, and the first that has room gets it. Simulated at 90 % load with 20 ingresses and 10
 # encoders, one of them slow, the p95 is then 1.3 times that of one line for all; with one replica it is 3.5 times.
@@ -68,7 +63,7 @@ class Lost(Unavailable):
 class Gone(FailedPrecondition):
     """No replica that answers has the model, or the version of a text bank, that is asked for."""
 
-    default_reason = "MODEL_MISMATCH"
+    default_reason = ErrorReason.MODEL_MISMATCH
 
 
 class Offer(Protocol[T_co]):
@@ -282,7 +277,7 @@ class Replicas:
         except TimeoutError as error:
             if deadline.remaining() > 0:
                 service_time.ran_out()
-            raise Lost(f"no result within {limit:.1f} s", reason="HANGS") from error
+            raise Lost(f"no result within {limit:.1f} s", reason=ErrorReason.NO_RESPONSE) from error
         except grpc.RpcError as error:
             failure = from_rpc_error(error)
             if isinstance(failure, Overloaded | Unavailable):
@@ -304,7 +299,7 @@ class Replicas:
     def away(self) -> Unavailable:
         return Unavailable(
             f"no {self.name} could do this in time; see the service's log, or try again later",
-            reason=f"{self.name.upper()}_UNAVAILABLE",
+            reason=_UNAVAILABLE[self.name],
         )
 
 
@@ -322,7 +317,7 @@ class _OpenOffer(Generic[T]):
             async with asyncio.timeout(_HANGS_SECONDS):
                 await self.offer.admitted()
         except TimeoutError as error:
-            raise Unavailable(f"it said nothing within {_HANGS_SECONDS:g} s", reason="HANGS") from error
+            raise Unavailable(f"it said nothing within {_HANGS_SECONDS:g} s", reason=ErrorReason.NO_RESPONSE) from error
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
@@ -403,7 +398,9 @@ class _Search:
 
     async def failed(self, replica: Replica, error: ServiceError) -> None:
         """Take note of what came of an attempt; raises it if trying further is of no use."""
-        if isinstance(error, DeadlineExceeded) and (error.reason == _TOO_LATE or not self._deadline.remaining()):
+        if isinstance(error, DeadlineExceeded) and (
+            error.reason == ErrorReason.DEADLINE_INFEASIBLE or not self._deadline.remaining()
+        ):
             raise error
         name = self._replicas.name
         match error:
@@ -415,14 +412,14 @@ class _Search:
                 replica.remember_lack(self._needs)
             case Unavailable() | DeadlineExceeded():
                 if error.reason not in _FINAL:
-                    hangs = isinstance(error, DeadlineExceeded) or error.reason == "HANGS"
+                    hangs = isinstance(error, DeadlineExceeded) or error.reason == ErrorReason.NO_RESPONSE
                     (replica.hung if hangs else replica.failed)()
                     _log.warning("attempt failed", service=name, address=replica.address, error=error.message)
             case _:
                 raise error
         self._said.append(error)
         took_it_up = isinstance(error, Lost | DeadlineExceeded) and error.reason != _OWN_FAULT
-        took_it_up |= error.reason == "INTERNAL"
+        took_it_up |= error.reason == ErrorReason.INTERNAL
         is_away = isinstance(error, Unavailable) and error.reason not in _FINAL
         ATTEMPTS.labels(name, "failed" if took_it_up else "unavailable" if is_away else "refused").inc()
         if took_it_up:
@@ -462,7 +459,7 @@ class _Search:
 
 def _check_hope(service_time: LatencyEstimator, deadline: Deadline, units: float) -> None:
     if service_time.is_hopeless(deadline.remaining(), units):
-        raise DeadlineExceeded("the time left until the deadline is too short", reason=_TOO_LATE)
+        raise DeadlineExceeded("the time left until the deadline is too short", reason=ErrorReason.DEADLINE_INFEASIBLE)
 
 
 async def _wait(event: asyncio.Event, at_most_seconds: float) -> None:

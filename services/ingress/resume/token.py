@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from services.ingress.job import AnalysisJob
 from services.ingress.resume.state import ResumeState
 from videoanalysis.errors import FailedPrecondition, InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 FIELD = "resume_token"
 MAX_TOKEN_BYTES = 16 << 10
@@ -76,18 +77,20 @@ class RequestTokens:
         # All keys, so that the time tells nothing of which one it was.
         matches = [hmac.compare_digest(mac, _mac(key, signed)) for key in self._keys] if well_formed else []
         if not any(matches):
-            raise InvalidInput(f"{FIELD}: not signed by this service", reason="TOKEN_FORGED", field=FIELD)
+            raise InvalidInput(f"{FIELD}: not signed by this service", reason=ErrorReason.TOKEN_FORGED, field=FIELD)
         signed_at, caller, request, object_digest = _CLAIMS.unpack_from(signed)
         if self._clock() - signed_at > VALID_SECONDS:
-            raise refused("TOKEN_EXPIRED", f"over {VALID_SECONDS // 3600} hours old")
+            raise refused(ErrorReason.TOKEN_EXPIRED, f"over {VALID_SECONDS // 3600} hours old")
         if not hmac.compare_digest(caller, self._caller):
-            raise refused("TOKEN_OF_ANOTHER_CALLER", "given to another caller")
+            raise refused(ErrorReason.TOKEN_OF_ANOTHER_CALLER, "given to another caller")
         if not hmac.compare_digest(request, self._request):
-            raise refused("TOKEN_OF_ANOTHER_REQUEST", "given for another video, or an analysis with other parameters")
+            raise refused(
+                ErrorReason.TOKEN_OF_ANOTHER_REQUEST, "given for another video, or an analysis with other parameters"
+            )
         return Resumption(ResumeState.from_bytes(signed[_CLAIMS.size :]), object_digest)
 
 
-def refused(reason: str, problem: str) -> FailedPrecondition:
+def refused(reason: ErrorReason, problem: str) -> FailedPrecondition:
     return FailedPrecondition(f"{FIELD}: {problem}; start from the beginning", reason=reason, field=FIELD)
 
 

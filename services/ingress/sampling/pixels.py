@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from services.ingress.sampling.video_file import refused
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 Pixels = NDArray[np.uint8]
 
@@ -55,7 +56,7 @@ class Resizer:
             raise
         except av.FFmpegError as error:
             message = f"The video's pictures, of format {frame.format.name}, cannot be converted."
-            raise refused("NOT_A_VIDEO", message) from error
+            raise refused(ErrorReason.NOT_A_VIDEO, message) from error
 
 
 class UprightResizer:

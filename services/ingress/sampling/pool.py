@@ -16,12 +16,18 @@ from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import Cut, SampledChunk
 from services.ingress.sampling.worker_process import WorkerDied, WorkerOutOfCpuTime, WorkerProcess, WorkerTooSlow
 from videoanalysis.errors import InvalidInput, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 _MODULE = "services.ingress.sampling.worker"
-_REASONS = {"NOT_A_VIDEO", "NO_VIDEO_STREAM", "TOO_MANY_DECODE_FAILURES", "VIDEO_OVER_LIMIT"}
+_REASONS = {
+    ErrorReason.NOT_A_VIDEO,
+    ErrorReason.NO_VIDEO_STREAM,
+    ErrorReason.TOO_MANY_DECODE_FAILURES,
+    ErrorReason.VIDEO_OVER_LIMIT,
+}
 _DEATHS_BORNE = 1  # of workers, by one video
 _KILL_SECONDS = 5  # only a process that the kernel cannot interrupt takes longer
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
@@ -282,7 +288,7 @@ class SampledVideo:
         answer = await worker.ask(request, fd, self._patience)
         if "error" in answer:
             reason = answer["error"]["reason"]
-            raise _refused(reason if reason in _REASONS else "NOT_A_VIDEO", str(answer["error"]["message"]))
+            raise _refused(reason if reason in _REASONS else ErrorReason.NOT_A_VIDEO, str(answer["error"]["message"]))
         return answer
 
     def _bear(self, death: WorkerDied) -> None:
@@ -298,16 +304,20 @@ class SampledVideo:
                 self._bear(death)
                 if isinstance(death, WorkerOutOfCpuTime):
                     allowed = f"{self._limits.cpu_seconds} s of CPU time allowed"
-                    raise _refused("VIDEO_OVER_LIMIT", f"Sampling the video takes more than the {allowed}.") from death
+                    raise _refused(
+                        ErrorReason.VIDEO_OVER_LIMIT, f"Sampling the video takes more than the {allowed}."
+                    ) from death
                 if self._deaths <= _DEATHS_BORNE:
                     continue
                 if isinstance(death, WorkerTooSlow):
                     allowed = f"{self._limits.chunk_seconds:g} s allowed"
-                    raise _refused("VIDEO_OVER_LIMIT", f"Sampling a chunk takes more than the {allowed}.") from death
-                raise _refused("NOT_A_VIDEO", "Decoding the video crashed twice.") from death
+                    raise _refused(
+                        ErrorReason.VIDEO_OVER_LIMIT, f"Sampling a chunk takes more than the {allowed}."
+                    ) from death
+                raise _refused(ErrorReason.NOT_A_VIDEO, "Decoding the video crashed twice.") from death
 
 
-def _refused(reason: str, message: str) -> InvalidInput:
+def _refused(reason: ErrorReason, message: str) -> InvalidInput:
     return InvalidInput(message, reason=reason, field="video_uri")
 
 

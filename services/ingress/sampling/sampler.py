@@ -31,6 +31,7 @@ from services.ingress.sampling.plan import (
 )
 from services.ingress.sampling.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 MAX_SEARCH_SHARE = Fraction(8, 100)
 
@@ -326,4 +327,4 @@ def _cut(plan: SamplingPlan, step: Step) -> Cut:
 
 
 def _too_long(limits: SamplingLimits) -> InvalidInput:
-    return refused("VIDEO_OVER_LIMIT", f"The video is longer than {limits.max_duration_seconds:g} seconds.")
+    return refused(ErrorReason.VIDEO_OVER_LIMIT, f"The video is longer than {limits.max_duration_seconds:g} seconds.")

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from services.ingress.sampling.plan import Packet
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Self-contained formats only. Playlists, scripts and image sequences, which name other files, must never be here.
 FORMATS = (
@@ -29,16 +30,16 @@ _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2v
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
-def refused(reason: str, message: str) -> InvalidInput:
+def refused(reason: ErrorReason, message: str) -> InvalidInput:
     return InvalidInput(message, reason=reason, field="video_uri")
 
 
 def not_a_video() -> InvalidInput:
-    return refused("NOT_A_VIDEO", "The object is not a video that can be decoded.")
+    return refused(ErrorReason.NOT_A_VIDEO, "The object is not a video that can be decoded.")
 
 
 def _damaged() -> InvalidInput:
-    return refused("TOO_MANY_DECODE_FAILURES", "The video is damaged: too much of it cannot be decoded.")
+    return refused(ErrorReason.TOO_MANY_DECODE_FAILURES, "The video is damaged: too much of it cannot be decoded.")
 
 
 class VideoFile:
@@ -105,7 +106,7 @@ class VideoFile:
     def _best_stream(self) -> VideoStream:
         streams = [stream for stream in self._container.streams.video if not stream.disposition & _NOT_MOVING]
         if not streams:
-            raise refused("NO_VIDEO_STREAM", "The object has no video stream.")
+            raise refused(ErrorReason.NO_VIDEO_STREAM, "The object has no video stream.")
         best = self._container.streams.best("video")
         return next((stream for stream in streams if best is not None and stream.index == best.index), streams[0])
 
@@ -128,12 +129,13 @@ class VideoFile:
         if self._context.width:
             return None
         message = f"The video has no picture of at most {self._max_pixels} pixels that can be decoded."
-        return refused("VIDEO_OVER_LIMIT", message)
+        return refused(ErrorReason.VIDEO_OVER_LIMIT, message)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             raise refused(
-                "VIDEO_OVER_LIMIT", f"The video's pictures have {width} x {height} pixels, over {self._max_pixels}."
+                ErrorReason.VIDEO_OVER_LIMIT,
+                f"The video's pictures have {width} x {height} pixels, over {self._max_pixels}.",
             )
 
     # ---- packets
@@ -155,7 +157,7 @@ class VideoFile:
                 continue
             count += 1
             if count > self._max_packets:
-                raise refused("VIDEO_OVER_LIMIT", f"The video has more than {self._max_packets} packets.")
+                raise refused(ErrorReason.VIDEO_OVER_LIMIT, f"The video has more than {self._max_packets} packets.")
             yield Packet(
                 pts=packet.pts,
                 dts=packet.dts,

@@ -28,6 +28,7 @@ from services.ingress.sampling import messages as sampling_messages
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from services.ingress.sampling.sandbox import allow_cpu, confine
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _MAX_REQUEST_BYTES = 64 << 10
 _MAX_TRACEBACK_CHARACTERS = 8 << 10
@@ -88,7 +89,7 @@ class _Session:
             if isinstance(error, OSError) and error.errno != errno.ENOMEM:
                 raise
             traceback.clear_frames(error.__traceback__)
-            return _error("VIDEO_OVER_LIMIT", "Sampling the video takes more memory than allowed.")
+            return _error(ErrorReason.VIDEO_OVER_LIMIT, "Sampling the video takes more memory than allowed.")
 
     def _open(self, spec: dict[str, Any], fd: int) -> dict[str, Any]:
         self._close()
@@ -145,7 +146,7 @@ def _described_end(sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def _error(reason: str, message: str) -> dict[str, Any]:
+def _error(reason: ErrorReason, message: str) -> dict[str, Any]:
     return {"error": {"reason": reason, "message": message}}
 
 

@@ -11,6 +11,7 @@ import aiohttp
 from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version
 from services.ingress.sources.scratch import ScratchSpace, disk_errors
 from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=20)
@@ -60,13 +61,17 @@ def _version(headers: Mapping[str, str]) -> str:
 
 def _check_status(status: int) -> None:
     if status in (404, 410):
-        raise NotFound(f"{FIELD}: the server has no such object", reason="OBJECT_NOT_FOUND", field=FIELD)
+        raise NotFound(f"{FIELD}: the server has no such object", reason=ErrorReason.OBJECT_NOT_FOUND, field=FIELD)
     if status in (401, 403):
-        raise PermissionDenied(f"{FIELD}: the server refuses access", reason="STORAGE_ACCESS_DENIED", field=FIELD)
+        raise PermissionDenied(
+            f"{FIELD}: the server refuses access", reason=ErrorReason.STORAGE_ACCESS_DENIED, field=FIELD
+        )
     if 300 <= status < 400:
-        raise InvalidInput(f"{FIELD}: redirects are not followed; name the target", reason="REDIRECTED", field=FIELD)
+        raise InvalidInput(
+            f"{FIELD}: redirects are not followed; name the target", reason=ErrorReason.REDIRECTED, field=FIELD
+        )
     if status != 200:
-        raise Unavailable(f"{FIELD}: the server answered with status {status}", reason="STORAGE_UNAVAILABLE")
+        raise Unavailable(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
 
 
 @contextmanager
@@ -75,5 +80,5 @@ def _https_errors() -> Iterator[None]:
         yield
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable(
-            f"{FIELD}: the server did not answer, or broke off", reason="STORAGE_UNAVAILABLE", field=FIELD
+            f"{FIELD}: the server did not answer, or broke off", reason=ErrorReason.STORAGE_UNAVAILABLE, field=FIELD
         ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version, too_large
 from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,15 @@ class LocalFile:
             # Non-blocking, so that opening a pipe without a writer returns.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFound(f"{FIELD}: no such file", reason="OBJECT_NOT_FOUND", field=FIELD) from error
+            raise NotFound(f"{FIELD}: no such file", reason=ErrorReason.OBJECT_NOT_FOUND, field=FIELD) from error
         except OSError as error:
             raise PermissionDenied(
-                f"{FIELD}: the service may not read this file", reason="STORAGE_ACCESS_DENIED", field=FIELD
+                f"{FIELD}: the service may not read this file", reason=ErrorReason.STORAGE_ACCESS_DENIED, field=FIELD
             ) from error
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise InvalidInput(f"{FIELD}: not a regular file", reason="NOT_A_VIDEO", field=FIELD)
+                raise InvalidInput(f"{FIELD}: not a regular file", reason=ErrorReason.NOT_A_VIDEO, field=FIELD)
             if status.st_size > self.max_bytes:
                 raise too_large(self.max_bytes)
             version = self.version or f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from videoanalysis.errors import FailedPrecondition
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 FIELD = "video_uri"
 
@@ -38,4 +39,6 @@ def any_version(version: str) -> None:
 
 
 def too_large(limit: int) -> FailedPrecondition:
-    return FailedPrecondition(f"{FIELD}: over the limit of {limit} bytes", reason="OBJECT_OVER_LIMIT", field=FIELD)
+    return FailedPrecondition(
+        f"{FIELD}: over the limit of {limit} bytes", reason=ErrorReason.OBJECT_OVER_LIMIT, field=FIELD
+    )

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from services.ingress.admission.byte_budget import ByteBudget
 from services.ingress.sources.media import too_large
 from videoanalysis.errors import Overloaded
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _RETRY_SECONDS = 10.0  # by then a video that uses the disk may be done
@@ -48,5 +49,5 @@ def disk_errors() -> Iterator[None]:
         if error.errno not in _DISK_FULL:
             raise
         raise Overloaded(
-            "the scratch disk is full", reason="SCRATCH_FULL", retry_after_seconds=_RETRY_SECONDS
+            "the scratch disk is full", reason=ErrorReason.SCRATCH_FULL, retry_after_seconds=_RETRY_SECONDS
         ) from error

@@ -14,6 +14,7 @@ from services.ingress.sources.sample_clip import SAMPLE_CLIP_URI, sample_clip
 from services.ingress.sources.scratch import ScratchSpace
 from videoanalysis.errors import InvalidInput, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Sources:
     def _s3(self, uri: str) -> Source:
         parsed = S3Uri.parse(uri, FIELD)
         if "*" not in self._allowed.buckets and parsed.bucket not in self._allowed.buckets:
-            raise _forbidden("BUCKET_NOT_ALLOWED", f"bucket {parsed.bucket!r}", "INGRESS_ALLOWED_BUCKETS")
+            raise _forbidden(ErrorReason.BUCKET_NOT_ALLOWED, f"bucket {parsed.bucket!r}", "INGRESS_ALLOWED_BUCKETS")
         return S3Object(parsed, self._storage, self._scratch)
 
     def _file(self, uri: str) -> Source:
@@ -62,7 +63,7 @@ class Sources:
         # Links are followed before the check, so that none leads out of an allowed directory.
         path = Path(unquote(parts.path)).resolve()
         if not any(path.is_relative_to(root.resolve()) for root in self._allowed.file_roots):
-            raise _forbidden("FILE_NOT_ALLOWED", "this path", "INGRESS_ALLOWED_FILE_ROOTS")
+            raise _forbidden(ErrorReason.FILE_NOT_ALLOWED, "this path", "INGRESS_ALLOWED_FILE_ROOTS")
         return LocalFile(path, self._scratch.max_object_bytes)
 
     def _https(self, uri: str) -> Source:
@@ -76,15 +77,15 @@ class Sources:
         if malformed:
             raise _malformed("https://host/path")
         if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in self._allowed.https_prefixes):
-            raise _forbidden("HOST_NOT_ALLOWED", "this address", "INGRESS_ALLOWED_HTTPS_PREFIXES")
+            raise _forbidden(ErrorReason.HOST_NOT_ALLOWED, "this address", "INGRESS_ALLOWED_HTTPS_PREFIXES")
         return HttpsObject(uri, self._scratch, self._tls)
 
 
 def _malformed(form: str) -> InvalidInput:
-    return InvalidInput(f"{FIELD}: not of the form {form}", reason="MALFORMED_URI", field=FIELD)
+    return InvalidInput(f"{FIELD}: not of the form {form}", reason=ErrorReason.MALFORMED_URI, field=FIELD)
 
 
-def _forbidden(reason: str, what: str, setting: str) -> PermissionDenied:
+def _forbidden(reason: ErrorReason, what: str, setting: str) -> PermissionDenied:
     return PermissionDenied(
         f"{FIELD}: {what} is not allowed here; the operator allows it with {setting}", reason=reason, field=FIELD
     )

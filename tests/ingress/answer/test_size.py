@@ -6,6 +6,7 @@ from videoanalysis.errors import InvalidInput
 from videoanalysis.v1 import analysis_pb2 as pb
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME, CaptionScore, SceneChange, TagScore
 from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.v1.tensor_pb2 import Tensor
 
 DIMENSIONS, LONGEST = 1152, 60
@@ -92,4 +93,4 @@ def test_what_does_not_fit_is_refused_with_the_way_out():
     check_unary(MAX_UNARY_BYTES)
     with pytest.raises(InvalidInput, match="StreamAnalyzeVideo") as caught:
         check_unary(MAX_UNARY_BYTES + 1)
-    assert caught.value.reason == "RESPONSE_TOO_LARGE"
+    assert caught.value.reason == ErrorReason.RESPONSE_TOO_LARGE

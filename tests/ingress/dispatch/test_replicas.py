@@ -13,6 +13,7 @@ from services.ingress.dispatch.replicas import Gone, Lost, Replicas
 from tests.ingress.announced import Announced
 from tests.ingress.waiting import until
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 NAMES = ["a:1", "b:1", "c:1"]
 SOON = 20.0
@@ -78,7 +79,7 @@ async def test_replicas_that_stay_away_make_the_service_unavailable():
     async with replicas(wait_seconds=0.1) as pool:
         with pytest.raises(Unavailable) as caught:
             await pool.call(Behaviour(a=gone, b=gone, c=gone), Deadline.after(SOON))
-    assert caught.value.reason == "ENCODER_UNAVAILABLE"
+    assert caught.value.reason == ErrorReason.ENCODER_UNAVAILABLE
     assert "connection refused" not in caught.value.message
 
 
@@ -100,20 +101,20 @@ async def test_work_that_takes_down_every_replica_is_given_up():
 
 
 async def test_a_replica_of_another_model_is_passed_over():
-    other = FailedPrecondition("other model", reason="MODEL_MISMATCH")
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
     async with replicas() as pool:
         assert await pool.call(Behaviour(a=other, b=other), Deadline.after(SOON)) == "ok from c"
 
 
 async def test_a_model_that_nobody_serves_any_more_is_gone():
-    other = FailedPrecondition("other model", reason="MODEL_MISMATCH")
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
     async with replicas() as pool:
         with pytest.raises(Gone):
             await pool.call(Behaviour(a=other, b=other, c=other), Deadline.after(SOON))
 
 
 async def test_a_model_is_not_gone_while_a_replica_that_may_serve_it_is_busy():
-    other = FailedPrecondition("other model", reason="MODEL_MISMATCH")
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
     busy_once = lambda attempt: Overloaded("busy") if attempt == 1 else "ok"  # noqa: E731
     async with replicas() as pool:
         assert await pool.call(Behaviour(a=other, b=other, c=busy_once), Deadline.after(SOON)) == "ok from c"
@@ -129,7 +130,7 @@ async def test_a_deadline_ends_the_wait():
 
 
 async def test_an_answer_that_all_give_and_that_waiting_does_not_change_is_passed_on():
-    missing = Unavailable("no bank yet", reason="BANK_NOT_READY")
+    missing = Unavailable("no bank yet", reason=ErrorReason.BANK_NOT_READY)
     behaviour = Behaviour(a=missing, b=missing, c=missing)
     async with replicas(wait_seconds=60) as pool:
         with pytest.raises(Unavailable) as caught:
@@ -197,7 +198,7 @@ async def test_without_any_replica_the_service_is_unavailable_in_the_end():
     async with discovered(Announced(), wait_seconds=0.1) as pool:
         with pytest.raises(Unavailable) as caught:
             await pool.call(Behaviour(), Deadline.after(SOON))
-        assert caught.value.reason == "ENCODER_UNAVAILABLE"
+        assert caught.value.reason == ErrorReason.ENCODER_UNAVAILABLE
         with pytest.raises(DeadlineExceeded):
             await pool.call(Behaviour(), Deadline.after(0.01))
 
@@ -227,7 +228,7 @@ async def test_an_attempt_in_progress_ends_at_a_replica_that_has_gone_and_then_i
 # Several models side by side
 
 
-OTHER = FailedPrecondition("other model", reason="MODEL_MISMATCH")
+OTHER = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
 
 
 async def test_a_replica_that_refused_a_model_is_not_asked_for_it_again_but_for_others():
@@ -477,7 +478,7 @@ async def test_work_that_takes_down_all_that_take_it_up_is_given_up():
     async with replicas(wait_seconds=60) as pool:
         with pytest.raises(Unavailable) as caught:
             await place(pool, places)
-    assert caught.value.reason == "ENCODER_UNAVAILABLE"
+    assert caught.value.reason == ErrorReason.ENCODER_UNAVAILABLE
     assert places.offered() == 3
 
 
@@ -508,7 +509,7 @@ async def test_one_that_failed_lately_is_offered_nothing_while_another_lets_work
 
 
 async def test_uploads_that_we_have_broken_off_ourselves_are_repeated_without_limit_or_blame():
-    too_slow = DeadlineExceeded("0 of 10 bytes came", reason="UPLOAD_TOO_SLOW")
+    too_slow = DeadlineExceeded("0 of 10 bytes came", reason=ErrorReason.UPLOAD_TOO_SLOW)
     places = Places(a=with_room(ends=too_slow))
     async with replicas(["a:1"]) as pool:
         work = asyncio.ensure_future(place(pool, places))

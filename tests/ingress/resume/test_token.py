@@ -8,6 +8,7 @@ from tests.ingress.resume.states import checkpoint, largest, same
 from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoRequest
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 OLD, KEY, NEW = b"o" * 32, b"k" * 32, b"n" * 32
 URI, CALLER, VERSION = "s3://bucket/clip.mp4", "tenant-7", '"an etag"'
@@ -57,7 +58,7 @@ def test_the_first_key_signs_and_all_verify():
     assert tokens(OLD, NEW, KEY).read(TOKEN)
     signed = tokens(NEW, KEY).issue(checkpoint(), VERSION)
     assert tokens(NEW).read(signed)
-    assert refusal(tokens(KEY), signed).reason == "TOKEN_FORGED"
+    assert refusal(tokens(KEY), signed).reason == ErrorReason.TOKEN_FORGED
 
 
 @given(st.integers(0, len(TOKEN) * 8 - 1))
@@ -65,7 +66,7 @@ def test_a_token_with_any_bit_turned_is_forged(bit):
     changed = bytearray(TOKEN)
     changed[bit // 8] ^= 1 << bit % 8
     error = refusal(tokens(), bytes(changed))
-    assert (type(error), error.reason) == (InvalidInput, "TOKEN_FORGED")
+    assert (type(error), error.reason) == (InvalidInput, ErrorReason.TOKEN_FORGED)
 
 
 @given(st.one_of(st.integers(0, len(TOKEN) - 1).map(lambda end: TOKEN[:end]), st.binary(max_size=200)))
@@ -74,13 +75,13 @@ def test_a_token_with_any_bit_turned_is_forged(bit):
 @example(b"\x01" + bytes(MAX_TOKEN_BYTES))
 def test_what_we_have_not_signed_is_forged(token):
     error = refusal(tokens(), token)
-    assert (type(error), error.reason) == (InvalidInput, "TOKEN_FORGED")
+    assert (type(error), error.reason) == (InvalidInput, ErrorReason.TOKEN_FORGED)
 
 
 def test_without_a_key_nothing_is_signed_and_nothing_believed():
     keyless = ResumeTokens([]).of(CALLER, URI, analysis())
     assert keyless.issue(checkpoint(), VERSION) == b""
-    assert refusal(keyless, TOKEN).reason == "TOKEN_FORGED"
+    assert refusal(keyless, TOKEN).reason == ErrorReason.TOKEN_FORGED
 
 
 def test_an_object_without_a_version_has_no_tokens():
@@ -93,13 +94,13 @@ def test_is_good_for_a_day():
     assert tokens(clock=clock).read(TOKEN)
     clock.now += 1
     error = refusal(tokens(clock=clock), TOKEN)
-    assert (type(error), error.reason) == (FailedPrecondition, "TOKEN_EXPIRED")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_EXPIRED)
 
 
 @pytest.mark.parametrize("caller", ["", "tenant-8", "tenant-70"])
 def test_is_good_for_its_caller_only(caller):
     error = refusal(tokens(caller=caller), TOKEN)
-    assert (type(error), error.reason) == (FailedPrecondition, "TOKEN_OF_ANOTHER_CALLER")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_CALLER)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_is_good_for_its_caller_only(caller):
 )
 def test_is_good_for_its_request_only(other):
     error = refusal(tokens(**other), TOKEN)
-    assert (type(error), error.reason) == (FailedPrecondition, "TOKEN_OF_ANOTHER_REQUEST")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_REQUEST)
 
 
 def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
@@ -137,7 +138,7 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
 def test_labels_are_told_apart_wherever_their_borders_are():
     signed = tokens(labels=["a", "b"]).issue(checkpoint(), VERSION)
     for labels in (["a,b"], ["b", "a"], ['a", "b']):
-        assert refusal(tokens(labels=labels), signed).reason == "TOKEN_OF_ANOTHER_REQUEST"
+        assert refusal(tokens(labels=labels), signed).reason == ErrorReason.TOKEN_OF_ANOTHER_REQUEST
 
 
 def test_what_says_the_same_is_the_same_request():

@@ -6,6 +6,7 @@ import pytest
 
 from services.ingress.sampling.pixels import Resizer
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SIZE = 16
 
@@ -36,4 +37,4 @@ def test_frames_that_cannot_be_converted_are_refused() -> None:
     frame.color_range = 3  # there is none of that number
     with pytest.raises(InvalidInput) as caught:
         Resizer(SIZE)(frame)
-    assert (caught.value.reason, caught.value.field) == ("NOT_A_VIDEO", "video_uri")
+    assert (caught.value.reason, caught.value.field) == (ErrorReason.NOT_A_VIDEO, "video_uri")

@@ -22,6 +22,7 @@ from tests.ingress.waiting import until
 from tests.processes import runs
 from tests.rendering import render, steady
 from videoanalysis.errors import InvalidInput, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 ROOT = Path(__file__).parents[3]
 SHARED_VIDEOS = ROOT.parent / "shared" / "videos"
@@ -141,7 +142,7 @@ async def test_a_refused_video_leaves_the_worker_to_the_next(
     for _ in range(3):
         with pytest.raises(InvalidInput) as caught:
             await sample(sampling_pool, tmp_path / "text")
-        assert (caught.value.reason, caught.value.field) == ("NOT_A_VIDEO", "video_uri")
+        assert (caught.value.reason, caught.value.field) == (ErrorReason.NOT_A_VIDEO, "video_uri")
         assert "/proc" not in caught.value.message
     check((await sample(sampling_pool, five_seconds))[0], five_seconds)
     assert set(sampling_pool.worker_pids) == before
@@ -152,7 +153,7 @@ async def test_a_video_over_a_limit_is_refused(five_seconds: Path, limit: dict[s
     async with SamplingPool(1, replace(LIMITS, **limit)) as pool:
         with pytest.raises(InvalidInput) as caught:
             await sample(pool, five_seconds)
-        assert caught.value.reason == "VIDEO_OVER_LIMIT"
+        assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
 
 
 async def test_a_video_that_takes_too_much_memory_is_refused_and_the_worker_stays(five_seconds: Path) -> None:
@@ -161,7 +162,7 @@ async def test_a_video_that_takes_too_much_memory_is_refused_and_the_worker_stay
         huge = replace(SPEC, frames_per_chunk=64, image_size=2048)  # 768 MiB of frames
         with pytest.raises(InvalidInput, match="more memory") as caught:
             await sample(pool, five_seconds, huge)
-        assert caught.value.reason == "VIDEO_OVER_LIMIT"
+        assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
         check((await sample(pool, five_seconds))[0], five_seconds)
         assert pool.worker_pids == [pid]
 
@@ -212,7 +213,7 @@ async def test_the_second_death_at_the_same_video_is_the_videos_fault(five_secon
         os.kill(pool.worker_pids[0], signal.SIGKILL)
         with pytest.raises(InvalidInput, match="crashed twice") as caught:
             await next_piece(video)
-        assert (caught.value.reason, caught.value.field) == ("NOT_A_VIDEO", "video_uri")
+        assert (caught.value.reason, caught.value.field) == (ErrorReason.NOT_A_VIDEO, "video_uri")
 
 
 async def test_a_video_at_which_workers_hang_twice_is_over_the_limit() -> None:
@@ -220,7 +221,7 @@ async def test_a_video_at_which_workers_hang_twice_is_over_the_limit() -> None:
     async with SamplingPool(1, replace(LIMITS, chunk_seconds=0.1)) as pool, pool.sample(reading, SPEC) as video:
         with pytest.raises(InvalidInput, match=r"more than the 0\.1 s allowed") as caught:
             await video.open()
-        assert caught.value.reason == "VIDEO_OVER_LIMIT"
+        assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
     os.close(reading)
     os.close(writing)
 
@@ -230,7 +231,7 @@ async def test_a_video_that_uses_up_its_cpu_time_gets_no_second_worker(five_seco
         os.kill(pool.worker_pids[0], signal.SIGXCPU)  # what the kernel sends
         with pytest.raises(InvalidInput, match="100 s of CPU time") as caught:
             await next_piece(video)
-        assert caught.value.reason == "VIDEO_OVER_LIMIT"
+        assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
 
 
 async def test_a_worker_that_dies_idle_is_replaced_and_no_video_is_the_worse_for_it(five_seconds: Path) -> None:

@@ -18,6 +18,7 @@ from tests.ingress.sampling import oracle
 from tests.ingress.sampling.opened_files import files_opened_in
 from tests.rendering import remux, render, steady, uneven
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SHARED_VIDEOS = Path(__file__).parents[4] / "shared" / "videos"
 REAL_VIDEOS = sorted(path.name for path in SHARED_VIDEOS.glob("*.*") if path.suffix not in {".md", ".json"})
@@ -191,8 +192,8 @@ def test_any_chunk_duration_and_count_will_do(clip: Callable[[str], Path], frame
 def test_real_videos_are_sampled_without_error(name: str) -> None:
     path = SHARED_VIDEOS / name
     expected_refusals = {
-        "nasa_13013_audio_only.mp3": "NO_VIDEO_STREAM",
-        "vp9_invalid_bitstream.webm": "TOO_MANY_DECODE_FAILURES",
+        "nasa_13013_audio_only.mp3": ErrorReason.NO_VIDEO_STREAM,
+        "vp9_invalid_bitstream.webm": ErrorReason.TOO_MANY_DECODE_FAILURES,
     }
     if name in expected_refusals:
         assert refusal(path).reason == expected_refusals[name]
@@ -365,7 +366,7 @@ def test_eight_refusals_in_a_row_are_borne(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", [set(range(190, 199)), set(range(10, 200, 15))], ids=["nine in a row", "over 5 %"])
 def test_a_video_with_too_many_refused_packets_is_refused(tmp_path: Path, damaged: set[int]) -> None:
-    assert refusal(vp9_with_refused_packets(tmp_path, damaged)).reason == "TOO_MANY_DECODE_FAILURES"
+    assert refusal(vp9_with_refused_packets(tmp_path, damaged)).reason == ErrorReason.TOO_MANY_DECODE_FAILURES
 
 
 @pytest.mark.parametrize("name", ["h264_25fps.mp4", "open_gop.ts", "hevc_closed_gop.mkv", "mpeg2.ts"])
@@ -377,7 +378,7 @@ def test_a_truncated_file_gives_what_is_there_or_an_error(
     video = tmp_path / f"truncated{Path(name).suffix}"
     video.write_bytes(whole[: int(left * len(whole))])
     if name.endswith("mp4"):  # its index was at the end
-        assert refusal(video).reason == "NOT_A_VIDEO"
+        assert refusal(video).reason == ErrorReason.NOT_A_VIDEO
     else:
         check_against_full_decode(video)
 
@@ -401,7 +402,7 @@ def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
     video.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert len(check_against_full_decode(video).chunks) == 4
     error = refusal(video, limits=replace(LIMITS, max_pixels=64 * 48))
-    assert error.reason in {"VIDEO_OVER_LIMIT", "TOO_MANY_DECODE_FAILURES"}
+    assert error.reason in {ErrorReason.VIDEO_OVER_LIMIT, ErrorReason.TOO_MANY_DECODE_FAILURES}
 
 
 # ---- which stream, and how its pictures look
@@ -501,7 +502,7 @@ def test_what_is_not_a_video_is_refused_and_leads_to_no_other_file(
     video.write_bytes(NOT_VIDEOS[name])
     monkeypatch.chdir(tmp_path)
     with files_opened_in(tmp_path) as opened:
-        assert refusal(video).reason == "NOT_A_VIDEO"
+        assert refusal(video).reason == ErrorReason.NOT_A_VIDEO
     assert opened <= {video.name}
 
 
@@ -520,7 +521,7 @@ def test_sound_without_pictures_has_no_video_stream(tmp_path: Path) -> None:
             samples.rate = 48000
             container.mux(stream.encode(samples))
         container.mux(stream.encode(None))
-    assert refusal(path).reason == "NO_VIDEO_STREAM"
+    assert refusal(path).reason == ErrorReason.NO_VIDEO_STREAM
 
 
 @pytest.mark.parametrize(
@@ -528,7 +529,7 @@ def test_sound_without_pictures_has_no_video_stream(tmp_path: Path) -> None:
 )
 def test_pictures_over_the_limit_are_refused_before_they_are_decoded(clip: Callable[[str], Path], name: str) -> None:
     error = refusal(clip(name), limits=replace(LIMITS, max_pixels=45 * 48))
-    assert error.reason == "VIDEO_OVER_LIMIT"
+    assert error.reason == ErrorReason.VIDEO_OVER_LIMIT
     assert "2160" in error.message
     if name == "h264_25fps.mp4":
         assert "64 x 48" in error.message
@@ -536,13 +537,15 @@ def test_pictures_over_the_limit_are_refused_before_they_are_decoded(clip: Calla
 
 @pytest.mark.parametrize("name", ["h264_25fps.mp4", "packets_without_pts.avi", "mpeg2.ts"])
 def test_a_video_longer_than_allowed_is_refused(clip: Callable[[str], Path], name: str) -> None:
-    assert refusal(clip(name), limits=replace(LIMITS, max_duration_seconds=4)).reason == "VIDEO_OVER_LIMIT"
+    assert refusal(clip(name), limits=replace(LIMITS, max_duration_seconds=4)).reason == ErrorReason.VIDEO_OVER_LIMIT
 
 
 def test_a_video_with_too_many_packets_is_refused(clip: Callable[[str], Path]) -> None:
-    assert refusal(clip("h264_25fps.mp4"), limits=replace(LIMITS, max_packets=100)).reason == "VIDEO_OVER_LIMIT"
+    assert (
+        refusal(clip("h264_25fps.mp4"), limits=replace(LIMITS, max_packets=100)).reason == ErrorReason.VIDEO_OVER_LIMIT
+    )
 
 
 def test_a_gap_of_ages_between_frames_is_over_the_limit(tmp_path: Path) -> None:
     video = render(tmp_path / "video.mkv", [*steady(25, 1), Fraction(10**7)])
-    assert refusal(video).reason == "VIDEO_OVER_LIMIT"
+    assert refusal(video).reason == ErrorReason.VIDEO_OVER_LIMIT

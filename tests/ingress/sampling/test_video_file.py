@@ -7,6 +7,7 @@ import pytest
 from services.ingress.sampling.video_file import VideoFile
 from tests.rendering import render, steady
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 LIMITS = {"max_pixels": 64 * 48, "max_packets": 1000}
 
@@ -60,7 +61,7 @@ def test_a_description_of_the_stream_that_is_cut_off_is_no_more_than_damage(
     path.write_bytes(content)
     with pytest.raises(InvalidInput) as caught:
         decode_everything(path)
-    assert caught.value.reason == "TOO_MANY_DECODE_FAILURES"
+    assert caught.value.reason == ErrorReason.TOO_MANY_DECODE_FAILURES
 
 
 def test_a_file_that_is_not_there_is_not_blamed_on_the_video(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.ingress.waiting import until
 from tests.processes import environment
 from tests.rendering import remux, render, steady
 from videoanalysis.errors import InvalidInput
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -108,7 +109,7 @@ async def test_nor_after_a_video_that_was_refused_in_the_middle(sampling_pool: S
     video = remux(tmp_path / "damaged.webm", whole, damaged=range(50, 100))
     with pytest.raises(InvalidInput) as caught:
         await sample(sampling_pool, video)
-    assert caught.value.reason == "TOO_MANY_DECODE_FAILURES"
+    assert caught.value.reason == ErrorReason.TOO_MANY_DECODE_FAILURES
     await until_released(sampling_pool, video)
 
 
@@ -154,7 +155,7 @@ async def test_a_script_that_names_another_file_opens_none(
     with files_opened_in(canary.parent) as opened_there:
         for name in names:
             (tmp_path / disguise).write_text(SCRIPTS[script].format(name, name))
-            assert await refused(sampling_pool, tmp_path / disguise) == "NOT_A_VIDEO"
+            assert await refused(sampling_pool, tmp_path / disguise) == ErrorReason.NOT_A_VIDEO
     assert opened_there == set()
 
 
@@ -164,7 +165,7 @@ async def test_a_script_cannot_name_descriptors_of_the_worker(
 ) -> None:
     for fd in range(10):
         (tmp_path / "video.mp4").write_text(SCRIPTS[script].format(fd, f"pipe:{fd}"))
-        assert await refused(sampling_pool, tmp_path / "video.mp4") == "NOT_A_VIDEO"
+        assert await refused(sampling_pool, tmp_path / "video.mp4") == ErrorReason.NOT_A_VIDEO
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -176,7 +177,7 @@ async def test_a_script_that_names_an_address_reaches_nobody(
         for scheme in ("http", "tcp", "rtsp", "ftp"):
             address = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/canary.ts"
             (tmp_path / "video.mp4").write_text(SCRIPTS[script].format(address, address))
-            assert await refused(sampling_pool, tmp_path / "video.mp4") == "NOT_A_VIDEO"
+            assert await refused(sampling_pool, tmp_path / "video.mp4") == ErrorReason.NOT_A_VIDEO
         with pytest.raises(BlockingIOError):
             server.accept()
 

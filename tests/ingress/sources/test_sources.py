@@ -28,6 +28,7 @@ from videoanalysis.errors import (
     Unavailable,
 )
 from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 LIMIT = 1 << 20
 
@@ -71,7 +72,7 @@ async def refusal(source: Source, allowed: str) -> list[int]:
 
     def check(found: str) -> None:
         if found != allowed:
-            raise FailedPrecondition("changed", reason="OBJECT_CHANGED")
+            raise FailedPrecondition("changed", reason=ErrorReason.OBJECT_CHANGED)
 
     with pytest.raises(FailedPrecondition):
         async with source.open(on_progress, check):
@@ -115,7 +116,7 @@ async def failure(source: Source) -> ServiceError:
 def test_refuses_what_names_no_video(uri):
     with pytest.raises(InvalidInput) as caught:
         sources(buckets=["*"], file_roots=[Path("/")], https_prefixes=["https://host"]).locate(uri)
-    assert (caught.value.reason, caught.value.field) == ("MALFORMED_URI", "video_uri")
+    assert (caught.value.reason, caught.value.field) == (ErrorReason.MALFORMED_URI, "video_uri")
 
 
 @pytest.mark.parametrize(
@@ -200,9 +201,9 @@ async def test_what_is_no_readable_file_is_told_apart(tmp_path):
         for name in ("missing.mp4", "pipe.mp4", "large.mp4")
     }
     assert reasons == {
-        "missing.mp4": (NotFound, "OBJECT_NOT_FOUND"),
-        "pipe.mp4": (InvalidInput, "NOT_A_VIDEO"),
-        "large.mp4": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
+        "missing.mp4": (NotFound, ErrorReason.OBJECT_NOT_FOUND),
+        "pipe.mp4": (InvalidInput, ErrorReason.NOT_A_VIDEO),
+        "large.mp4": (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT),
     }
 
 
@@ -252,7 +253,7 @@ async def test_an_object_over_the_limit_is_not_downloaded(storage, bucket):
     uri = S3Uri(bucket, "large.mp4")
     await storage.write(uri, bytes(LIMIT + 1), "video/mp4")
     error = await failure(sources(storage, buckets=["*"]).locate(str(uri)))
-    assert (type(error), error.reason) == (FailedPrecondition, "OBJECT_OVER_LIMIT")
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT)
 
 
 async def test_downloads_wait_until_the_scratch_disk_has_room(storage, bucket):
@@ -272,7 +273,7 @@ async def test_a_full_disk_is_overload(storage, bucket):
     await storage.write(uri, bytes(LIMIT), "video/mp4")
     full = FullDisk(ByteBudget(LIMIT), None, LIMIT)
     error = await failure(sources(storage, scratch=full, buckets=["*"]).locate(str(uri)))
-    assert (type(error), error.reason) == (Overloaded, "SCRATCH_FULL")
+    assert (type(error), error.reason) == (Overloaded, ErrorReason.SCRATCH_FULL)
 
 
 class FullDisk(ScratchSpace):
@@ -360,12 +361,12 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
             for name in ("missing", "moved", "endless", "large", "secret", "broken")
         }
         assert reasons == {
-            "missing": (NotFound, "OBJECT_NOT_FOUND"),
-            "moved": (InvalidInput, "REDIRECTED"),
-            "endless": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
-            "large": (FailedPrecondition, "OBJECT_OVER_LIMIT"),
-            "secret": (PermissionDenied, "STORAGE_ACCESS_DENIED"),
-            "broken": (Unavailable, "STORAGE_UNAVAILABLE"),
+            "missing": (NotFound, ErrorReason.OBJECT_NOT_FOUND),
+            "moved": (InvalidInput, ErrorReason.REDIRECTED),
+            "endless": (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT),
+            "large": (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT),
+            "secret": (PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
+            "broken": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
         }
         versions = {
             name: await version(allowed.locate(f"{address}/v/{name}.mp4"))

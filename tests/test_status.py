@@ -12,7 +12,6 @@ from grpc_status import rpc_status
 
 from videoanalysis.channels import connect
 from videoanalysis.errors import (
-    STATUS,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidInput,
@@ -21,29 +20,28 @@ from videoanalysis.errors import (
     PermissionDenied,
     ServiceError,
     Unavailable,
-    from_rpc_error,
-    status_code,
-    trailing_metadata,
 )
 from videoanalysis.server import ErrorInterceptor
+from videoanalysis.status import STATUS, from_rpc_error, status_code, trailing_metadata
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 METHOD = "/videoanalysis.test/fail"
 
 # The contract, written down a second time: a change here breaks callers.
 TABLE = [
-    (InvalidInput, "INVALID_ARGUMENT", "INVALID_INPUT"),
-    (NotFound, "NOT_FOUND", "NOT_FOUND"),
-    (PermissionDenied, "PERMISSION_DENIED", "PERMISSION_DENIED"),
-    (FailedPrecondition, "FAILED_PRECONDITION", "FAILED_PRECONDITION"),
-    (Overloaded, "RESOURCE_EXHAUSTED", "OVERLOADED"),
-    (Unavailable, "UNAVAILABLE", "UNAVAILABLE"),
-    (DeadlineExceeded, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+    (InvalidInput, "INVALID_ARGUMENT", ErrorReason.INVALID_INPUT),
+    (NotFound, "NOT_FOUND", ErrorReason.NOT_FOUND),
+    (PermissionDenied, "PERMISSION_DENIED", ErrorReason.PERMISSION_DENIED),
+    (FailedPrecondition, "FAILED_PRECONDITION", ErrorReason.FAILED_PRECONDITION),
+    (Overloaded, "RESOURCE_EXHAUSTED", ErrorReason.OVERLOADED),
+    (Unavailable, "UNAVAILABLE", ErrorReason.UNAVAILABLE),
+    (DeadlineExceeded, "DEADLINE_EXCEEDED", ErrorReason.DEADLINE_EXCEEDED),
 ]
 KINDS = [kind for kind, _, _ in TABLE]
 
 
 class BankMissing(Unavailable):
-    default_reason = "BANK_NOT_READY"
+    default_reason = ErrorReason.BANK_NOT_READY
 
 
 @asynccontextmanager
@@ -87,10 +85,14 @@ def test_a_kind_derived_from_another_has_the_status_of_the_nearest():
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_error_arrives_as_it_was_raised(kind):
-    error = from_rpc_error(await caught(kind("ümlaut: 7 is over 6", reason="TOO_MANY", field="ranking.top_k_tags")))
+    error = from_rpc_error(
+        await caught(
+            kind("ümlaut: 7 is over 6", reason=ErrorReason.TOO_MANY_DECODE_FAILURES, field="ranking.top_k_tags")
+        )
+    )
     assert type(error) is kind
     assert (error.message, str(error)) == ("ümlaut: 7 is over 6", "ümlaut: 7 is over 6")
-    assert (error.reason, error.field) == ("TOO_MANY", "ranking.top_k_tags")
+    assert (error.reason, error.field) == (ErrorReason.TOO_MANY_DECODE_FAILURES, "ranking.top_k_tags")
 
 
 @pytest.mark.parametrize("text", ["x", "ü", "🎬", "\n", "\ud800"])
@@ -103,7 +105,7 @@ async def test_a_long_message_is_cut_before_it_outgrows_what_grpc_carries(text):
 
 async def test_an_error_that_blames_no_field_arrives_without_one():
     error = from_rpc_error(await caught(BankMissing("not yet")))
-    assert (type(error), error.reason, error.field) == (Unavailable, "BANK_NOT_READY", None)
+    assert (type(error), error.reason, error.field) == (Unavailable, ErrorReason.BANK_NOT_READY, None)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.25, 90.5])
@@ -114,7 +116,9 @@ async def test_overload_says_when_to_try_again(seconds):
 
 
 async def test_the_details_are_those_that_other_tools_read():
-    status = rpc_status.from_call(await caught(Overloaded("full", retry_after_seconds=2.5, reason="BUSY", field="x")))
+    status = rpc_status.from_call(
+        await caught(Overloaded("full", retry_after_seconds=2.5, reason=ErrorReason.ENCODER_BUSY, field="x"))
+    )
     assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "full")
     info, violations, retry = (
         error_details_pb2.ErrorInfo(),
@@ -122,7 +126,7 @@ async def test_the_details_are_those_that_other_tools_read():
         error_details_pb2.RetryInfo(),
     )
     assert [detail.Unpack(into) for detail, into in zip(status.details, (info, violations, retry), strict=True)]
-    assert (info.reason, info.domain, dict(info.metadata)) == ("BUSY", "videoanalysis", {"field": "x"})
+    assert (info.reason, info.domain, dict(info.metadata)) == ("ENCODER_BUSY", "videoanalysis", {"field": "x"})
     assert [(one.field, one.description) for one in violations.field_violations] == [("x", "full")]
     assert retry.retry_delay.ToTimedelta().total_seconds() == 2.5
 
@@ -134,10 +138,10 @@ async def test_a_synchronous_caller_gets_the_same_error():
                 channel.unary_unary(METHOD)(b"", timeout=10)
             return from_rpc_error(raised.value)
 
-    async with failing(NotFound("no such object", reason="OBJECT_NOT_FOUND", field="video_uri")) as address:
+    async with failing(NotFound("no such object", reason=ErrorReason.OBJECT_NOT_FOUND, field="video_uri")) as address:
         error = await asyncio.to_thread(call, address)
     assert (type(error), error.message) == (NotFound, "no such object")
-    assert (error.reason, error.field) == ("OBJECT_NOT_FOUND", "video_uri")
+    assert (error.reason, error.field) == (ErrorReason.OBJECT_NOT_FOUND, "video_uri")
 
 
 def received(code: grpc.StatusCode, details: str | None, *trailing: tuple[str, bytes]) -> grpc.aio.AioRpcError:
@@ -147,13 +151,33 @@ def received(code: grpc.StatusCode, details: str | None, *trailing: tuple[str, b
 
 def test_a_code_without_a_kind_of_its_own_is_unavailable_and_named():
     error = from_rpc_error(received(grpc.StatusCode.DATA_LOSS, None))
-    assert (type(error), error.reason, error.message) == (Unavailable, "DATA_LOSS", "DATA_LOSS")
+    assert (type(error), error.reason, error.message) == (Unavailable, ErrorReason.UNAVAILABLE, "DATA_LOSS")
 
 
 def test_a_bare_status_is_an_error_with_the_reason_of_its_kind():
     error = from_rpc_error(received(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue is full"))
     assert isinstance(error, Overloaded)
-    assert (error.reason, error.message) == ("OVERLOADED", "queue is full")
+    assert (error.reason, error.message) == (ErrorReason.OVERLOADED, "queue is full")
+
+
+def test_a_bug_of_the_service_has_a_reason_of_its_own():
+    error = from_rpc_error(received(grpc.StatusCode.INTERNAL, "internal error"))
+    assert (type(error), error.reason) == (Unavailable, ErrorReason.INTERNAL)
+
+
+@pytest.mark.parametrize(
+    ("reason", "domain"), [("OF_A_LATER_VERSION", "videoanalysis"), ("MODEL_MISMATCH", "googleapis.com")]
+)
+def test_a_reason_that_is_not_known_is_read_as_that_of_its_code(reason, domain):
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=domain))
+    status = status_pb2.Status(code=9, message="not now", details=[packed])
+    error = from_rpc_error(
+        received(
+            grpc.StatusCode.FAILED_PRECONDITION, "not now", ("grpc-status-details-bin", status.SerializeToString())
+        )
+    )
+    assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.FAILED_PRECONDITION)
 
 
 def test_details_of_others_are_passed_over():
@@ -162,7 +186,7 @@ def test_details_of_others_are_passed_over():
     error = from_rpc_error(
         received(grpc.StatusCode.NOT_FOUND, "gone", ("grpc-status-details-bin", status.SerializeToString()))
     )
-    assert (type(error), error.reason) == (NotFound, "NOT_FOUND")
+    assert (type(error), error.reason) == (NotFound, ErrorReason.NOT_FOUND)
 
 
 def test_details_that_cannot_be_read_are_passed_over():
@@ -171,11 +195,11 @@ def test_details_that_cannot_be_read_are_passed_over():
 
 
 def test_the_trailing_metadata_of_an_error_reads_back_as_the_error():
-    sent = FailedPrecondition("of another model", reason="MODEL_MISMATCH", field="header.model_digest")
+    sent = FailedPrecondition("of another model", reason=ErrorReason.MODEL_MISMATCH, field="header.model_digest")
     error = from_rpc_error(received(grpc.StatusCode.FAILED_PRECONDITION, sent.message, *trailing_metadata(sent)))
     assert (type(error), error.message, error.reason, error.field) == (
         FailedPrecondition,
         "of another model",
-        "MODEL_MISMATCH",
+        ErrorReason.MODEL_MISMATCH,
         "header.model_digest",
     )

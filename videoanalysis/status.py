@@ -1,0 +1,97 @@
+"""Errors to gRPC statuses with google.rpc details, and back: what a server sends and what its caller reads."""
+
+from contextlib import suppress
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from videoanalysis.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    ServiceError,
+    Unavailable,
+)
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+DOMAIN = "videoanalysis"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+STATUS: dict[type[ServiceError], grpc.StatusCode] = {
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_BY_CODE = {code: kind for kind, code in STATUS.items()}
+_REASONS: dict[str, ErrorReason] = {name: getattr(ErrorReason, name) for name, _ in ErrorReason.items()}
+
+
+def status_code(error: ServiceError) -> grpc.StatusCode:
+    """The code of the nearest class of `error` in STATUS."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+
+
+def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
+    """The google.rpc.Status of `error` as the trailing metadata in which gRPC carries it."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason_name, domain=DOMAIN)
+    details: list[any_pb2.Any] = [any_pb2.Any()]
+    if error.field is not None:
+        info.metadata["field"] = error.field
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, Overloaded):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after_seconds * 1e9))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    details[0] = _packed(info)
+    code = code_pb2.Code.Value(status_code(error).name)
+    status = status_pb2.Status(code=code, message=error.message, details=details)
+    return ((_DETAILS_KEY, status.SerializeToString()),)
+
+
+def from_rpc_error(error: grpc.RpcError) -> ServiceError:
+    """The error that a server raised, from what its caller caught; codes without a class of their own are Unavailable.
+
+    Takes grpc.aio.AioRpcError as well as what a synchronous stub raises. Without a reason that this version knows, the
+    error has the general one of its code.
+    """
+    code: grpc.StatusCode = error.code()
+    reason = ErrorReason.INTERNAL if code is grpc.StatusCode.INTERNAL else ErrorReason.ERROR_REASON_UNSPECIFIED
+    translated = _BY_CODE.get(code, Unavailable)(error.details() or code.name, reason=reason)
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            # What others put there may be anything.
+            with suppress(DecodeError):
+                _add_details(translated, status_pb2.Status.FromString(value))
+    return translated
+
+
+def carries_details(error: grpc.RpcError) -> bool:
+    """Whether a service set this status; otherwise gRPC itself did, for a broken connection for example."""
+    return any(key == _DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+
+
+def _add_details(error: ServiceError, status: status_pb2.Status) -> None:
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            # A newer server may have reasons that this version does not know.
+            error.reason = _REASONS.get(info.reason, error.reason)
+            error.field = info.metadata.get("field")
+        elif detail.Unpack(retry) and isinstance(error, Overloaded):
+            error.retry_after_seconds = retry.retry_delay.ToNanoseconds() / 1e9
+
+
+def _packed(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,100 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    INVALID_INPUT: _ClassVar[ErrorReason]
+    NOT_FOUND: _ClassVar[ErrorReason]
+    PERMISSION_DENIED: _ClassVar[ErrorReason]
+    FAILED_PRECONDITION: _ClassVar[ErrorReason]
+    OVERLOADED: _ClassVar[ErrorReason]
+    UNAVAILABLE: _ClassVar[ErrorReason]
+    DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
+    INTERNAL: _ClassVar[ErrorReason]
+    MALFORMED_URI: _ClassVar[ErrorReason]
+    BUCKET_NOT_ALLOWED: _ClassVar[ErrorReason]
+    FILE_NOT_ALLOWED: _ClassVar[ErrorReason]
+    HOST_NOT_ALLOWED: _ClassVar[ErrorReason]
+    OUTPUT_NOT_ALLOWED: _ClassVar[ErrorReason]
+    OBJECT_NOT_FOUND: _ClassVar[ErrorReason]
+    OBJECT_OVER_LIMIT: _ClassVar[ErrorReason]
+    OBJECT_CHANGED: _ClassVar[ErrorReason]
+    REDIRECTED: _ClassVar[ErrorReason]
+    STORAGE_ACCESS_DENIED: _ClassVar[ErrorReason]
+    STORAGE_UNAVAILABLE: _ClassVar[ErrorReason]
+    STORAGE_MISCONFIGURED: _ClassVar[ErrorReason]
+    SCRATCH_FULL: _ClassVar[ErrorReason]
+    NOT_A_VIDEO: _ClassVar[ErrorReason]
+    NO_VIDEO_STREAM: _ClassVar[ErrorReason]
+    TOO_MANY_DECODE_FAILURES: _ClassVar[ErrorReason]
+    VIDEO_OVER_LIMIT: _ClassVar[ErrorReason]
+    RESPONSE_TOO_LARGE: _ClassVar[ErrorReason]
+    NOT_RESUMABLE: _ClassVar[ErrorReason]
+    TOKEN_FORGED: _ClassVar[ErrorReason]
+    TOKEN_EXPIRED: _ClassVar[ErrorReason]
+    TOKEN_OF_ANOTHER_CALLER: _ClassVar[ErrorReason]
+    TOKEN_OF_ANOTHER_REQUEST: _ClassVar[ErrorReason]
+    MODEL_CHANGED: _ClassVar[ErrorReason]
+    TEXT_BANK_CHANGED: _ClassVar[ErrorReason]
+    INCOMPLETE_ANSWER: _ClassVar[ErrorReason]
+    MODEL_MISMATCH: _ClassVar[ErrorReason]
+    IMAGE_SIZE_MISMATCH: _ClassVar[ErrorReason]
+    BANK_NOT_READY: _ClassVar[ErrorReason]
+    BANK_MODEL_MISMATCH: _ClassVar[ErrorReason]
+    TEXT_BANK_REPLACED: _ClassVar[ErrorReason]
+    ENCODER_UNAVAILABLE: _ClassVar[ErrorReason]
+    DECODER_UNAVAILABLE: _ClassVar[ErrorReason]
+    ENCODER_BUSY: _ClassVar[ErrorReason]
+    UPLOAD_TOO_SLOW: _ClassVar[ErrorReason]
+    NO_RESPONSE: _ClassVar[ErrorReason]
+    DEADLINE_INFEASIBLE: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+INVALID_INPUT: ErrorReason
+NOT_FOUND: ErrorReason
+PERMISSION_DENIED: ErrorReason
+FAILED_PRECONDITION: ErrorReason
+OVERLOADED: ErrorReason
+UNAVAILABLE: ErrorReason
+DEADLINE_EXCEEDED: ErrorReason
+INTERNAL: ErrorReason
+MALFORMED_URI: ErrorReason
+BUCKET_NOT_ALLOWED: ErrorReason
+FILE_NOT_ALLOWED: ErrorReason
+HOST_NOT_ALLOWED: ErrorReason
+OUTPUT_NOT_ALLOWED: ErrorReason
+OBJECT_NOT_FOUND: ErrorReason
+OBJECT_OVER_LIMIT: ErrorReason
+OBJECT_CHANGED: ErrorReason
+REDIRECTED: ErrorReason
+STORAGE_ACCESS_DENIED: ErrorReason
+STORAGE_UNAVAILABLE: ErrorReason
+STORAGE_MISCONFIGURED: ErrorReason
+SCRATCH_FULL: ErrorReason
+NOT_A_VIDEO: ErrorReason
+NO_VIDEO_STREAM: ErrorReason
+TOO_MANY_DECODE_FAILURES: ErrorReason
+VIDEO_OVER_LIMIT: ErrorReason
+RESPONSE_TOO_LARGE: ErrorReason
+NOT_RESUMABLE: ErrorReason
+TOKEN_FORGED: ErrorReason
+TOKEN_EXPIRED: ErrorReason
+TOKEN_OF_ANOTHER_CALLER: ErrorReason
+TOKEN_OF_ANOTHER_REQUEST: ErrorReason
+MODEL_CHANGED: ErrorReason
+TEXT_BANK_CHANGED: ErrorReason
+INCOMPLETE_ANSWER: ErrorReason
+MODEL_MISMATCH: ErrorReason
+IMAGE_SIZE_MISMATCH: ErrorReason
+BANK_NOT_READY: ErrorReason
+BANK_MODEL_MISMATCH: ErrorReason
+TEXT_BANK_REPLACED: ErrorReason
+ENCODER_UNAVAILABLE: ErrorReason
+DECODER_UNAVAILABLE: ErrorReason
+ENCODER_BUSY: ErrorReason
+UPLOAD_TOO_SLOW: ErrorReason
+NO_RESPONSE: ErrorReason
+DEADLINE_INFEASIBLE: ErrorReason
