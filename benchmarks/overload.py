@@ -55,7 +55,7 @@ async def call(stub: VideoAnalysisServiceStub, request: AnalyzeVideoRequest, out
             outcome.refused.append(time.perf_counter() - started)
             outcome.without_retry_info += failure.retry_after_seconds <= 0
         else:
-            outcome.failed[f"{error.code().name} {failure.reason}"] += 1
+            outcome.failed[f"{error.code().name} {failure.reason_name}"] += 1
     else:
         outcome.answered.append(time.perf_counter() - started)
         outcome.answered_at.append(time.perf_counter())
