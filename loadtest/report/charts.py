@@ -1,4 +1,4 @@
-"""The charts of a run as figures; with an earlier run they show both."""
+"""The charts of a run as figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _COLUMNS = 3
 _LABEL_WIDTH = 0.2
 # The ratio of latencies above which the axis is logarithmic.
 _WIDE_RANGE = 8
-_ACCENT, _EARLIER, _FAILED, _MUTED, _WARM_UP = "#4a5fd9", "#98a0b0", "#d83a34", "#5c6575", "#eef0f5"
+_ACCENT, _FAILED, _MUTED, _WARM_UP = "#4a5fd9", "#d83a34", "#5c6575", "#eef0f5"
 _STAGE_COLOURS = {"download": "#7b8799", "sample": "#1f9c8c", "encode": "#4a5fd9", "decode": "#d08417"}
 _OUTSIDE_COLOUR, _UNATTRIBUTED_COLOUR = "#c9ced8", "#8a5300"
 _SERVICE_COLOURS = {"ingress": "#1f9c8c", "encoder": "#4a5fd9", "decoder": "#d08417"}
@@ -74,7 +74,7 @@ _STYLE: Any = {
 }
 
 # None if the run has no data for it.
-Chart = Callable[[Run, Run | None], Figure | None]
+Chart = Callable[[Run], Figure | None]
 Level = dict[str, Any]
 
 
@@ -85,18 +85,16 @@ def style() -> Iterator[None]:
         yield
 
 
-def throughput(run: Run, earlier: Run | None) -> Figure | None:
+def throughput(run: Run) -> Figure | None:
     """Answers a second by callers and by arrivals a second, with the ideal."""
     kinds = [kind for kind in ("closed", "open") if _levels(run, kind)]
     if not kinds:
         return None
     figure, axes = _panels(len(kinds), height=4.2)
     for kind, ax in zip(kinds, axes, strict=False):
-        for one, colour, label in _both(run, earlier):
-            levels = sorted(_levels(one, kind), key=lambda level: float(level["value"]))
-            ax.plot([_value(level) for level in levels], _of(levels, "rate"), "o-", color=colour, label=label)
         levels = sorted(_levels(run, kind), key=lambda level: float(level["value"]))
-        values = [_value(level) for level in levels]
+        values = _of(levels, "value")
+        ax.plot(values, _of(levels, "rate"), "o-", color=_ACCENT, label="this run")
         if kind == "closed":
             first = levels[0]
             ideal = [first["rate"] / first["value"] * value for value in values]
@@ -114,58 +112,20 @@ def throughput(run: Run, earlier: Run | None) -> Figure | None:
     return figure
 
 
-def latency_by_level(run: Run, earlier: Run | None) -> Figure | None:
-    """Percentiles at each level."""
-    levels = [level for level in run.levels if level["kept"]]
-    if not levels:
-        return None
-    figure, (ax,) = _panels(1, height=4.2)
-    # A line connects levels of the same kind.
-    breaks = [number for number in range(1, len(levels)) if levels[number]["kind"] != levels[number - 1]["kind"]]
-    positions = np.arange(len(levels), dtype=float)
-    for name, colour in _PERCENTILE_COLOURS.items():
-        values = [level["latency_ms"][name] for level in levels]
-        ax.plot(*_broken(positions, values, breaks), "o-", color=colour, label=name.upper())
-        before = [_latency(_same(earlier, level), name) for level in levels]
-        if earlier is not None and any(value is not None for value in before):
-            known = [np.nan if value is None else value for value in before]
-            ax.plot(*_broken(positions, known, breaks), "o--", color=colour, alpha=0.4, label=f"{name.upper()} earlier")
-    means = [level["latency_ms"]["mean"] for level in levels]
-    widths = [level["mean_confidence_ms"] or 0 for level in levels]
-    ax.errorbar(positions, means, widths, fmt="_", color="black", capsize=4, label="mean and its\n95 % interval")
-    ax.set_xticks(positions, [level["level"] for level in levels])
-    ax.set_title("Latency at each level")
-    ax.set_ylabel("ms")
-    _latency_scale(ax, levels)
-    _legend_outside(ax)
-    return figure
-
-
-def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
+def latency_against_throughput(run: Run) -> Figure | None:
     """Percentiles by answers a second."""
     if not any(level["kept"] for level in run.levels):
         return None
     figure, (ax,) = _panels(1, height=4.2)
-    for one, is_earlier in ((earlier, True), (run, False)):
-        if one is None:
-            continue
-        for name, colour in _PERCENTILE_COLOURS.items():
-            for kind in ("closed", "open"):
-                levels = [level for level in _levels(one, kind) if level["kept"]]
-                label = None if kind == "open" and _levels(one, "closed") else name.upper()
-                ax.plot(
-                    _of(levels, "rate"),
-                    [level["latency_ms"][name] for level in levels],
-                    "o--" if is_earlier else ("o-" if kind == "closed" else "s-"),
-                    color=colour,
-                    alpha=0.35 if is_earlier else 1,
-                    label=None if label is None else f"{label} earlier" if is_earlier else label,
-                )
-        if not is_earlier:
-            for level in one.levels:
-                if level["kept"]:
-                    at = (level["rate"], level["latency_ms"]["p99"])
-                    ax.annotate(level["level"], at, xytext=(4, 5), textcoords="offset points", fontsize=8, color=_MUTED)
+    for name, colour in _PERCENTILE_COLOURS.items():
+        for kind, marker in (("closed", "o-"), ("open", "s-")):
+            levels = [level for level in _levels(run, kind) if level["kept"]]
+            if levels:
+                latencies = _latencies(levels, name)
+                ax.plot(_of(levels, "rate"), latencies, marker, color=colour, label=f"{name.upper()}, {kind} loop")
+    for level in (level for level in run.levels if level["kept"]):
+        at = (level["rate"], level["latency_ms"]["p99"])
+        ax.annotate(level["level"], at, xytext=(4, 5), textcoords="offset points", fontsize=8, color=_MUTED)
     ax.set_title("Latency against throughput")
     ax.set_xlabel("answers a second")
     ax.set_ylabel("ms")
@@ -176,7 +136,7 @@ def latency_against_throughput(run: Run, earlier: Run | None) -> Figure | None:
     return figure
 
 
-def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
+def latency_histograms(run: Run) -> Figure | None:
     """The distribution of latencies at each level, on one axis."""
     levels = [level for level in run.levels if level["kept"]]
     if not levels:
@@ -187,12 +147,10 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
     is_wide = _is_wide(levels)
     edges = (np.geomspace if is_wide else np.linspace)(shortest * 0.95, longest * 1.02, 48)
     for level, ax in zip(levels, axes, strict=False):
-        before = _same(earlier, level)
-        if earlier is not None and before is not None:
-            _histogram(
-                ax, _kept(earlier, before), edges, color=_EARLIER, label="earlier", histtype="step", linewidth=1.3
-            )
-        _histogram(ax, _kept(run, level), edges, color=_ACCENT, alpha=0.75, label="this run")
+        latencies = np.clip(_kept(run, level), edges[0], edges[-1])
+        ax.hist(
+            latencies, edges.tolist(), weights=np.full(len(latencies), 1 / len(latencies)), color=_ACCENT, alpha=0.75
+        )
         for name in ("p50", "p95"):
             at = level["latency_ms"][name]
             ax.axvline(at, color=_PERCENTILE_COLOURS[name], linewidth=1.2, linestyle="--")
@@ -213,12 +171,10 @@ def latency_histograms(run: Run, earlier: Run | None) -> Figure | None:
             ax.set_xscale("log")
         ax.xaxis.set_major_formatter(_with_commas)
     figure.supxlabel("latency in ms; share of requests", color=_MUTED, fontsize=9.5)
-    if earlier is not None:
-        axes[0].legend(loc="center right")
     return figure
 
 
-def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
+def latency_percentiles(run: Run) -> Figure | None:
     """The distribution up to its tail, in the form usual for HDR histograms."""
     levels = [level for level in run.levels if level["kept"]]
     if not levels:
@@ -227,21 +183,19 @@ def latency_percentiles(run: Run, earlier: Run | None) -> Figure | None:
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
     for level, colour in zip(levels, colours, strict=True):
         ax.plot(*_tail(level), color=colour, label=level["level"])
-        if (before := _same(earlier, level)) is not None and before["kept"]:
-            ax.plot(*_tail(before), color=colour, linestyle=":", alpha=0.7)
     ticks = [50, 90, 95, 99, 99.9, 99.99]
     ax.set_xscale("log")
     ax.set_xticks([1 / (1 - tick / 100) for tick in ticks], [f"P{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlim(1, 2 * max(level["kept"] for level in levels))
-    ax.set_title("Latency by percentile" + (", the earlier run dotted" if earlier else ""))
+    ax.set_title("Latency by percentile")
     ax.set_ylabel("ms")
     _latency_scale(ax, levels)
     _legend_outside(ax)
     return figure
 
 
-def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
+def latency_over_time(run: Run) -> Figure | None:
     """Every request, with the rolling mean of 20; the warm-up is shaded."""
     levels = [level for level in run.levels if level["requests"]]
     if not levels:
@@ -280,20 +234,14 @@ def latency_over_time(run: Run, earlier: Run | None) -> Figure | None:
     return figure
 
 
-def stages(run: Run, earlier: Run | None) -> Figure | None:
+def stages(run: Run) -> Figure | None:
     """The mean time of each stage, queue (hatched) and compute, stacked."""
     levels = [level for level in run.levels if level["stages_ms"]]
     if not levels:
         return None
     figure, (ax,) = _panels(1, height=4.4)
-    has_earlier = any((before := _same(earlier, level)) is not None and before["stages_ms"] for level in levels)
-    width = 0.38 if has_earlier else 0.6
-    offset = width / 2 + 0.01 if has_earlier else 0.0
     for position, level in enumerate(levels):
-        _stack(ax, position + offset, level["stages_ms"], width, 1.0)
-        if (before := _same(earlier, level)) is not None and before["stages_ms"]:
-            total = _stack(ax, position - offset, before["stages_ms"], width, 0.45)
-            ax.annotate("earlier", (position - offset, total), ha="center", va="bottom", fontsize=8, color=_MUTED)
+        _stack(ax, position, level["stages_ms"])
     ax.set_xticks(range(len(levels)), [level["level"] for level in levels])
     ax.grid(axis="x", visible=False)
     ax.yaxis.set_major_formatter(_with_commas)
@@ -308,7 +256,7 @@ def stages(run: Run, earlier: Run | None) -> Figure | None:
     return figure
 
 
-def over_time(run: Run, earlier: Run | None) -> Figure | None:
+def over_time(run: Run) -> Figure | None:
     """Answers, queues, replicas, CPU and GPU on one time axis."""
     if not run.levels or not run.requests:
         return None
@@ -351,7 +299,6 @@ def _answers(ax: Axes, run: Run) -> None:
 # By the name of the file.
 ALL: dict[str, Chart] = {
     "throughput": throughput,
-    "latency_by_level": latency_by_level,
     "latency_against_throughput": latency_against_throughput,
     "latency_histograms": latency_histograms,
     "latency_percentiles": latency_percentiles,
@@ -378,25 +325,8 @@ def _levels(run: Run, kind: str) -> list[Level]:
     return [level for level in run.levels if level["kind"] == kind]
 
 
-def _value(level: Level) -> float:
-    return float(level["value"])
-
-
 def _of(levels: Sequence[Level], name: str) -> list[float]:
     return [float(level[name]) for level in levels]
-
-
-def _same(earlier: Run | None, level: Level) -> Level | None:
-    """The level of the same name in the earlier run."""
-    return next((one for one in earlier.levels if one["level"] == level["level"]), None) if earlier else None
-
-
-def _both(run: Run, earlier: Run | None) -> list[tuple[Run, str, str]]:
-    return [*([(earlier, _EARLIER, "earlier")] if earlier else []), (run, _ACCENT, "this run")]
-
-
-def _latency(level: Level | None, name: str) -> float | None:
-    return level["latency_ms"].get(name) if level else None
 
 
 def _kept(run: Run, level: Level) -> list[float]:
@@ -406,11 +336,6 @@ def _kept(run: Run, level: Level) -> list[float]:
         for one in run.requests
         if one.is_ok and one.level == level["level"] and begin <= one.start_seconds <= end
     ]
-
-
-def _histogram(ax: Axes, latencies: Sequence[float], edges: Any, **look: Any) -> None:
-    clipped = np.clip(latencies, edges[0], edges[-1])
-    ax.hist(clipped, edges.tolist(), weights=np.full(len(clipped), 1 / max(1, len(clipped))), **look)
 
 
 def _tail(level: Level) -> tuple[list[float], list[float]]:
@@ -449,11 +374,6 @@ def _legend_outside(ax: Axes) -> None:
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
-def _broken(positions: Any, values: Sequence[float], breaks: Sequence[int]) -> tuple[Any, Any]:
-    """With a gap in the line before each position in `breaks`."""
-    return np.insert(positions, breaks, np.nan), np.insert(np.asarray(values, float), breaks, np.nan)
-
-
 def _doubling(ax: Axes, values: Sequence[float]) -> None:
     """Logarithmic axes for levels that double."""
     if len(values) > 2 and values[-1] / values[0] >= 8:
@@ -466,18 +386,14 @@ def _doubling(ax: Axes, values: Sequence[float]) -> None:
     ax.minorticks_off()
 
 
-def _stack(ax: Axes, position: float, means: dict[str, float], width: float, alpha: float) -> float:
-    bottom = 0.0
+def _stack(ax: Axes, position: float, means: dict[str, float]) -> None:
+    width, bottom = 0.6, 0.0
     for stage, colour in _STAGE_COLOURS.items():
         queue, compute = means[f"{stage}_queue"], means[f"{stage}_compute"]
-        ax.bar(
-            position, queue, width, bottom, facecolor="white", edgecolor=colour, hatch="////", linewidth=0, alpha=alpha
-        )
-        ax.bar(position, compute, width, bottom + queue, color=colour, alpha=alpha)
+        ax.bar(position, queue, width, bottom, facecolor="white", edgecolor=colour, hatch="////", linewidth=0)
+        ax.bar(position, compute, width, bottom + queue, color=colour)
         bottom += queue + compute
     for value, colour in ((means["unattributed"], _UNATTRIBUTED_COLOUR), (means["outside"], _OUTSIDE_COLOUR)):
-        ax.bar(position, max(0.0, value), width, bottom, color=colour, alpha=alpha)
+        ax.bar(position, max(0.0, value), width, bottom, color=colour)
         bottom += max(0.0, value)
-    if alpha == 1.0:
-        ax.annotate(f"{bottom:,.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")
-    return bottom
+    ax.annotate(f"{bottom:,.0f}", (position, bottom), ha="center", va="bottom", fontsize=8.5, fontweight="bold")

@@ -61,7 +61,7 @@ def write(run: Run, earlier: Run | None = None, directory: Path | None = None) -
     pictures: dict[str, bytes] = {}
     with charts.style():
         for name, chart in charts.ALL.items():
-            if (drawn := chart(run, earlier)) is not None:
+            if (drawn := chart(run)) is not None:
                 buffer = io.BytesIO()
                 drawn.savefig(buffer, format="png", dpi=_DPI)
                 pictures[name] = buffer.getvalue()
@@ -103,7 +103,7 @@ def _sections(run: Run, earlier: Run | None) -> Iterable[Section]:
         notes = [] if table.rows else ["The two runs have no level in common."]
         yield Section("Compared with the earlier run", [table], notes=notes)
     yield Section("Throughput", charts=["throughput"])
-    names = ["by_level", "against_throughput", "histograms", "percentiles", "over_time"]
+    names = ["against_throughput", "histograms", "percentiles", "over_time"]
     yield Section("Latency", [_by_video(run)], [f"latency_{name}" for name in names])
     yield Section("Where the time goes", [_stages(run)], ["stages"])
     yield Section("Over time", [_series(run)], ["over_time"])

@@ -27,6 +27,8 @@ class ChunkMix:
         self.mean = sum(chunks * weight for chunks, weight in weights.items()) / self._cumulative[-1]
 
     def draw(self, chance: random.Random) -> int:
+        if len(self._chunks) == 1:
+            return self._chunks[0]
         return chance.choices(self._chunks, cum_weights=self._cumulative)[0]
 
 

@@ -1,1 +1,1 @@
-"""The target of a load test: a stack on this machine, clips, and sources of samples of replicas and queues."""
+"""A stack, cluster or metrics page comes in, its replicas, queues and CPU go out as samples; and clips to analyse."""
