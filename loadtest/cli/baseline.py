@@ -36,10 +36,11 @@ def baseline(
         float, typer.Option(min=1, max=86_400, help="Seconds during which a level sends requests.")
     ] = 180,
     encoders: Annotated[
-        int | None, typer.Option(min=1, max=256, show_default="as many as the highest concurrency")
+        int | None,
+        typer.Option(min=1, max=256, help="Encoder processes.", show_default="as many as the highest concurrency"),
     ] = None,
-    ingresses: Annotated[int, typer.Option(min=1, max=64)] = 2,
-    decoders: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    ingresses: Annotated[int, typer.Option(min=1, max=64, help="Ingress processes.")] = 2,
+    decoders: Annotated[int, typer.Option(min=1, max=64, help="Decoder processes.")] = 2,
     image_size: Annotated[int, typer.Option(min=16, max=1024, help="Image size of the encoders.")] = 64,
     out: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ MIN_KEY_BYTES = 32
 class IngressSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="INGRESS_", frozen=True)
 
-    port: int = Field(50051, ge=0, le=65535)
+    port: int = Field(50051, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     grace_seconds: float = Field(600, ge=0, description="A video in progress is given this long after SIGTERM.")
 
     encoders: Location = Field(
@@ -53,7 +53,7 @@ class IngressSettings(ServiceSettings):
         f"{MIN_KEY_BYTES} bytes each, the same for every ingress. Default: no tokens.",
     )
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
-    max_waiting: int = Field(256, ge=0, description="Requests that wait for a place; they hold no video bytes.")
+    max_waiting: int = Field(256, ge=0, description="Requests that wait for a slot; they hold no video bytes.")
     max_request_seconds: float = Field(3600, gt=0, description="Latest deadline of a request, also if none is set.")
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Sampled frames in memory, of all videos together.")
@@ -77,7 +77,7 @@ class IngressSettings(ServiceSettings):
     scratch_bytes: int = Field(20 << 30, description="Downloads on disk, of all videos together.")
     max_object_bytes: int = Field(10 << 30, gt=0, description="Largest video file.")
     max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
-    max_video_seconds: float = Field(6 * 3600, gt=0)
+    max_video_seconds: float = Field(6 * 3600, gt=0, description="Longest video.")
     max_packets: int = Field(4_000_000, gt=0, description="Packets in the video stream.")
     sampler_memory_bytes: int = Field(4 << 30, description="Address space of each sampling process.")
     sampler_cpu_seconds: int = Field(3600, gt=0, description="CPU time that one video may take to sample.")

@@ -81,8 +81,8 @@ def test_notes_give_a_grpcurl_line_for_this_release(tmp_path):
 def test_notes_warn_where_nothing_scales_and_where_results_mean_nothing(tmp_path):
     with cluster(tmp_path, version="1.34") as environment:
         _, told = install(environment, changes={"model": {"source": "synthetic"}})
-    assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not know KEDA's" in told
-    assert "WARNING: the encoder is a stand-in with made-up embeddings" in told
+    assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not have KEDA's" in told
+    assert "WARNING: the encoder returns made-up embeddings" in told
 
 
 def test_without_banks_the_notes_call_with_labels(tmp_path):

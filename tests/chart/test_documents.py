@@ -1,24 +1,19 @@
-"""What is written about the chart is in step with it."""
+"""The documentation of the chart is in step with the chart."""
 
 import re
 
 import pytest
 import yaml
 
-from helm import generate
+from docs.generate import chart
 from tests.chart.helm import CHART, KUBERNETES, ROOT, SERVICES
 
-README = (CHART / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("path", generate.generated(), ids=lambda path: path.name)
-def test_what_is_generated_is_in_step(path):
-    assert generate.generated()[path] == path.read_text(encoding="utf-8"), "run: python helm/generate.py"
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 
 
 def test_every_value_is_documented_once():
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
-    documented = [value.key for value in generate.values(text)]
+    documented = [value.key for value in chart.values(text)]
     assert len(documented) == len(set(documented))
 
     def leaves(values: dict, path: str = "") -> list[str]:
@@ -32,37 +27,22 @@ def test_every_value_is_documented_once():
     assert set(leaves(yaml.safe_load(text))) == set(documented)
 
 
-def test_a_value_without_a_comment_is_told():
+def test_a_value_without_a_comment_is_an_error():
     with pytest.raises(ValueError, match="b has no comment"):
-        list(generate.values("# -- one\na: 1\nb: 2\n"))
+        list(chart.values("# -- one\na: 1\nb: 2\n"))
 
 
-def test_comments_run_on_over_lines_and_what_a_documented_value_holds_needs_none():
+def test_a_comment_may_span_lines_and_covers_all_keys_below_its_value():
     text = "top:\n  # -- One\n  # and two.\n  a:\n    x: 1\n  # -- Three.\n  b: []\n"
-    found = [(value.key, value.default, value.text) for value in generate.values(text)]
+    found = [(value.key, value.default, value.text) for value in chart.values(text)]
     assert found == [("top.a", '{"x": 1}', "One and two."), ("top.b", "[]", "Three.")]
 
 
-@pytest.mark.parametrize("document", ["README.md", "OPERATING.md"])
-def test_links_lead_somewhere(document):
-    text = (CHART / document).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert links
-    for link in links:
-        path, _, heading = link.partition("#")
-        target = (CHART / path).resolve() if path else CHART / document
-        assert target.exists(), link
-        if heading:
-            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}, link
-
-
-def test_values_that_the_documents_name_exist():
+def test_values_named_in_the_operating_guide_exist():
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     for name in SERVICES:
-        values[name]["settings"] = generate.settings_schema(name)["properties"]
-    text = (CHART / "OPERATING.md").read_text(encoding="utf-8")
-    named = set(re.findall(rf"`((?:{'|'.join(values)})(?:\.[A-Za-z_]+)+)`", text))
+        values[name]["settings"] = chart.settings_schema(name)["properties"]
+    named = set(re.findall(rf"`((?:{'|'.join(values)})(?:\.[A-Za-z_]+)+)`", OPERATING))
     assert len(named) > 20
     for key in named:
         found = values
@@ -71,11 +51,11 @@ def test_values_that_the_documents_name_exist():
             found = found[name]
 
 
-def test_versions_of_kubernetes_are_those_that_are_tested():
-    assert f"{KUBERNETES[0]} to {KUBERNETES[-1]}" in (CHART / "OPERATING.md").read_text(encoding="utf-8")
+def test_the_documented_kubernetes_versions_are_the_tested_ones():
+    assert f"{KUBERNETES[0]} to {KUBERNETES[-1]}" in OPERATING
 
 
-def test_the_chart_is_of_the_package_s_version():
+def test_the_chart_s_app_version_is_the_package_s_version():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

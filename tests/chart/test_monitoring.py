@@ -1,17 +1,16 @@
-"""What Prometheus and Grafana are told to look at is there."""
+"""Alerts and the dashboard query metrics that the services have."""
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.chart.helm import CHART, NAME, ROOT, render
+from docs.generate import metrics
+from tests.chart.helm import CHART, NAME, ROOT, SERVICES, render
 
-OPERATING = (CHART / "OPERATING.md").read_text(encoding="utf-8")
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
-# The series of others: KEDA's operator, the GPU exporter, and a process's own, which only Linux has.
+# Series of other programs: KEDA's operator, the GPU exporter, and a process's own, which only Linux has.
 _OTHERS = re.compile(r"keda_scaler_\w+|DCGM_FI_\w+|process_start_time_seconds")
 _WORDS = {"absent", "and", "avg", "by", "changes", "count", "histogram_quantile", "label_replace", "le", "max", "on"}
 _WORDS |= {"or", "rate", "sum", "unless", "vector"}
@@ -24,23 +23,10 @@ def series(query: str) -> set[str]:
     return set(re.findall(r"[A-Za-z_]\w*", bare)) - _WORDS
 
 
-# A process of its own, since a registry is for a whole process.
-_FAMILIES = """
-import json
-from prometheus_client import REGISTRY
-from services.decoder.text_bank_store import TextBankStore
-import services.decoder.metrics, services.encoder.metrics, services.ingress.metrics
-services.decoder.metrics.register(TextBankStore(None, 1), 1)
-print(json.dumps([(family.name, family.type) for family in REGISTRY.collect()]))
-"""
-
-
 @pytest.fixture(scope="module")
 def known() -> set[str]:
-    """The names of all series that a service has."""
-    told = subprocess.run([sys.executable, "-c", _FAMILIES], cwd=ROOT, capture_output=True, timeout=60, check=True)
-    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"], "gauge": [""]}
-    return {name + suffix for name, kind in json.loads(told.stdout) for suffix in suffixes.get(kind, [])}
+    """The names of all series of the services."""
+    return {name for service in SERVICES for family in metrics.families(service) for name in family.series}
 
 
 def alerts() -> list[dict]:
@@ -54,20 +40,20 @@ def queries() -> list[str]:
     return [rule["expr"] for rule in alerts()] + panels
 
 
-def test_every_series_in_an_alert_or_a_panel_is_one_that_a_service_has(known):
+def test_every_series_of_an_alert_or_a_panel_exists(known):
     asked = {name for query in queries() for name in series(query) if not _OTHERS.fullmatch(name)}
     assert "videoanalysis_queue_depth" in asked
     assert asked - known == set()
 
 
-def test_queries_close_what_they_open():
+def test_brackets_of_queries_are_balanced():
     for query in queries():
         bare = re.sub(r'"[^"]*"', '""', query)
         for opening, closing in ("()", "{}", "[]"):
             assert bare.count(opening) == bare.count(closing), query
 
 
-def test_every_alert_has_a_severity_a_summary_and_a_line_for_who_is_woken():
+def test_every_alert_has_a_severity_a_summary_and_a_runbook_line():
     assert len(alerts()) > 12
     for rule in alerts():
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
@@ -75,25 +61,25 @@ def test_every_alert_has_a_severity_a_summary_and_a_line_for_who_is_woken():
         assert len(rule["annotations"]["runbook"]) > 40
 
 
-def test_every_alert_is_explained_for_operators_and_no_other():
+def test_the_operating_guide_explains_exactly_the_existing_alerts():
     explained = set(re.findall(r"^#+ (VideoAnalysis\w+)$", OPERATING, re.MULTILINE))
     assert explained == {rule["alert"] for rule in alerts()}
 
 
-def test_a_runbook_s_address_is_that_alert_s_heading():
+def test_a_runbook_url_is_the_anchor_of_its_alert():
     for rule in alerts():
         assert rule["annotations"]["runbook_url"] == f"https://wiki.example.com/ops#{rule['alert'].lower()}"
     (group,) = render("gpu").one("PrometheusRule", "alerts")["spec"]["groups"]
     assert not [rule for rule in group["rules"] if "runbook_url" in rule["annotations"]]
 
 
-def test_alerts_are_about_this_release_alone():
+def test_alerts_select_only_series_of_their_release():
     for rule in alerts():
         for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
             assert selector.startswith(f'namespace="media",pod=~"{NAME}-.+"'), rule["alert"]
 
 
-def test_limits_in_alerts_are_those_of_the_autoscaler():
+def test_alerts_use_the_limits_of_the_autoscaler():
     changes = {"encoder": {"autoscaling": {"maxReplicas": 7, "target": 3}}}
     (group,) = render("gpu", changes).one("PrometheusRule", "alerts")["spec"]["groups"]
     (rule,) = [
@@ -106,7 +92,7 @@ def test_limits_in_alerts_are_those_of_the_autoscaler():
 
 
 @pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
-def test_a_monitor_leaves_our_label_service_alone_and_finds_every_pod(kind):
+def test_a_monitor_keeps_the_label_service_and_selects_every_pod(kind):
     changes = {"metrics": {"podMonitor": {"enabled": kind == "PodMonitor"}}}
     changes["metrics"]["serviceMonitor"] = {"enabled": kind == "ServiceMonitor", "labels": {"release": "prometheus"}}
     rendered = render("gpu", changes)
@@ -130,14 +116,14 @@ def test_a_monitor_leaves_our_label_service_alone_and_finds_every_pod(kind):
     assert sorted(reached) == ["decoder", "encoder", "ingress"]
 
 
-def test_the_dashboard_arrives_whole_and_labelled_for_grafana():
+def test_the_dashboard_is_complete_and_labelled_for_grafana():
     dashboard = render("local").one("ConfigMap", "dashboard")
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     (text,) = dashboard["data"].values()
     assert json.loads(text) == DASHBOARD
 
 
-def test_panels_of_the_dashboard_do_not_lie_on_each_other():
+def test_panels_of_the_dashboard_do_not_overlap():
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

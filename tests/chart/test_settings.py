@@ -1,4 +1,4 @@
-"""The environment of the pods is what the services read, and all that they read can be set."""
+"""The services accept the environment of their pods, and every setting can be given by a value."""
 
 import base64
 import json
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from helm import generate
+from docs.generate.chart import DERIVED_FROM_OTHER_VALUES
+from docs.generate.settings import SETTINGS
 from services.ingress.settings import MIN_KEY_BYTES
-from tests.chart.helm import NAME, ROOT, SERVICES, VALUES, render
+from tests.chart.helm import CHART, NAME, ROOT, SERVICES, VALUES, render
 
 _OTHERS = {
     "AWS_ACCESS_KEY_ID",
@@ -61,35 +62,35 @@ def read() -> dict[tuple[str, str], dict[str, str]]:
     return dict(zip(cases, json.loads(ended.stdout), strict=True))
 
 
-def test_every_service_accepts_the_environment_that_it_gets(read):
+def test_every_service_accepts_its_environment(read):
     assert len(read) == len(VALUES) * len(SERVICES)
 
 
 @pytest.mark.parametrize("values", VALUES)
 def test_every_variable_is_a_setting_of_its_service_or_known_to_a_library(values):
     for service, deployment in render(values).deployments().items():
-        fields = {f"{service}_{field}".upper() for field in generate.SETTINGS[service].model_fields}
+        fields = {f"{service}_{field}".upper() for field in SETTINGS[service].model_fields}
         assert environment(deployment).keys() <= fields | _OTHERS
 
 
-def test_every_setting_is_made_by_a_value_or_can_be_given():
-    schema = json.loads((generate.CHART / "values.schema.json").read_text())["definitions"]
-    for service, kind in generate.SETTINGS.items():
+def test_every_setting_can_be_given_or_is_derived_from_another_value():
+    schema = json.loads((CHART / "values.schema.json").read_text())["definitions"]
+    for service, kind in SETTINGS.items():
         given = set(schema[f"{service}Settings"]["properties"])
-        made = generate.MADE_OF_OTHER_VALUES[service]
-        assert not given & made
-        assert given | made == set(kind.model_fields)
+        derived = DERIVED_FROM_OTHER_VALUES[service]
+        assert not given & derived
+        assert given | derived == set(kind.model_fields)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_setting_that_is_made_by_values_is_rendered_by_some(service):
+def test_a_derived_setting_is_rendered(service):
     rendered = set()
     for changes in ({}, {"model": {"source": "synthetic"}}):
         rendered |= environment(render("everything", changes).deployments()[service]).keys()
-    assert {f"{service}_{field}".upper() for field in generate.MADE_OF_OTHER_VALUES[service]} <= rendered
+    assert {f"{service}_{field}".upper() for field in DERIVED_FROM_OTHER_VALUES[service]} <= rendered
 
 
-def test_the_names_of_the_settings_arrive(read):
+def test_given_settings_reach_the_services(read):
     ingress = read["everything", "ingress"]
     assert ingress["max_videos"] == "6"
     assert ingress["scratch_bytes"] == str(20 << 30)
@@ -114,12 +115,12 @@ def test_ports_are_those_that_the_pod_opens(read, values):
 
 def test_grpc_ports_are_the_defaults_of_the_services():
     for service, deployment in render().deployments().items():
-        port = generate.SETTINGS[service].model_fields["port"].default
+        port = SETTINGS[service].model_fields["port"].default
         assert environment(deployment)[f"{service.upper()}_PORT"] == str(port)
 
 
 @pytest.mark.parametrize("discovery", ["kubernetes", "dns"])
-def test_the_ingress_looks_for_services_that_are_there(discovery):
+def test_the_ingress_discovers_services_that_exist(discovery):
     rendered = render("local", {"discovery": discovery})
     services = rendered.of_kind("Service")
     settings = environment(rendered.deployments()["ingress"])
@@ -167,7 +168,7 @@ def test_signing_keys_are_a_secret_that_the_services_accept():
     assert len(key) >= MIN_KEY_BYTES
 
 
-def test_an_existing_secret_with_signing_keys_is_used_and_none_is_made():
+def test_an_existing_secret_with_signing_keys_replaces_the_generated_one():
     rendered = render("local", {"resumeTokens": {"existingSecret": "theirs", "secretKey": "signing"}})
     (container,) = rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"]
     (keys,) = [item for item in container["env"] if item["name"] == "INGRESS_RESUME_KEYS"]

@@ -54,7 +54,9 @@ def analyze(
     ] = None,
     text_bank: Annotated[str | None, typer.Option(help="Name of the text bank.", show_default="default")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, max=100, help="Tags to return.", show_default="5")] = None,
-    frames_per_chunk: Annotated[int | None, typer.Option(min=1, max=64, show_default="16")] = None,
+    frames_per_chunk: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Frames sampled from each chunk.", show_default="16")
+    ] = None,
     chunk_duration: Annotated[
         float | None, typer.Option(min=1, max=600, help="Seconds in a chunk.", show_default="10")
     ] = None,

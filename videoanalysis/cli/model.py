@@ -18,13 +18,16 @@ def verify(
         str, typer.Argument(metavar="MODEL", help="A directory or a Hugging Face hub id.", show_default=False)
     ],
     revision: Annotated[str | None, typer.Option(help="Commit of the hub id.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
-    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option()] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Number format of the computation.")
+    ] = "auto",
 ) -> None:
     """Check that a SigLIP checkpoint is served as it was trained.
 
-    Tokenizer, preparation of pictures, embeddings, text padding, scale and bias: each beside what transformers itself
-    does. Needs memory for the model twice. Exits with 1 if a check failed, with 2 if the model cannot be loaded.
+    Tokenizer, preparation of pictures, embeddings, text padding, scale and bias: each compared with
+    transformers itself. Needs memory for the model twice. Exits with 1 if a check failed, with 2 if the model cannot be
+    loaded.
     """
     if problem := checkout.problem():
         ending.fail(problem)

@@ -28,7 +28,10 @@ def explain(
         list[Service] | None,
         typer.Argument(metavar="SERVICE", help="ingress, encoder, decoder.", show_default="all three"),
     ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", show_default="the context's")] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Namespace of the services.", show_default="the context's"),
+    ] = None,
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig.", show_default="the current one")] = None,
     release: Annotated[
         str | None, typer.Option(help="Helm's name of it.", show_default="the only one in the namespace")

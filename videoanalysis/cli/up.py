@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # What takes long to import, or is not installed with the client, is imported by the commands that need it.
     from videoanalysis.stack.stack import Stack
 
-_Replicas = Annotated[int, typer.Option(min=1, max=64)]
+_Replicas = Annotated[int, typer.Option(min=1, max=64, help="Processes of this service.")]
 
 
 def up(

@@ -1,15 +1,15 @@
-{{/* What values.schema.json cannot say, or cannot say well: all that is wrong at once, each line with its key. */}}
+{{/* Checks that values.schema.json cannot express. All problems are reported at once, one line each with its key. */}}
 {{- define "video-analysis.checks" -}}
 {{- $values := .Values }}
 {{- $wrong := list }}
 
 {{- if not $values.image.registry }}
-{{- $wrong = append $wrong "image.registry is required: where the three images are, such as registry.example.com/media." }}
+{{- $wrong = append $wrong "image.registry is required: the registry of the three images, such as registry.example.com/media." }}
 {{- end }}
 
 {{- $model := $values.model }}
 {{- if not $model.source }}
-{{- $wrong = append $wrong "model.source is required: baked, claim, download or synthetic, where the encoder's weights come from." }}
+{{- $wrong = append $wrong "model.source is required: the source of the encoder's weights, baked, claim, download or synthetic." }}
 {{- end }}
 {{- if and (eq $model.source "baked") (not $model.directory) }}
 {{- $wrong = append $wrong "model.directory is required where model.source is baked: the checkpoint's directory in the encoder's image." }}
@@ -22,15 +22,15 @@
 {{- $wrong = append $wrong "model.revision is required where model.source is download: the commit of model.id, so that every replica serves the same weights." }}
 {{- end }}
 {{- if not $model.digest }}
-{{- $wrong = append $wrong "model.digest is required where model.source is download: run `python -m services.encoder.fetch` with the id and the revision in the encoder's image, once, and take what it prints." }}
+{{- $wrong = append $wrong "model.digest is required where model.source is download: run `python -m services.encoder.fetch` with the id and the revision in the encoder's image once, and use the digest that it prints." }}
 {{- end }}
 {{- end }}
 
 {{- if kindIs "invalid" $values.allowedBuckets }}
-{{- $wrong = append $wrong "allowedBuckets is required: the buckets that callers may name, [] for none but the bundled sample." }}
+{{- $wrong = append $wrong "allowedBuckets is required: the buckets that callers may name, [] for only the bundled sample." }}
 {{- end }}
 {{- if not $values.textBanks.location }}
-{{- $wrong = append $wrong "textBanks.location is required: s3://bucket/prefix/, volume or none, where the text banks lie." }}
+{{- $wrong = append $wrong "textBanks.location is required: the location of the text banks, s3://bucket/prefix/, volume or none." }}
 {{- end }}
 {{- range $bank, $texts := $values.textBanks.build }}
 {{- $given := list }}
@@ -38,7 +38,7 @@
 {{- if and $texts (ne (len $given) 1) }}
 {{- $wrong = append $wrong (printf "textBanks.build.%s needs one of baked, configMap, or tags with descriptions." $bank) }}
 {{- else if and $texts $texts.tags (not $texts.descriptions) }}
-{{- $wrong = append $wrong (printf "textBanks.build.%s.descriptions is required beside tags." $bank) }}
+{{- $wrong = append $wrong (printf "textBanks.build.%s.descriptions is required together with tags." $bank) }}
 {{- end }}
 {{- end }}
 
@@ -47,7 +47,7 @@
 {{- $wrong = append $wrong "autoscaling.prometheus.serverAddress is required where autoscaling.mode is prometheus." }}
 {{- end }}
 {{- if and (eq $scaling.mode "hpa") (not $scaling.hpa.metricName) }}
-{{- $wrong = append $wrong "autoscaling.hpa.metricName is required where autoscaling.mode is hpa: the external metric with the queue depths, such as videoanalysis_queue_depth; files/prometheus-adapter.yaml serves it. Nothing is scaled by CPU instead." }}
+{{- $wrong = append $wrong "autoscaling.hpa.metricName is required where autoscaling.mode is hpa: the external metric with the queue depths, such as videoanalysis_queue_depth; files/prometheus-adapter.yaml has a rule that serves it. There is no fallback to CPU." }}
 {{- end }}
 {{- range $name := list "ingress" "encoder" "decoder" }}
 {{- $limits := (index $values $name).autoscaling }}
@@ -55,12 +55,12 @@
 {{- $wrong = append $wrong (printf "%s.autoscaling.maxReplicas is less than minReplicas." $name) }}
 {{- end }}
 {{- if and (eq $scaling.mode "hpa") (eq (int $limits.minReplicas) 0) }}
-{{- $wrong = append $wrong (printf "%s.autoscaling.minReplicas must be 1 or more where autoscaling.mode is hpa; zero takes KEDA." $name) }}
+{{- $wrong = append $wrong (printf "%s.autoscaling.minReplicas must be 1 or more where autoscaling.mode is hpa; scaling to zero needs KEDA." $name) }}
 {{- end }}
 {{- end }}
 
 {{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled }}
-{{- $wrong = append $wrong "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled: one of the two, else everything is counted twice." }}
+{{- $wrong = append $wrong "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled: enable only one of the two, otherwise every series is scraped twice." }}
 {{- end }}
 {{- if and $values.grpcRoute.enabled (not $values.grpcRoute.parentRefs) }}
 {{- $wrong = append $wrong "grpcRoute.parentRefs is required where grpcRoute.enabled is true: the gateways to attach to." }}

@@ -1,6 +1,6 @@
-{{/* Names and labels. Where a template is about one component, its context is (dict "root" $ "name" "encoder"). */}}
+{{/* Names and labels. The context of a template about one component is (dict "root" $ "name" "encoder"). */}}
 
-{{/* At most 40 characters, so that the longest name made of it fits 63, and that of KEDA's HPA too. */}}
+{{/* At most 40 characters, so that the longest name derived from it, including that of KEDA's HPA, fits in 63. */}}
 {{- define "video-analysis.fullname" -}}
 {{- $chart := default .Chart.Name .Values.nameOverride }}
 {{- $own := ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) }}
@@ -11,7 +11,7 @@
 {{ include "video-analysis.fullname" .root }}-{{ .name }}
 {{- end }}
 
-{{/* Never changes: a Deployment's selector cannot. */}}
+{{/* Must never change: a Deployment's selector is immutable. */}}
 {{- define "video-analysis.selector" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -29,7 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* No version of the chart: pods need not be replaced because it is another. */}}
+{{/* Without the chart's version, so that a new chart version alone replaces no pods. */}}
 {{- define "video-analysis.podLabels" -}}
 {{ include "video-analysis.selector" . }}
 app.kubernetes.io/part-of: video-analysis
@@ -38,7 +38,7 @@ app.kubernetes.io/part-of: video-analysis
 {{- end }}
 {{- end }}
 
-{{/* Everything under `metadata` but the name's own extras. */}}
+{{/* The contents of `metadata`. */}}
 {{- define "video-analysis.metadata" -}}
 name: {{ .objectName | default (include "video-analysis.name" .) }}
 namespace: {{ .root.Release.Namespace }}

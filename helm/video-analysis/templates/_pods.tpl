@@ -1,6 +1,6 @@
-{{/* Parts of pods. */}}
+{{/* Parts of pod specs. */}}
 
-{{/* Requests and limits of a component, its GPU among them. */}}
+{{/* Resource requests and limits of a component, including its GPU. */}}
 {{- define "video-analysis.resources" -}}
 {{- $component := index .root.Values .name }}
 {{- $resources := deepCopy $component.resources }}
@@ -11,7 +11,7 @@
 {{- toYaml $resources }}
 {{- end }}
 
-{{/* Fetches the model, or checks the one that is there; nothing where there is nothing to do. */}}
+{{/* The init container that downloads the model or checks its digest; empty without a digest. */}}
 {{- define "video-analysis.modelContainer" -}}
 {{- $model := .Values.model }}
 {{- if and $model.digest (ne $model.source "synthetic") -}}

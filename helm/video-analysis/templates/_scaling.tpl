@@ -1,5 +1,5 @@
-{{/* Which object owns the number of replicas: ScaledObject, HorizontalPodAutoscaler, or nothing for the Deployment itself.
-     Where KEDA's kinds are not known the ScaledObjects are left out, and the Deployments say how many. */}}
+{{/* The kind that sets the replica count: ScaledObject, HorizontalPodAutoscaler, or empty for the Deployment itself.
+     Where the cluster does not have KEDA's kinds, ScaledObjects are omitted and the Deployments set the count. */}}
 {{- define "video-analysis.scaler" -}}
 {{- $mode := .Values.autoscaling.mode }}
 {{- if eq $mode "hpa" }}HorizontalPodAutoscaler
@@ -7,7 +7,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Replicas of a Deployment that nothing scales; context: (dict "root" $ "name" …). */}}
+{{/* Replicas of a Deployment without autoscaler; context: (dict "root" $ "name" …). */}}
 {{- define "video-analysis.replicas" -}}
 {{- $component := index .root.Values .name }}
 {{- if eq .root.Values.autoscaling.mode "none" }}{{ $component.replicas }}{{ else }}{{ max 1 $component.autoscaling.minReplicas }}{{ end }}

@@ -1,4 +1,4 @@
-{{/* Settings of the services: what the chart decides, as the fields of services/<name>/settings.py. */}}
+{{/* Settings of the services that are derived from values, as fields of services/<name>/settings.py. */}}
 
 {{- define "video-analysis.settings.common" -}}
 {{- $component := index .root.Values .name }}
@@ -43,7 +43,7 @@ s3_endpoint_url: {{ $values.s3.endpointUrl | quote }}
 s3_region: {{ $values.s3.region | quote }}
 {{- end }}
 
-{{/* Where the ingress finds the replicas of `name`. */}}
+{{/* The location of the replicas of `name`, for the ingress's discovery. */}}
 {{- define "video-analysis.location" -}}
 {{- $service := include "video-analysis.name" . }}
 {{- if eq .root.Values.discovery "dns" -}}
@@ -53,7 +53,7 @@ kubernetes:///{{ $service }}:grpc
 {{- end }}
 {{- end }}
 
-{{/* What the encoder calls its model. */}}
+{{/* The encoder's setting `model`. */}}
 {{- define "video-analysis.model" -}}
 {{- $model := .Values.model }}
 {{- if eq $model.source "download" }}{{ $model.id }}
@@ -62,7 +62,7 @@ kubernetes:///{{ $service }}:grpc
 {{- end }}
 {{- end }}
 
-{{/* Environment of a service: its settings, and what the libraries under it read. */}}
+{{/* Environment variables of a service: its settings, and those of its libraries. */}}
 {{- define "video-analysis.env" -}}
 {{- $values := .root.Values }}
 {{- $component := index $values .name }}
@@ -103,7 +103,7 @@ kubernetes:///{{ $service }}:grpc
 {{- end }}
 {{- end }}
 
-{{/* The hub's library never goes to the network but in the init container. */}}
+{{/* Only the init container may connect to the hub. */}}
 {{- define "video-analysis.modelEnv" -}}
 {{- if ne .Values.model.source "synthetic" }}
 - {name: HF_HUB_OFFLINE, value: "1"}

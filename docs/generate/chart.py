@@ -1,11 +1,10 @@
-"""Writes what follows from elsewhere: the values in the chart's README, the settings in values.schema.json.
+"""The chart's table of values and the part of its schema that repeats the services' settings.
 
-python helm/generate.py
+The table is made here rather than by helm-docs, so that the test for stale tables also runs where there is no Go.
 """
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,57 +13,39 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from services.decoder.settings import DecoderSettings  # noqa: E402
-from services.encoder.settings import EncoderSettings  # noqa: E402
-from services.ingress.settings import IngressSettings  # noqa: E402
-from videoanalysis.settings import ServiceSettings  # noqa: E402
+from docs.generate.page import ROOT, fill
+from docs.generate.settings import SETTINGS
 
 CHART = ROOT / "helm" / "video-analysis"
-SETTINGS: dict[str, type[ServiceSettings]] = {
-    "ingress": IngressSettings,
-    "encoder": EncoderSettings,
-    "decoder": DecoderSettings,
-}
-# Made of other values, so that they agree with the rest of the manifests.
-_MADE = {"port", "health_port", "metrics_port", "drain_delay_seconds", "grace_seconds"}
-MADE_OF_OTHER_VALUES: dict[str, set[str]] = {
-    "ingress": _MADE
+# Derived from other values, so that they agree with the rest of the manifests.
+_DERIVED = {"port", "health_port", "metrics_port", "drain_delay_seconds", "grace_seconds"}
+DERIVED_FROM_OTHER_VALUES: dict[str, set[str]] = {
+    "ingress": _DERIVED
     | {"scaling_port", "encoders", "decoders", "image_size", "allowed_buckets", "resume_keys"}
     | {"s3_endpoint_url", "s3_region"},
-    "encoder": _MADE | {"engine", "model", "revision", "synthetic_image_size"},
-    "decoder": _MADE | {"banks", "s3_endpoint_url", "s3_region"},
+    "encoder": _DERIVED | {"engine", "model", "revision", "synthetic_image_size"},
+    "decoder": _DERIVED | {"banks", "s3_endpoint_url", "s3_region"},
 }
-_BEGIN, _END = "<!-- values: python helm/generate.py -->", "<!-- end of values -->"
-
-
-def main() -> None:
-    for path, text in generated().items():
-        path.write_text(text, encoding="utf-8")
 
 
 def generated() -> dict[Path, str]:
-    """What the files are to hold."""
-    readme, schema = CHART / "README.md", CHART / "values.schema.json"
-    head, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, tail = rest.partition(_END)
-    values = (CHART / "values.yaml").read_text(encoding="utf-8")
+    """The contents of the chart's README and schema."""
+    schema = CHART / "values.schema.json"
     document = json.loads(schema.read_text(encoding="utf-8"))
     for name in SETTINGS:
         document["definitions"][f"{name}Settings"] = settings_schema(name)
+    values = (CHART / "values.yaml").read_text(encoding="utf-8")
     return {
-        readme: f"{head}{_BEGIN}\n\n{tables(values)}\n{_END}{tail}",
+        CHART / "README.md": fill(CHART / "README.md", {"values": tables(values)}),
         schema: json.dumps(document, indent=2, ensure_ascii=False) + "\n",
     }
 
 
 def settings_schema(name: str) -> dict[str, Any]:
-    """JSON Schema of `<name>.settings`: the fields of the service's own settings that no other value makes."""
+    """JSON Schema of `<name>.settings`: the settings of the service that are not derived from other values."""
     fields = {}
     for field, about in SETTINGS[name].model_fields.items():
-        if field not in MADE_OF_OTHER_VALUES[name]:
+        if field not in DERIVED_FROM_OTHER_VALUES[name]:
             annotated: Any = Annotated[about.annotation, about]
             fields[field] = _without({"title", "default", "format"}, TypeAdapter(annotated).json_schema())
     return {"type": "object", "additionalProperties": False, "properties": dict(sorted(fields.items()))}
@@ -86,7 +67,7 @@ class Value:
 
 
 def values(text: str) -> Iterator[Value]:
-    """The values that have a comment `# --`; raises ValueError for one that has none, nor is part of one that has."""
+    """The values with a comment `# --`; raises ValueError for a value that neither has one nor is part of one."""
     defaults = yaml.safe_load(text)
     path: list[tuple[int, str]] = []
     comment: list[str] | None = None
@@ -127,14 +108,10 @@ def tables(text: str) -> str:
     parts = []
     for section, listed in sections.items():
         rows = [f"| `{value.key}` | {_default(value.default)} | {value.text} |" for value in listed]
-        heading = f"### {section}" if section else "### Of the whole"
+        heading = f"### {section}" if section else "### Global"
         parts.append("\n".join([heading, "", "| key | default | |", "|---|---|---|", *rows, ""]))
     return "\n".join(parts)
 
 
 def _default(default: str) -> str:
     return "" if default in ('""', "{}", "[]", "null") else f"`{default}`"
-
-
-if __name__ == "__main__":
-    main()
