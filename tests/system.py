@@ -33,6 +33,7 @@ from services.ingress.sampling.pool import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
+from services.ingress.video_run import Resources
 from videoanalysis.channels import connect
 from videoanalysis.server import READINESS, ErrorInterceptor
 from videoanalysis.storage import Storage
@@ -195,9 +196,7 @@ async def ingress(
         admission = Admission(settings.max_videos, settings.max_waiting)
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
         demand = Demand()
-        pipeline = Pipeline(
-            demand=demand,
-            admission=admission,
+        resources = Resources(
             sampling=sampling,
             frame_budget=frame_budget,
             encoders=Encoders(encoders, settings.image_size),
@@ -210,7 +209,7 @@ async def ingress(
         outputs = Outputs(storage, settings.allowed_output_prefixes)
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         servicer = VideoAnalysisServicer(
-            pipeline,
+            Pipeline(resources, admission, demand),
             sources,
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),

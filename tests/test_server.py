@@ -335,6 +335,47 @@ async def test_what_a_handler_raises_because_its_caller_left_disturbs_nobody(for
         assert printed == ""
 
 
+@pytest.mark.parametrize("form", ["coroutine", "generator", "coroutine_chat"])
+async def test_a_caller_that_leaves_while_a_write_is_blocked_has_cancelled_its_call(form, capfd):
+    counted = Counted(form)
+    writes = 0
+
+    async def write(request, context):
+        nonlocal writes
+        while True:
+            writes += 1
+            await context.write(bytes(1 << 20))
+
+    async def generate(request, context):
+        nonlocal writes
+        while True:
+            writes += 1
+            yield bytes(1 << 20)
+
+    method = {
+        "coroutine": grpc.unary_stream_rpc_method_handler(write),
+        "generator": grpc.unary_stream_rpc_method_handler(generate),
+        "coroutine_chat": grpc.stream_stream_rpc_method_handler(write),
+    }[form]
+    server = grpc.aio.server(interceptors=[MetricsInterceptor(), ErrorInterceptor()])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("videoanalysis.test", {form: method})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connect(f"127.0.0.1:{port}") as channel:
+        call = start(channel, form)
+        written = 0
+        while writes == 0 or writes > written:  # until flow control stops them: the caller reads nothing
+            written = writes
+            await asyncio.sleep(0.2)
+        call.cancel()
+        await until_counted(counted, "timed")
+    await server.stop(None)
+    assert counted() == {"started": 1, "timed": 1, "Canceled": 1}
+    logged, printed = capfd.readouterr()
+    assert "Traceback" not in logged + printed
+    assert "bug" not in logged
+
+
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_failed_task_group_does_not_pass_for_a_caller_that_left(form):
     # Up to Python 3.12 a group whose task fails while the group is being left leaves a request to cancel behind.

@@ -275,18 +275,20 @@ class ErrorInterceptor(_Around):
 
 
 async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: str) -> None:
-    """End the call that `error` left; raises always."""
+    """Ends the call that raised `error`; always raises."""
     task = asyncio.current_task()
     cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
     if cancelled or isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, grpc.aio.InternalError):
+        # A blocked write fails in this way when its caller leaves, before gRPC cancels the handler.
+        raise asyncio.CancelledError("the caller left during a write") from error
     if isinstance(error, Overloaded):
         metrics.REFUSED.labels(method.split("/")[1], error.reason_name).inc()
     if isinstance(error, ServiceError):
-        _log.info(
-            "call failed", method=method, code=status_code(error).name, reason=error.reason_name, error=error.message
-        )
-        await context.abort(status_code(error), error.message, trailing_metadata(error))
+        code = status_code(error)
+        _log.info("call failed", method=method, code=code.name, reason=error.reason_name, error=error.message)
+        await context.abort(code, error.message, trailing_metadata(error))
     _log.error("bug", method=method, exc_info=error)
-    # Also for a cancellation that is not the caller's, who would wait for ever without an answer.
+    # Also for a cancellation that did not come from the caller, who would otherwise never get an answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")

@@ -19,6 +19,7 @@ from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
+from services.ingress.video_run import Resources
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import read_settings
@@ -60,9 +61,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         encoders,
         decoders,
     ):
-        pipeline = Pipeline(
-            demand=demand,
-            admission=admission,
+        resources = Resources(
             sampling=sampling,
             frame_budget=ByteBudget(settings.frame_budget_bytes),
             encoders=Encoders(encoders, settings.image_size),
@@ -78,7 +77,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         outputs = Outputs(s3, settings.allowed_output_prefixes)
         server = Server(settings, [_SERVICE_NAME], demand.drain, settings.connection_seconds)
         servicer = VideoAnalysisServicer(
-            pipeline,
+            Pipeline(resources, admission, demand),
             sources,
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),

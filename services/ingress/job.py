@@ -1,10 +1,13 @@
-"""AnalyzeVideoRequest as checked values. Everything here raises InvalidInput naming the field."""
+"""The job of analysing one video: a request whose values are checked, its source, caller and deadline."""
 
 import uuid
 from dataclasses import dataclass
 from fractions import Fraction
 
+from services.ingress.admission.caller import Caller
+from services.ingress.admission.deadline import Deadline
 from services.ingress.settings import MAX_FRAMES_PER_CHUNK
+from services.ingress.sources import Source
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
@@ -19,8 +22,8 @@ _MAX_ID_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class AnalysisJob:
-    """What is wanted of a video, whichever it is."""
+class AnalysisRequest:
+    """What is asked of a video, whichever it is; defaults are filled in."""
 
     stream_id: str
     priority: Priority
@@ -35,7 +38,16 @@ class AnalysisJob:
     include_scene_scores: bool
 
 
-def read_job(request: AnalyzeVideoRequest) -> AnalysisJob:
+@dataclass(frozen=True, slots=True)
+class AnalysisJob:
+    request: AnalysisRequest
+    source: Source
+    caller: Caller
+    deadline: Deadline
+
+
+def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
+    """Raises InvalidInput naming the field."""
     frames = request.frames_per_chunk or _DEFAULT_FRAMES
     seconds = request.chunk_duration_seconds or _DEFAULT_CHUNK_SECONDS
     top_k = request.top_k_tags or _DEFAULT_TOP_K
@@ -49,7 +61,7 @@ def read_job(request: AnalyzeVideoRequest) -> AnalysisJob:
     _require(top_k <= _MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {_MAX_TOP_K}")
     _require(request.priority in Priority.values(), "priority", f"{request.priority} is not known")
     _require(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
-    return AnalysisJob(
+    return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
         priority=request.priority or PRIORITY_INTERACTIVE,
         frames_per_chunk=frames,

@@ -1,4 +1,4 @@
-"""VideoAnalysisService: messages to values, the pipeline, values to messages."""
+"""VideoAnalysisService: messages to a job, the pipeline, its answer to messages."""
 
 import grpc
 import structlog
@@ -9,7 +9,7 @@ from services.ingress.admission.deadline import Deadline
 from services.ingress.answer.observers import StreamWriter, UnaryCollector
 from services.ingress.answer.outputs import Outputs
 from services.ingress.answer.size import check_unary
-from services.ingress.job import AnalysisJob, read_job
+from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume.token import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
@@ -18,7 +18,6 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     StreamAnalyzeVideoRequest,
-    StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -27,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class VideoAnalysisServicer(VideoAnalysisServiceServicer):
-    """Requests without a deadline, or with a later one, get one in `max_request_seconds`."""
+    """A request without a deadline, or with a later one, gets one of `max_request_seconds`."""
 
     def __init__(
         self,
@@ -49,25 +48,22 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def AnalyzeVideo(
         self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
     ) -> AnalyzeVideoResponse:
-        analysis = _read(request)
+        job = self._job(request, context)
         output = self._outputs.locate(request.output_uri)
-        observer = UnaryCollector(analysis)
-        caller = Caller.of(context, self._caller_header)
-        summary = await self._analyze(request.video_uri, analysis, caller, context, observer)
-        answer = _whole(summary, observer)
+        collector = UnaryCollector(job.request)
+        answer = _with_chunks(await self._analyze(job, collector), collector)
         check_unary(answer.ByteSize())
         if output is not None:
             await self._outputs.write(output, answer)
         return answer
 
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
-        analysis = _read(request.analysis)
+        job = self._job(request.analysis, context)
         output = self._outputs.locate(request.analysis.output_uri)
-        observer = StreamWriter(context, keep=output is not None)
-        video_uri, caller = request.analysis.video_uri, Caller.of(context, self._caller_header)
+        writer = StreamWriter(context, keep=output is not None)
         tokens, start = None, None
         if output is None:
-            tokens = self._tokens.of(caller.identity, video_uri, analysis)
+            tokens = self._tokens.of(job.caller.identity, request.analysis.video_uri, job.request)
             start = tokens.read(request.resume_token) if request.resume_token else None
         elif request.resume_token:
             raise InvalidInput(
@@ -75,28 +71,34 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
                 reason=ErrorReason.NOT_RESUMABLE,
                 field="resume_token",
             )
-        summary = await self._analyze(video_uri, analysis, caller, context, observer, tokens, start)
+        summary = await self._analyze(job, writer, tokens, start)
         if output is not None:
-            await self._outputs.write(output, _whole(summary, observer))
-        await context.write(StreamAnalyzeVideoResponse(summary=summary))
+            await self._outputs.write(output, _with_chunks(summary, writer))
+        await writer.summary(summary)
+
+    def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> AnalysisJob:
+        request = read_request(message)
+        # Bound until the call ends, so that the line of a failed call has it too.
+        structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
+        return AnalysisJob(
+            request=request,
+            source=self._sources.locate(message.video_uri),
+            caller=Caller.of(context, self._caller_header),
+            deadline=Deadline.of(context, self._max_request_seconds),
+        )
 
     async def _analyze(
         self,
-        video_uri: str,
-        analysis: AnalysisJob,
-        caller: Caller,
-        context: grpc.aio.ServicerContext,
+        job: AnalysisJob,
         observer: UnaryCollector | StreamWriter,
         tokens: RequestTokens | None = None,
         start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
-        deadline = Deadline.of(context, self._max_request_seconds)
-        source = self._sources.locate(video_uri)
-        summary = await self._pipeline.analyze(source, analysis, caller, deadline, observer, tokens, start)
+        summary = await self._pipeline.analyze(job, observer, tokens, start)
         metrics.analysed(summary)
         _log.info(
             "analysed",
-            from_chunk=start.checkpoint.next_chunk if start else 0,
+            from_chunk=start.state.next_chunk if start else 0,
             seconds=round(summary.timing.total_seconds, 3),
             video_seconds=round(summary.video_duration_seconds, 3),
             scene_changes=len(summary.scene_changes),
@@ -105,15 +107,8 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         return summary
 
 
-def _read(request: AnalyzeVideoRequest) -> AnalysisJob:
-    analysis = read_job(request)
-    # Stays bound to the end of the call, so that the line of a failed call has it too.
-    structlog.contextvars.bind_contextvars(stream_id=analysis.stream_id)
-    return analysis
-
-
-def _whole(summary: AnalyzeVideoResponse, observer: UnaryCollector | StreamWriter) -> AnalyzeVideoResponse:
-    """The answer with its chunks, in a message of its own."""
+def _with_chunks(summary: AnalyzeVideoResponse, observer: UnaryCollector | StreamWriter) -> AnalyzeVideoResponse:
+    """A copy of `summary` with the chunks that `observer` has kept."""
     answer = AnalyzeVideoResponse()
     answer.CopyFrom(summary)
     answer.chunks.extend(observer.chunks)

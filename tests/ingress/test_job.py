@@ -2,14 +2,14 @@ from fractions import Fraction
 
 import pytest
 
-from services.ingress.job import is_every_frame, read_job
+from services.ingress.job import is_every_frame, read_request
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, AnalyzeVideoRequest
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 
 
 def test_an_empty_request_means_the_documented_defaults():
-    analysis = read_job(AnalyzeVideoRequest())
+    analysis = read_request(AnalyzeVideoRequest())
     assert analysis.frames_per_chunk == 16
     assert analysis.chunk_duration == 10
     assert analysis.top_k_tags == 5
@@ -19,24 +19,24 @@ def test_an_empty_request_means_the_documented_defaults():
 
 
 def test_a_request_without_an_id_gets_one_of_its_own():
-    ids = {read_job(AnalyzeVideoRequest()).stream_id for _ in range(10)}
+    ids = {read_request(AnalyzeVideoRequest()).stream_id for _ in range(10)}
     assert len(ids) == 10
-    assert read_job(AnalyzeVideoRequest(stream_id="camera 7")).stream_id == "camera 7"
+    assert read_request(AnalyzeVideoRequest(stream_id="camera 7")).stream_id == "camera 7"
 
 
 def test_takes_a_duration_as_it_was_written():
-    assert read_job(AnalyzeVideoRequest(chunk_duration_seconds=3.3)).chunk_duration == Fraction(33, 10)
-    assert read_job(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
+    assert read_request(AnalyzeVideoRequest(chunk_duration_seconds=3.3)).chunk_duration == Fraction(33, 10)
+    assert read_request(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
 
 
 def test_somebody_waits_for_the_answer_unless_the_request_says_otherwise():
-    assert read_job(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
-    assert read_job(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
+    assert read_request(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
+    assert read_request(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
 
 
 def test_every_frame_detection_is_asked_for_by_name():
     request = AnalyzeVideoRequest(scene_detection=SCENE_DETECTION_EVERY_FRAME)
-    assert is_every_frame(read_job(request).scene)
+    assert is_every_frame(read_request(request).scene)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_every_frame_detection_is_asked_for_by_name():
 def test_names_the_field_that_is_out_of_range(field, values):
     for value in values:
         with pytest.raises(InvalidInput) as caught:
-            read_job(AnalyzeVideoRequest(**{field: value}))
+            read_request(AnalyzeVideoRequest(**{field: value}))
         assert caught.value.field == field
         assert caught.value.message.startswith(f"{field}: ")
 
@@ -71,4 +71,4 @@ def test_names_the_field_that_is_out_of_range(field, values):
     ],
 )
 def test_takes_every_limit(limits):
-    read_job(AnalyzeVideoRequest(**limits))
+    read_request(AnalyzeVideoRequest(**limits))

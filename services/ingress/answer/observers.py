@@ -1,35 +1,51 @@
-"""What becomes of an analysis while it runs: kept for one answer, or streamed to the caller."""
+"""Receivers of an analysis while it runs: one collects it for a unary answer, one streams it to the caller."""
 
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import grpc
 
 from services.ingress.answer.size import check_unary, largest_answer
-from services.ingress.job import AnalysisJob
-from videoanalysis.v1.analysis_pb2 import ChunkResult, Progress, Scene, StreamAnalyzeVideoResponse
+from services.ingress.job import AnalysisRequest
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Progress, Scene, StreamAnalyzeVideoResponse
 from videoanalysis.v1.decoder_pb2 import TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _SECONDS_BETWEEN_PROGRESS = 0.2
 
 
-class UnaryCollector:
-    """Keeps the chunks for an answer in one message; raises InvalidInput as soon as it might not fit."""
+class Observer(Protocol):
+    """Receives the events of one analysis in order. An exception it raises ends the analysis."""
 
-    def __init__(self, analysis: AnalysisJob) -> None:
-        self._analysis = analysis
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        """Before anything is encoded. A second time if the video restarts: then the chunks so far are void.
+
+        The duration is the container's claim, 0 if it makes none. The bank is empty where there is none.
+        """
+
+    async def progress(self, progress: Progress) -> None: ...
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        """A chunk, the scenes that end in it, and the token to resume behind it, empty if there is none."""
+
+
+class UnaryCollector:
+    """Keeps the chunks for an answer in one message; raises InvalidInput as soon as they might not fit."""
+
+    def __init__(self, request: AnalysisRequest) -> None:
+        self._request = request
         self._bytes = 0
         self.chunks: list[ChunkResult] = []
 
     async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         self.chunks.clear()
         self._bytes = 0
-        longest_label = max((len(label.encode()) for label in self._analysis.labels), default=0)
+        longest_label = max((len(label.encode()) for label in self._request.labels), default=0)
         check_unary(
             largest_answer(
-                self._analysis,
+                self._request,
                 claimed_duration_seconds,
                 longest_tag_bytes=longest_label or text_bank.longest_text_bytes,
                 longest_caption_bytes=text_bank.longest_text_bytes,
@@ -48,7 +64,7 @@ class UnaryCollector:
 
 
 class StreamWriter:
-    """Writes what happens to the caller; with `keep` it also keeps the chunks."""
+    """Writes every event to the caller; with `keep` it also keeps the chunks."""
 
     def __init__(self, context: grpc.aio.ServicerContext, *, keep: bool) -> None:
         self._context = context
@@ -62,7 +78,7 @@ class StreamWriter:
         self.chunks.clear()
 
     async def progress(self, progress: Progress) -> None:
-        """Passed on if a new stage has begun or some time has passed."""
+        """Written if a new stage has begun, otherwise at most every 0.2 s."""
         now = time.monotonic()
         if progress.stage == self._last_progress.stage and now < self._progress_at + _SECONDS_BETWEEN_PROGRESS:
             return
@@ -76,7 +92,10 @@ class StreamWriter:
             StreamAnalyzeVideoResponse(chunk=result, finished_scenes=finished_scenes, resume_token=resume_token)
         )
 
+    async def summary(self, summary: AnalyzeVideoResponse) -> None:
+        await self._write(StreamAnalyzeVideoResponse(summary=summary))
+
     async def _write(self, response: StreamAnalyzeVideoResponse) -> None:
-        # gRPC takes one message at a time, and a download goes on while we tell that there is no encoder yet.
+        # gRPC takes one message at a time; progress of the download and of a cold start comes from two tasks.
         async with self._writing:
             await self._context.write(response)

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from math import ceil
 
-from services.ingress.job import AnalysisJob, is_every_frame
+from services.ingress.job import AnalysisRequest, is_every_frame
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -23,23 +23,23 @@ _SECONDS_BETWEEN_CHANGES = 1
 
 
 def largest_answer(
-    analysis: AnalysisJob,
+    request: AnalysisRequest,
     duration_seconds: float,
     longest_tag_bytes: int,
     longest_caption_bytes: int,
     embedding_dim: int,
 ) -> int:
-    """Bytes of the largest AnalyzeVideoResponse to `analysis` of a video of that duration."""
-    chunks = max(1, ceil(Fraction(duration_seconds) / analysis.chunk_duration))
-    frames = analysis.frames_per_chunk
+    """Bytes of the largest AnalyzeVideoResponse to `request` of a video of that duration."""
+    chunks = max(1, ceil(Fraction(duration_seconds) / request.chunk_duration))
+    frames = request.frames_per_chunk
     changes = frames * chunks
-    if not is_every_frame(analysis.scene):
+    if not is_every_frame(request.scene):
         changes = min(changes, ceil(duration_seconds / _SECONDS_BETWEEN_CHANGES) + 1)
-    texts = analysis.top_k_tags * (_TEXT_SCORE_BYTES + longest_tag_bytes) + _TEXT_SCORE_BYTES + longest_caption_bytes
+    texts = request.top_k_tags * (_TEXT_SCORE_BYTES + longest_tag_bytes) + _TEXT_SCORE_BYTES + longest_caption_bytes
     chunk = _CHUNK_BYTES + texts + frames * _FRAME_TIME_BYTES
-    if analysis.include_scene_scores:
+    if request.include_scene_scores:
         chunk += frames * _SCENE_SCORE_BYTES
-    if analysis.include_embeddings:
+    if request.include_embeddings:
         chunk += _TENSOR_BYTES + frames * embedding_dim * 2
     # Each change is told twice, in its chunk and for the video, and begins a scene.
     return (

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.ingress.job import AnalysisJob
+from services.ingress.job import AnalysisRequest
 from services.ingress.resume.state import ResumeState
 from videoanalysis.errors import FailedPrecondition, InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -35,7 +35,7 @@ _CLAIMS = struct.Struct("<q16s16s16s")
 class Resumption:
     """What a token says: go on there, if the object is still the one whose version had that digest."""
 
-    checkpoint: ResumeState
+    state: ResumeState
     object_digest: bytes
 
     def is_of(self, object_version: str) -> bool:
@@ -49,9 +49,9 @@ class ResumeTokens:
         self._keys = keys
         self._clock = clock
 
-    def of(self, caller: str, video_uri: str, analysis: AnalysisJob) -> "RequestTokens":
+    def of(self, caller: str, video_uri: str, request: AnalysisRequest) -> "RequestTokens":
         """Those of one caller (Caller.identity) for one request."""
-        return RequestTokens(self._keys, self._clock, _digest(caller), _digest(_described(video_uri, analysis)))
+        return RequestTokens(self._keys, self._clock, _digest(caller), _digest(_described(video_uri, request)))
 
 
 class RequestTokens:
@@ -61,12 +61,12 @@ class RequestTokens:
         self._caller = caller
         self._request = request
 
-    def issue(self, checkpoint: ResumeState, object_version: str) -> bytes:
+    def issue(self, state: ResumeState, object_version: str) -> bytes:
         """Empty without a key, for an object without a version, and where it would be over MAX_TOKEN_BYTES."""
         if not self._keys or not object_version:
             return b""
         claims = _CLAIMS.pack(int(self._clock()), self._caller, self._request, _digest(object_version))
-        signed = claims + checkpoint.to_bytes()
+        signed = claims + state.to_bytes()
         token = _VERSION + _mac(self._keys[0], signed) + signed
         return token if len(token) <= MAX_TOKEN_BYTES else b""
 
@@ -94,21 +94,21 @@ def refused(reason: ErrorReason, problem: str) -> FailedPrecondition:
     return FailedPrecondition(f"{FIELD}: {problem}; start from the beginning", reason=reason, field=FIELD)
 
 
-def _described(video_uri: str, analysis: AnalysisJob) -> str:
+def _described(video_uri: str, request: AnalysisRequest) -> str:
     """What the chunks and the state depend on, with every default put in: a later default is another request."""
-    scene = analysis.scene
+    scene = request.scene
     return json.dumps(
         [
             video_uri,
-            analysis.frames_per_chunk,
-            analysis.chunk_duration.as_integer_ratio(),
-            analysis.top_k_tags,
-            analysis.min_probability,
-            analysis.labels,
-            analysis.text_bank,
+            request.frames_per_chunk,
+            request.chunk_duration.as_integer_ratio(),
+            request.top_k_tags,
+            request.min_probability,
+            request.labels,
+            request.text_bank,
             [scene.detection, scene.threshold, scene.ema_alpha],
-            analysis.include_embeddings,
-            analysis.include_scene_scores,
+            request.include_embeddings,
+            request.include_scene_scores,
         ]
     )
 

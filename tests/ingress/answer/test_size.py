@@ -1,7 +1,7 @@
 import pytest
 
 from services.ingress.answer.size import MAX_UNARY_BYTES, check_unary, largest_answer
-from services.ingress.job import read_job
+from services.ingress.job import read_request
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1 import analysis_pb2 as pb
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME, CaptionScore, SceneChange, TagScore
@@ -80,13 +80,13 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
 )
 def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(asked, seconds):
     request = pb.AnalyzeVideoRequest(**asked)
-    bound = largest_answer(read_job(request), seconds, LONGEST, LONGEST, DIMENSIONS)
+    bound = largest_answer(read_request(request), seconds, LONGEST, LONGEST, DIMENSIONS)
     fullest = fullest_answer(request, seconds).ByteSize()
     assert fullest <= bound <= 1.5 * fullest + 8192
 
 
 def test_an_hour_with_usual_texts_fits_into_one_message():
-    check_unary(largest_answer(read_job(pb.AnalyzeVideoRequest()), 3600, 15, 45, DIMENSIONS))
+    check_unary(largest_answer(read_request(pb.AnalyzeVideoRequest()), 3600, 15, 45, DIMENSIONS))
 
 
 def test_what_does_not_fit_is_refused_with_the_way_out():

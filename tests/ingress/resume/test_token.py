@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingress.job import AnalysisJob, read_job
+from services.ingress.job import AnalysisRequest, read_request
 from services.ingress.resume.token import MAX_TOKEN_BYTES, RequestTokens, ResumeTokens
 from tests.ingress.resume.states import checkpoint, largest, same
 from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError
@@ -23,8 +23,8 @@ class Clock:
         return self.now
 
 
-def analysis(**asked: object) -> AnalysisJob:
-    return read_job(AnalyzeVideoRequest(**asked))
+def analysis(**asked: object) -> AnalysisRequest:
+    return read_request(AnalyzeVideoRequest(**asked))
 
 
 def tokens(*keys: bytes, caller: str = CALLER, uri: str = URI, clock: Clock | None = None, **asked: object):
@@ -43,7 +43,7 @@ TOKEN = tokens().issue(checkpoint(), VERSION)
 
 def test_gives_back_what_was_put_in():
     read = tokens().read(TOKEN)
-    assert same(read.checkpoint, checkpoint())
+    assert same(read.state, checkpoint())
     assert read.is_of(VERSION)
 
 

@@ -1,0 +1,93 @@
+"""The model and text bank that a video stays on from its first chunk to its last."""
+
+from dataclasses import dataclass
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.admission.demand import Demand
+from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch.encoders import Encoders
+from services.ingress.dispatch.label_embeddings import LabelEmbeddings
+from services.ingress.dispatch.replicas import Gone
+from services.ingress.job import AnalysisRequest
+from services.ingress.resume.state import ResumeState
+from services.ingress.resume.token import refused
+from videoanalysis import tensors
+from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
+from videoanalysis.v1.decoder_pb2 import LabelSet, RankingSpec, TextBankInfo
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+_BANK_MISSING = {ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH}
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedModel:
+    """What every chunk of a video is compared with. `text_bank` is empty if there are labels and none is loaded."""
+
+    model: ModelInfo
+    text_bank: TextBankInfo
+    ranking: RankingSpec
+
+
+class ModelPinning:
+    """Chooses the model and text bank of each video."""
+
+    def __init__(self, encoders: Encoders, decoders: Decoders, demand: Demand) -> None:
+        self._encoders = encoders
+        self._decoders = decoders
+        self._labels = LabelEmbeddings(encoders, demand)
+
+    async def pin(self, request: AnalysisRequest, deadline: Deadline) -> PinnedModel:
+        """A model that is served now, one with the text bank if there is any: a new model may not have it yet."""
+        without_bank: dict[str, ServiceError] = {}
+        while True:
+            try:
+                model = await self._encoders.model(deadline, without_bank)
+            except Gone:
+                if not without_bank:
+                    raise
+                raise next(reversed(without_bank.values())) from None
+            try:
+                return await self._pin_to(model, request, deadline)
+            except (Unavailable, FailedPrecondition) as error:
+                if error.reason not in _BANK_MISSING:
+                    raise
+                without_bank[model.digest] = error
+
+    async def pin_again(self, request: AnalysisRequest, deadline: Deadline, state: ResumeState) -> PinnedModel:
+        """The model and text bank of `state`; raises FailedPrecondition if they are no longer served."""
+        try:
+            model = await self._encoders.model_again(state.model_digest, deadline)
+        except Gone as error:
+            raise refused(ErrorReason.MODEL_CHANGED, "no encoder serves its model any more") from error
+        try:
+            pinned = await self._pin_to(model, request, deadline)
+        except FailedPrecondition as error:
+            if error.reason not in _BANK_MISSING:
+                raise
+            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank of its model is no longer loaded") from error
+        if pinned.text_bank.digest != state.text_bank_digest:
+            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank has been replaced since")
+        return pinned
+
+    async def _pin_to(self, model: ModelInfo, request: AnalysisRequest, deadline: Deadline) -> PinnedModel:
+        ranking = RankingSpec(
+            text_bank=request.text_bank,
+            model_digest=model.digest,
+            top_k_tags=request.top_k_tags,
+            min_probability=request.min_probability,
+            logit_scale=model.logit_scale,
+            logit_bias=model.logit_bias,
+        )
+        if request.labels:
+            embeddings = await self._labels.of(request.labels, model.digest, deadline)
+            ranking.labels.CopyFrom(LabelSet(texts=request.labels, embeddings=tensors.to_proto(embeddings)))
+        try:
+            text_bank = await self._decoders.text_bank(request.text_bank, model.digest, deadline)
+        except Unavailable as error:
+            # Labels need no bank; a decoder that is configured with one reports by itself that it is missing.
+            if not request.labels or error.reason != ErrorReason.BANK_NOT_READY:
+                raise
+            text_bank = TextBankInfo()
+        ranking.text_bank_digest = text_bank.digest
+        return PinnedModel(model, text_bank, ranking)

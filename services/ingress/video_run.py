@@ -1,0 +1,239 @@
+"""One pass through a video on one model: its chunks are sampled, encoded, decoded and delivered, each in order.
+
+The stages overlap: while chunk k is decoded, chunk k + 1 is encoded and chunk k + 2 is sampled, and so on up to
+`chunks_ahead`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission.demand import VideoDemand
+from services.ingress.admission.fair_queue import Share
+from services.ingress.answer.observers import Observer
+from services.ingress.answer.summary import Summary
+from services.ingress.answer.timeline import Part, Timeline, Trace
+from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch.encoders import EncodedChunk, Encoders
+from services.ingress.job import AnalysisJob
+from services.ingress.pinned_model import PinnedModel
+from services.ingress.resume.state import ResumeState
+from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.plan import SampledChunk
+from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
+from videoanalysis import tensors
+from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
+from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What all videos share."""
+
+    sampling: SamplingPool
+    frame_budget: ByteBudget
+    encoders: Encoders
+    decoders: Decoders
+    image_size: int
+    chunks_ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedVideo:
+    """A video that holds a slot: its job and the accounts that are kept of it, across a restart."""
+
+    job: AnalysisJob
+    observer: Observer
+    share: Share
+    demand: VideoDemand
+    timeline: Timeline
+    usage: Usage
+    media_fd: int
+    issue_token: Callable[[ResumeState], bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkInFlight:
+    sampled: SampledChunk
+    encoding: asyncio.Task[EncodedChunk]
+    trace: Trace
+
+
+class VideoRun:
+    """Starts at the first chunk, or behind the last one of `start`."""
+
+    def __init__(
+        self, resources: Resources, video: AdmittedVideo, pinned: PinnedModel, start: ResumeState | None = None
+    ) -> None:
+        self._resources = resources
+        self._video = video
+        self._request = video.job.request
+        self._pinned = pinned
+        self._first_chunk = start.next_chunk if start else 0
+        self._spec = SamplingSpec(
+            self._request.frames_per_chunk,
+            self._request.chunk_duration,
+            resources.image_size,
+            # One chunk more, only for the cuts between its last frame and the first one delivered.
+            first_chunk=max(0, self._first_chunk - 1),
+            frames_searched=start.frames_searched if start else 0,
+            decode_failures=start.decode_failures if start else 0,
+            decode_all=start is not None and start.decode_all,
+        )
+        # Chunks in order, then the trace of the end of the video.
+        self._in_flight: asyncio.Queue[_ChunkInFlight | Trace] = asyncio.Queue(resources.chunks_ahead)
+        self._summary = Summary(resources.decoders, pinned.ranking, start.summary if start else None)
+        self._scene_state: SceneState | None = start.scene_state if start else None
+        if start:
+            video.usage.accelerator_seconds = start.accelerator_seconds
+
+    async def run(self, trace: Trace) -> AnalyzeVideoResponse:
+        """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
+        trace.enter(Part.SAMPLE_QUEUE)
+        async with self._resources.sampling.sample(self._video.media_fd, self._spec) as sampled:
+            await sampled.open()
+            claimed = sampled.claimed_duration_seconds or 0.0
+            await self._video.observer.opened(claimed, self._pinned.model, self._pinned.text_bank)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._sample(sampled, trace, tasks))
+                while isinstance(item := await self._in_flight.get(), _ChunkInFlight):
+                    await self._deliver(item, sampled)
+            assert sampled.end is not None
+            self._video.usage.frames_decoded += sampled.frames_decoded
+            return await self._answer(item, sampled.end)
+
+    async def _sample(self, sampled: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
+        """Starts to encode every chunk as soon as there is memory for its frames and it is sampled."""
+        while True:
+            buffer = await FrameBuffer.allocate(self._spec.chunk_bytes, self._resources.frame_budget)
+            try:
+                trace.enter(Part.SAMPLE_COMPUTE)
+                chunk = await sampled.next_chunk(buffer)
+            except BaseException:
+                buffer.close()
+                raise
+            if chunk is None:
+                buffer.close()
+                await self._in_flight.put(trace)
+                return
+            if chunk.index < self._first_chunk:
+                buffer.close()
+                continue
+            encoding = tasks.create_task(self._encode(buffer, chunk, trace))
+            # Not in the task itself: one that is cancelled before its first step never runs.
+            encoding.add_done_callback(partial(_close, buffer))
+            await self._in_flight.put(_ChunkInFlight(chunk, encoding, trace))
+            trace = self._video.timeline.trace(Part.SAMPLE_QUEUE)
+
+    async def _encode(self, buffer: FrameBuffer, chunk: SampledChunk, trace: Trace) -> EncodedChunk:
+        trace.enter(Part.ENCODE_QUEUE)
+        with self._video.demand.chunk():
+            encoded = await self._resources.encoders.encode(
+                buffer,
+                self._request.frames_per_chunk,
+                f"{self._request.stream_id}/{chunk.index}",
+                self._pinned.model.digest,
+                self._video.job.deadline,
+                self._video.share,
+            )
+        trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
+        trace.enter(Part.DECODE_QUEUE)
+        return encoded
+
+    async def _deliver(self, chunk: _ChunkInFlight, video: SampledVideo) -> None:
+        encoded = await chunk.encoding
+        decoded = await self._decode(chunk, encoded)
+        await self._locate_cuts(decoded.scene_changes, chunk, video)
+        sampled = chunk.sampled
+        scenes = await self._summary.add(
+            sampled.index, sampled.duration, encoded.embeddings, decoded, self._video.job.deadline
+        )
+        self._video.usage.accelerator_seconds += encoded.compute_seconds
+        self._video.timeline.delivered(chunk.trace)
+        await self._video.observer.chunk(
+            self._chunk_result(sampled, encoded, decoded), scenes, self._token(sampled, video)
+        )
+        await self._video.observer.progress(
+            Progress(
+                stage=STAGE_ANALYZING,
+                analyzed_seconds=float(sampled.start + sampled.duration),
+                claimed_duration_seconds=video.claimed_duration_seconds or 0.0,
+            )
+        )
+
+    async def _decode(self, chunk: _ChunkInFlight, encoded: EncodedChunk) -> DecodeChunkResponse:
+        request = DecodeChunkRequest(
+            embeddings=tensors.to_proto(encoded.embeddings),
+            frame_times_seconds=[float(time) for time in chunk.sampled.frame_times],
+            chunk_index=chunk.sampled.index,
+            ranking=self._pinned.ranking,
+            scene=self._request.scene,
+            ema_state=self._scene_state,
+        )
+        decoded = await self._resources.decoders.decode(request, self._video.job.deadline)
+        self._scene_state = decoded.ema_state
+        chunk.trace.enter(Part.DECODE_COMPUTE, ago=decoded.compute.ToNanoseconds() / 1e9)
+        return decoded
+
+    async def _locate_cuts(self, changes: Iterable[SceneChange], chunk: _ChunkInFlight, video: SampledVideo) -> None:
+        """A change lies between two sampled frames; the sampling process knows, or finds, the cut between them."""
+        for change in changes:
+            change.cut_seconds = change.timestamp_seconds
+            if (cut := chunk.sampled.cuts[change.frame_index]) is not None:
+                if not cut.exact:
+                    chunk.trace.enter(Part.SAMPLE_COMPUTE)
+                    cut = await video.narrow(cut)
+                change.cut_seconds, change.cut_confidence = float(cut.at), cut.confidence
+
+    def _token(self, chunk: SampledChunk, video: SampledVideo) -> bytes:
+        if self._video.issue_token is None or self._scene_state is None:
+            return b""
+        return self._video.issue_token(
+            ResumeState(
+                next_chunk=chunk.index + 1,
+                model_digest=self._pinned.model.digest,
+                text_bank_digest=self._pinned.text_bank.digest,
+                scene_state=self._scene_state,
+                summary=self._summary.state(),
+                accelerator_seconds=self._video.usage.accelerator_seconds,
+                decode_failures=video.decode_failures,
+                frames_searched=video.frames_searched,
+                decode_all=chunk.all_decoded,
+            )
+        )
+
+    def _chunk_result(self, sampled: SampledChunk, encoded: EncodedChunk, decoded: DecodeChunkResponse) -> ChunkResult:
+        result = ChunkResult(
+            chunk_index=sampled.index,
+            start_seconds=float(sampled.start),
+            duration_seconds=float(sampled.duration),
+            frame_times_seconds=[float(time) for time in sampled.frame_times],
+            tags=decoded.tags,
+            caption=decoded.caption if decoded.HasField("caption") else None,
+            scene_changes=decoded.scene_changes,
+        )
+        if self._request.include_scene_scores:
+            result.scene_scores.extend(decoded.scene_scores)
+        if self._request.include_embeddings:
+            result.embeddings.CopyFrom(tensors.to_proto(encoded.embeddings.astype(np.float16)))
+        return result
+
+    async def _answer(self, trace: Trace, end: VideoEnd) -> AnalyzeVideoResponse:
+        trace.enter(Part.DECODE_COMPUTE)
+        answer = await self._summary.answer(self._video.job.deadline)
+        self._video.timeline.delivered(trace)
+        answer.stream_id = self._request.stream_id
+        answer.decode_failures = end.decode_failures
+        answer.usage.CopyFrom(self._video.usage)
+        answer.model.CopyFrom(self._pinned.model)
+        answer.text_bank.CopyFrom(self._pinned.text_bank)
+        answer.timing.CopyFrom(self._video.timeline.timing())
+        return answer
+
+
+def _close(buffer: FrameBuffer, _: object) -> None:
+    buffer.close()
