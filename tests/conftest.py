@@ -1,11 +1,33 @@
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
 from moto.server import ThreadedMotoServer
+from xdist.scheduler import LoadFileScheduling
 
 from videoanalysis.storage import Storage
+
+# Before torch is imported: several test processes share the cores, and threads that wait for each other spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Whole stacks of services need the cores: one after another, in one of the processes that share the tests.
+STACKS = ("tests/integration/", "tests/stack/", "tests/loadtest/test_main.py", "tests/test_cli.py")
+
+
+class BySharedFixtures(LoadFileScheduling):
+    """All tests of a file run in one process, and so do those of several files that share what is slow to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(STACKS):
+            return "stacks"
+        # torch takes seconds to import.
+        return "torch" if nodeid.startswith("tests/encoder/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedFixtures:
+    return BySharedFixtures(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import cast
@@ -35,16 +36,21 @@ def picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8
 
     No two indices give the same picture.
     """
-    y, x = np.mgrid[0:height, 0:width]
-    colour = np.random.default_rng(scene).uniform(0.2, 1.0, 3)
-    shade = 60 + 140 * (x + (scene * 7 % 5) * y) / (width + (scene * 7 % 5) * height)
-    pixels: NDArray[np.uint8] = (shade[..., None] * colour).astype(np.uint8)
+    pixels = _gradient(scene, width, height).copy()
     left = (3 * index) % max(1, width - width // 4)
     pixels[height // 3 : height // 3 + height // 4, left : left + width // 4] = 255 - pixels[0, 0]
     square = max(2, width // 16)
     for bit in range(12):
         pixels[-square:, bit * square : (bit + 1) * square] = 250 if index >> bit & 1 else 5
     return pixels
+
+
+@lru_cache(maxsize=16)
+def _gradient(scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[0:height, 0:width]
+    colour = np.random.default_rng(scene).uniform(0.2, 1.0, 3)
+    shade = 60 + 140 * (x + (scene * 7 % 5) * y) / (width + (scene * 7 % 5) * height)
+    return (shade[..., None] * colour).astype(np.uint8)
 
 
 def calm_picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:

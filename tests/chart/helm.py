@@ -149,7 +149,7 @@ def render(
 def _render(values: str, changes: str, kubernetes: str, kinds: tuple[str, ...]) -> Rendered:
     ended = run("template", values, json.loads(changes), kubernetes=kubernetes, kinds=kinds)
     assert ended.returncode == 0, ended.stderr
-    return Rendered(item for item in yaml.safe_load_all(ended.stdout) if item)
+    return Rendered(item for item in yaml.load_all(ended.stdout, yaml.CSafeLoader) if item)
 
 
 def complaint(values: str, changes: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoResponse
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
+# Between two calls of a caller: processes that start meanwhile get their share of the processor.
+_PAUSE_SECONDS = 0.1
+
 
 @dataclass
 class Calls:
@@ -36,7 +39,7 @@ def connect(addresses: Sequence[str]) -> grpc.aio.Channel:
 async def load(
     addresses: Sequence[str], request: AnalyzeVideoRequest, *, callers: int = 4, timeout_seconds: float = 30
 ) -> AsyncIterator[Calls]:
-    """Calls from each of `callers`, one after another, until the context is left and the last has ended."""
+    """Calls from each of `callers`, one shortly after another, until the context is left and the last has ended."""
     calls = Calls()
     over = asyncio.Event()
 
@@ -46,8 +49,7 @@ async def load(
                 calls.answers.append(await stub.AnalyzeVideo(request, timeout=timeout_seconds))
             except grpc.RpcError as error:
                 calls.failures.append(from_rpc_error(error))
-                # A failure that repeats at once is no load.
-                await asyncio.sleep(0.1)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async with connect(addresses) as channel:
         await asyncio.wait_for(channel.channel_ready(), 10)

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +61,12 @@ class Shown:
 
 def decoded(path: Path, image_size: int) -> tuple[list[Shown], int, Fraction]:
     """Every frame that is ever on display, in order; packets refused; time base."""
+    return _decoded(path, path.stat().st_mtime_ns, image_size)
+
+
+@lru_cache(maxsize=4)
+def _decoded(path: Path, modified: int, image_size: int) -> tuple[list[Shown], int, Fraction]:
+    """Decoded once for the tests that sample one file in several ways."""
     frames: list[Shown] = []
     refused = 0
     with av.open(str(path)) as container:
