@@ -1,4 +1,4 @@
-"""What is left of the capacity under three times the load it can bear, and how those fare who are refused.
+"""Goodput and refusals of a local stack under three times its capacity.
 
     python -m benchmarks.overload [--seconds 30]
 

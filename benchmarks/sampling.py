@@ -1,4 +1,4 @@
-"""CPU seconds of planned sampling beside a plain full decode of the same video: python -m benchmarks.sampling [VIDEO …]
+"""CPU seconds of planned sampling compared with a full decode: python -m benchmarks.sampling [VIDEO …]
 
 Without arguments, clips are rendered: noise that moves, 1280x720, 30 fps, 12 s, as usual (B-frames, long groups), with
 a key picture every second, and without B-frames.

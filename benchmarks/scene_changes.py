@@ -1,4 +1,4 @@
-"""Scene changes beside the truth, ours and the original's way: python -m benchmarks.scene_changes [MODEL [VIDEOS]].
+"""Scene changes compared with the truth and the Ray Serve baseline: python -m benchmarks.scene_changes [MODEL [VIDEOS]].
 
 Rendered clips: scenes that move, cut every 1.5, 3 and 6 s, one that dissolves, one that is never cut. VIDEOS is a
 directory of clips with a cuts.json, as {"videos": {name: {"hard_cuts": [{"from_first_frame": seconds}]}}}.
@@ -109,13 +109,13 @@ def clip(path: Path, random: np.random.Generator, spacing: float | None, dissolv
 
 
 def compare(name: str, videos: list[tuple[Path, list[Fraction]]], engine: SiglipEngine, lasting: float = 0.0) -> None:
-    ours, original, share = Score(), Score(), 0.0
+    ours, baseline, share = Score(), Score(), 0.0
     for path, cuts in videos:
         found, searched = events(path, engine, restarts=True)
         share = max(share, searched)
         ours.add(found, cuts, lasting)
-        original.add(events(path, engine, restarts=False)[0], cuts, lasting)
-    print(ours.row(name), f"{original.found} of {original.cuts} | {original.extras} | {share:.1%} |", flush=True)
+        baseline.add(events(path, engine, restarts=False)[0], cuts, lasting)
+    print(ours.row(name), f"{baseline.found} of {baseline.cuts} | {baseline.extras} | {share:.1%} |", flush=True)
 
 
 def rendered(
@@ -127,7 +127,9 @@ def rendered(
 
 def main(model: Path = BUNDLED, real: Path | None = None) -> None:
     engine = siglip.load(checkpoint.resolve(str(model), None), device="cpu", precision="float32", torch_threads=0)
-    print("| clips | found | extras | sampled time late by | refined off by | original found | extras | extra decode |")
+    print(
+        "| clips | found | false | sampled time late by | refined off by | baseline found | baseline false | extra decode |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     sets = {f"cut every {spacing} s": (spacing, 0.0) for spacing in (1.5, 3.0, 6.0)}
     sets |= {"dissolve of 0.5 s every 6 s": (6.0, 0.5), "motion, no cut": (None, 0.0)}
