@@ -3,9 +3,8 @@
     python -m benchmarks.overload [--seconds 30]
 
 Real processes on loopback: one ingress, two encoders whose GPU is simulated by a fixed time for each chunk, and a
-client with one connection that calls AnalyzeVideo without retrying. The capacity is what the same stack does just
-before in a closed loop, and the answers of the overload are counted while it lasts, without its first seconds, in which
-the line fills.
+client with one connection that calls AnalyzeVideo without retrying. The capacity is measured on the same stack in a
+closed loop just before. Answers are counted while the overload lasts, without its first seconds, when the queue fills.
 """
 
 import argparse

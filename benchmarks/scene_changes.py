@@ -1,4 +1,4 @@
-"""Scene changes compared with the truth and the Ray Serve baseline: python -m benchmarks.scene_changes [MODEL [VIDEOS]].
+"""Scene changes compared with truth and Ray Serve baseline: python -m benchmarks.scene_changes [MODEL [VIDEOS]].
 
 Rendered clips: scenes that move, cut every 1.5, 3 and 6 s, one that dissolves, one that is never cut. VIDEOS is a
 directory of clips with a cuts.json, as {"videos": {name: {"hard_cuts": [{"from_first_frame": seconds}]}}}.
@@ -128,7 +128,8 @@ def rendered(
 def main(model: Path = BUNDLED, real: Path | None = None) -> None:
     engine = siglip.load(checkpoint.resolve(str(model), None), device="cpu", precision="float32", torch_threads=0)
     print(
-        "| clips | found | false | sampled time late by | refined off by | baseline found | baseline false | extra decode |"
+        "| clips | found | false | sampled time late by | refined off by "
+        "| baseline found | baseline false | extra decode |"
     )
     print("|---|---|---|---|---|---|---|---|")
     sets = {f"cut every {spacing} s": (spacing, 0.0) for spacing in (1.5, 3.0, 6.0)}

@@ -1,4 +1,4 @@
-"""A stand-in for the API server, as far as `helm` asks it: which kinds there are, and some Secrets."""
+"""A fake API server with the parts that `helm` reads: the available kinds, and Secrets."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The chart as `helm` itself renders it. Each set of values is rendered once for each cluster."""
+"""The chart rendered by `helm`; each set of values is rendered once for each cluster."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""KEDA's metrics-api trigger in aggregate mode, as KEDA 2.20 reads it; what it is told is the rendered ScaledObject."""
+"""KEDA 2.20's metrics-api trigger in aggregate mode, configured by a rendered ScaledObject."""
 
 import math
 import urllib.request

@@ -1,4 +1,4 @@
-"""Validation of objects as an API server does it in strict mode, by the schemas in schemas/."""
+"""Strict validation of objects, as by an API server, against the schemas in schemas/."""
 
 import json
 from functools import cache

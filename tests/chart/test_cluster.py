@@ -1,4 +1,4 @@
-"""What helm does with the chart where it can ask a cluster: kinds, what is kept, what the user is told."""
+"""The chart rendered by helm with access to a cluster: available kinds, kept secrets, notes."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def signing_keys(rendered: Rendered) -> list[str]:
     return list(json.loads(base64.b64decode(data["keys"])))
 
 
-def test_signing_keys_are_made_anew_for_a_new_release(tmp_path):
+def test_a_new_release_gets_new_signing_keys(tmp_path):
     with cluster(tmp_path, version="1.34") as environment:
         (first,) = signing_keys(install(environment)[0])
         (second,) = signing_keys(install(environment)[0])
@@ -49,26 +49,26 @@ def test_signing_keys_are_made_anew_for_a_new_release(tmp_path):
     assert len(first) == 48
 
 
-def test_signing_keys_are_kept_by_an_upgrade(tmp_path):
+def test_an_upgrade_keeps_the_signing_keys(tmp_path):
     kept = ["the newest of them", "one before"]
     with cluster(tmp_path, version="1.34", secrets=[secret(keys=json.dumps(kept))]) as environment:
         assert signing_keys(install(environment)[0]) == kept
 
 
-def test_a_secret_without_the_key_gets_one(tmp_path):
+def test_an_upgrade_adds_a_missing_key_to_the_secret(tmp_path):
     with cluster(tmp_path, version="1.34", secrets=[secret(other="x")]) as environment:
         (key,) = signing_keys(install(environment)[0])
     assert len(key) == 48
 
 
-def test_objects_are_those_of_the_kinds_that_the_cluster_says_it_knows(tmp_path):
+def test_only_objects_of_kinds_that_the_cluster_has_are_rendered(tmp_path):
     with cluster(tmp_path, version="1.31", custom_kinds=["keda.sh/v1alpha1/ScaledObject"]) as environment:
         kinds = {item["kind"] for item in install(environment)[0]}
     assert "ScaledObject" in kinds
     assert not {"PodMonitor", "PrometheusRule", "GRPCRoute"} & kinds
 
 
-def test_notes_give_a_grpcurl_line_for_this_release(tmp_path):
+def test_notes_contain_a_grpcurl_command_for_this_release(tmp_path):
     with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
         _, told = install(environment)
     assert "kubectl -n media port-forward svc/va-video-analysis-ingress 50051:50051 &" in told
@@ -78,14 +78,14 @@ def test_notes_give_a_grpcurl_line_for_this_release(tmp_path):
     assert "WARNING" not in told
 
 
-def test_notes_warn_where_nothing_scales_and_where_results_mean_nothing(tmp_path):
+def test_notes_warn_about_missing_autoscaling_and_synthetic_results(tmp_path):
     with cluster(tmp_path, version="1.34") as environment:
         _, told = install(environment, changes={"model": {"source": "synthetic"}})
     assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not have KEDA's" in told
     assert "WARNING: the encoder returns made-up embeddings" in told
 
 
-def test_without_banks_the_notes_call_with_labels(tmp_path):
+def test_without_text_banks_the_notes_use_labels(tmp_path):
     with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
         _, told = install(environment, changes={"textBanks": {"location": "none"}})
     assert '{"video_uri": "sample://clip", "labels": ["indoors", "outdoors"]}' in told

@@ -1,4 +1,4 @@
-"""The pods are made for the images: ports, user, and where things lie in them."""
+"""Pods fit the images: ports, user and paths."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_a_pod_runs_as_the_user_of_its_image(service):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_images_are_named_as_their_dockerfiles_name_them(service):
+def test_image_names_are_those_of_the_dockerfiles(service):
     image = pod(service, "gpu")["containers"][0]["image"]
     assert image == f"registry.example.com/media/video-analysis-{service}:0.1.0"
     assert f"-t video-analysis-{service} ." in (ROOT / "services" / service / "Dockerfile").read_text()
@@ -35,13 +35,13 @@ def test_an_image_may_be_named_by_its_digest():
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_nothing_is_started_otherwise_than_the_image_starts_it(values):
+def test_pods_keep_the_entrypoint_of_the_image(values):
     for service in SERVICES:
         container = pod(service, values)["containers"][0]
         assert not {"command", "args"} & container.keys()
 
 
-def test_what_pods_name_by_relative_paths_is_in_the_image():
+def test_relative_paths_in_pods_exist_in_the_image():
     """Models and texts, below the directory in which each image starts."""
     local = render("local")
     (model,) = [item["value"] for item in pod("encoder")["containers"][0]["env"] if item["name"] == "ENCODER_MODEL"]

@@ -1,4 +1,4 @@
-"""What KEDA reads of real scaling endpoints, told nothing but what the chart renders."""
+"""KEDA's reading of real scaling endpoints, configured by the rendered chart alone."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -71,7 +71,7 @@ def test_reads_the_sum_over_all_ingresses_for_each_service(busy):
     assert [busy.read(service, (FIRST, True), (SECOND, True)) for service in SERVICES] == [4, 10, 2]
 
 
-def test_and_asks_for_as_many_replicas_as_the_target_says(busy):
+def test_the_target_determines_the_wanted_replicas(busy):
     wanted = {
         service: keda.replicas(busy.read(service, (FIRST, True), (SECOND, True)), busy.spec(service))
         for service in SERVICES
@@ -80,26 +80,26 @@ def test_and_asks_for_as_many_replicas_as_the_target_says(busy):
     assert wanted == {"ingress": 2, "encoder": 3, "decoder": 1}
 
 
-def test_also_reads_an_ingress_that_drains_whose_chunks_still_need_encoders(busy):
+def test_reads_a_draining_ingress_whose_chunks_still_need_encoders(busy):
     busy.second.drain()
     assert [busy.read(service, (FIRST, True), (SECOND, False)) for service in SERVICES] == [3, 10, 2]
 
 
-def test_leaves_out_an_ingress_that_does_not_answer(busy):
+def test_omits_an_ingress_that_does_not_answer(busy):
     assert busy.read("encoder", (FIRST, True), (DEAD, True)) == 2
 
 
-def test_has_an_error_rather_than_a_zero_when_none_answers(busy):
+def test_reports_an_error_and_not_zero_when_no_ingress_answers(busy):
     with pytest.raises(keda.TriggerError, match="could not get any metric successfully from the 1 provided endpoints"):
         busy.read("encoder", (DEAD, True))
 
 
-def test_has_an_error_when_there_is_no_ingress(cluster):
+def test_reports_an_error_when_there_is_no_ingress(cluster):
     with pytest.raises(keda.TriggerError, match="no endpoints"):
         cluster.read("encoder")
 
 
-def test_would_read_nothing_by_a_service_that_hides_pods_which_are_not_ready(busy):
+def test_a_service_without_unready_pods_would_hide_draining_ingresses(busy):
     metadata = dict(busy.spec("encoder")["triggers"][0]["metadata"])
     metadata["url"] = metadata["url"].replace("ingress-scaling", "ingress-headless")
     with pytest.raises(keda.TriggerError, match="no endpoints"):
@@ -122,7 +122,7 @@ def test_a_renamed_metric_path_or_service_is_an_error(busy, key, old, new):
         keda.read(metadata, busy.slices((FIRST, True), (SECOND, True)))
 
 
-def test_a_port_that_is_not_the_pods_is_an_error(busy):
+def test_a_wrong_port_is_an_error(busy):
     slices = busy.slices((FIRST, True))
     for item in slices:
         item["ports"] = [{**port, "port": port["port"] + 1} for port in item["ports"]]

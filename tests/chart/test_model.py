@@ -1,4 +1,4 @@
-"""Where the encoder's weights come from, and that they are what was asked for."""
+"""Sources of the encoder's weights, and the check of their digest."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_a_claim_is_mounted_read_only():
     assert environment(pod)["HF_HUB_OFFLINE"] == "1"
 
 
-def test_a_download_is_pinned_and_checked_before_the_encoder_starts_which_never_goes_to_the_network():
+def test_a_download_is_pinned_and_checked_before_an_offline_encoder_starts():
     pod = encoder("gpu")
     (fetch,) = pod["initContainers"]
     assert fetch["image"] == pod["containers"][0]["image"]
@@ -62,7 +62,7 @@ def test_a_download_is_pinned_and_checked_before_the_encoder_starts_which_never_
     assert environment(pod)["ENCODER_REVISION"] == "0" * 40
 
 
-def test_a_download_may_be_kept_on_a_volume_and_needs_a_token_for_a_gated_model():
+def test_a_download_may_use_a_volume_and_a_token():
     pod = encoder("everything")
     assert volume(pod) == {"name": "model", "persistentVolumeClaim": {"claimName": "hub"}}
     (fetch,) = pod["initContainers"]
@@ -72,7 +72,7 @@ def test_a_download_may_be_kept_on_a_volume_and_needs_a_token_for_a_gated_model(
     assert "HF_TOKEN" not in environment(pod)
 
 
-def test_a_stand_in_has_no_model():
+def test_the_synthetic_engine_has_no_model():
     pod = encoder("local", {"model": {"source": "synthetic"}})
     assert environment(pod)["ENCODER_ENGINE"] == "synthetic"
     assert not {"ENCODER_MODEL", "HF_HOME"} & environment(pod).keys()
@@ -87,11 +87,11 @@ def check_of(digest: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_check_lets_the_model_pass_that_was_asked_for():
+def test_the_check_accepts_the_expected_model():
     assert check_of(default_model.DIGEST).returncode == 0
 
 
-def test_the_check_stops_an_encoder_with_another_model():
+def test_the_check_rejects_another_model():
     ended = check_of("sha256:" + "0" * 64)
     assert ended.returncode == 1
     assert default_model.DIGEST in ended.stderr

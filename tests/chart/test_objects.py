@@ -1,4 +1,4 @@
-"""What is rendered is what API servers of several versions take."""
+"""Rendered objects are valid for the API servers of several Kubernetes versions."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.chart.helm import CUSTOM_KINDS, KUBERNETES, VALUES, render
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_helm_finds_nothing_to_complain_about(values):
+def test_helm_lint_reports_nothing(values):
     ended = helm.run("lint", values, arguments=["--strict"])
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
@@ -21,7 +21,7 @@ def test_every_object_is_valid(values, kubernetes):
 
 
 @pytest.mark.parametrize("mode", ["prometheus", "hpa", "none"])
-def test_every_object_is_valid_whatever_scales(mode):
+def test_every_object_is_valid_in_every_autoscaling_mode(mode):
     served = {"prometheus": {"serverAddress": "http://prometheus:9090", "authenticationRef": "prometheus"}}
     changes = {"autoscaling": {"mode": mode, "hpa": {"metricName": "videoanalysis_queue_depth"}, **served}}
     rendered = render("local", changes)
@@ -36,7 +36,7 @@ def test_validation_finds_a_misspelt_field_and_a_wrong_type():
     assert "replica" in found[0] + found[1]
 
 
-def test_validation_knows_keda_s_rule_that_metadata_are_strings():
+def test_validation_applies_keda_s_rule_that_metadata_are_strings():
     scaled = render().one("ScaledObject", "encoder")
     (trigger,) = scaled["spec"]["triggers"]
     unquoted = {**trigger, "metadata": {**trigger["metadata"], "targetValue": 2}}
@@ -45,7 +45,7 @@ def test_validation_knows_keda_s_rule_that_metadata_are_strings():
 
 
 @pytest.mark.parametrize("absent", CUSTOM_KINDS)
-def test_a_kind_that_the_cluster_does_not_know_is_left_out_and_nothing_else(absent):
+def test_only_objects_of_a_missing_kind_are_omitted(absent):
     present = [kind for kind in CUSTOM_KINDS if kind != absent]
     changes = {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}}
     if absent.endswith("ServiceMonitor"):
@@ -75,13 +75,13 @@ def test_the_longest_names_are_short_enough():
         assert len(item["metadata"]["name"]) <= limit, item["metadata"]["name"]
 
 
-def test_every_object_carries_the_labels_and_annotations_of_all():
+def test_every_object_has_the_common_labels_and_annotations():
     for item in render("everything", {"extraObjects": []}):
         assert item["metadata"]["labels"]["team"] == "media"
         assert item["metadata"]["annotations"]["contact"] == "media@example.com"
 
 
-def test_a_kubernetes_without_what_the_pods_use_is_refused():
+def test_a_kubernetes_version_that_is_too_old_is_refused():
     ended = helm.run("template", "local", kubernetes="1.29")
     assert ended.returncode != 0
     assert "chart requires kubeVersion: >=1.30.0-0" in ended.stderr

@@ -1,4 +1,4 @@
-"""Who owns the numbers of replicas, by what numbers, and how fast."""
+"""Autoscaling: what sets the replica counts, from which metrics, and how fast."""
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ def scaled_objects(values: str = "gpu", changes: dict | None = None) -> dict[str
 
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("changes", [{}, HPA, PROMETHEUS], ids=["keda", "hpa", "prometheus"])
-def test_a_deployment_that_something_scales_says_no_number_of_its_own(values, changes):
+def test_a_deployment_with_an_autoscaler_has_no_replica_count(values, changes):
     zero_takes_keda = {"encoder": {"autoscaling": {"minReplicas": 1}}} if changes is HPA else {}
     rendered = render(values, {**changes, **zero_takes_keda})
     kind = "HorizontalPodAutoscaler" if changes is HPA else "ScaledObject"
@@ -27,14 +27,14 @@ def test_a_deployment_that_something_scales_says_no_number_of_its_own(values, ch
     assert {"HorizontalPodAutoscaler", "ScaledObject"} & {item["kind"] for item in rendered} == {kind}
 
 
-def test_without_an_autoscaler_the_values_say_how_many():
+def test_without_an_autoscaler_the_values_set_the_replica_count():
     rendered = render("gpu", {"autoscaling": {"mode": "none"}, "encoder": {"replicas": 3}})
     replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
     assert replicas == {"ingress": 2, "encoder": 3, "decoder": 1}
     assert not {"HorizontalPodAutoscaler", "ScaledObject"} & {item["kind"] for item in rendered}
 
 
-def test_where_keda_is_not_installed_there_is_the_least_number_and_never_none():
+def test_without_keda_the_replica_count_is_the_minimum_and_at_least_one():
     rendered = render("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}}, kinds=WITHOUT_KEDA)
     replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
     assert replicas == {"ingress": 2, "encoder": 1, "decoder": 1}
@@ -49,7 +49,7 @@ def test_nothing_is_scaled_by_cpu():
                 assert {trigger["type"] for trigger in item["spec"]["triggers"]} <= {"metrics-api", "prometheus"}
 
 
-def test_limits_are_those_of_the_design():
+def test_default_limits_and_targets():
     limits = {
         name: (spec["minReplicaCount"], spec["maxReplicaCount"], spec["triggers"][0]["metadata"]["targetValue"])
         for name, spec in scaled_objects().items()
@@ -57,7 +57,7 @@ def test_limits_are_those_of_the_design():
     assert limits == {"ingress": (2, 20, "2"), "encoder": (1, 10, "2"), "decoder": (1, 10, "2")}
 
 
-def test_keda_adds_up_the_ingresses_and_divides_by_the_target_once():
+def test_keda_sums_over_the_ingresses_and_divides_by_the_target_once():
     for service, spec in scaled_objects().items():
         (trigger,) = spec["triggers"]
         assert trigger["type"] == "metrics-api"
@@ -69,7 +69,7 @@ def test_keda_adds_up_the_ingresses_and_divides_by_the_target_once():
         assert trigger["metadata"]["valueLocation"] == f'videoanalysis_queue_depth{{service="{service}"}}'
 
 
-def test_all_three_read_the_ingress_through_the_service_that_also_knows_pods_that_drain():
+def test_all_three_read_the_ingresses_including_draining_pods():
     rendered = render("gpu")
     service = rendered.one("Service", "ingress-scaling")
     assert service["spec"]["publishNotReadyAddresses"] is True
@@ -79,7 +79,7 @@ def test_all_three_read_the_ingress_through_the_service_that_also_knows_pods_tha
         assert url == f"http://{NAME}-ingress-scaling.media.svc:{port['port']}/scaling"
 
 
-def test_an_unreadable_ingress_takes_no_replica_away():
+def test_unreadable_ingresses_remove_no_replica():
     for spec in scaled_objects().values():
         assert spec["fallback"] == {
             "failureThreshold": 3,
@@ -88,7 +88,7 @@ def test_an_unreadable_ingress_takes_no_replica_away():
         }
 
 
-def test_up_at_once_and_down_slowly():
+def test_scales_up_at_once_and_down_slowly():
     for service, spec in scaled_objects().items():
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
@@ -97,7 +97,7 @@ def test_up_at_once_and_down_slowly():
         assert down == {"type": "Pods", "value": 1, "periodSeconds": 300 if service == "ingress" else 60}
 
 
-def test_an_encoder_may_go_to_zero_and_only_then_has_a_time_to_wait():
+def test_an_encoder_may_scale_to_zero_and_only_then_has_a_cooldown():
     rested = scaled_objects("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}})["encoder"]
     assert rested["minReplicaCount"] == 0
     # Nor is the first one taken away before anyone could call.
@@ -107,7 +107,7 @@ def test_an_encoder_may_go_to_zero_and_only_then_has_a_time_to_wait():
     assert "cooldownPeriod" not in scaled_objects()["encoder"]
 
 
-def test_by_way_of_prometheus_it_is_the_same_sum_over_this_release():
+def test_the_prometheus_query_is_the_same_sum_over_this_release():
     own = f'namespace="media",pod=~"{NAME}-ingress-.+"'
     for service, spec in scaled_objects("gpu", PROMETHEUS).items():
         (trigger,) = spec["triggers"]

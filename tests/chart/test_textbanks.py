@@ -1,4 +1,4 @@
-"""Text banks: one ordinary Job each, whose command is one that the command line knows."""
+"""Text banks: one ordinary Job each, with a valid command line."""
 
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,14 @@ def parsed(words: list[str]) -> Any:
     return known.make_context("videoanalysis", words)
 
 
-def test_is_no_hook_but_a_job_that_is_tried_again():
+def test_a_bank_is_built_by_a_retried_job_and_not_by_a_hook():
     (job,) = jobs(render("gpu")).values()
     assert not [key for key in job["metadata"].get("annotations", {}) if key.startswith("helm.sh/")]
     assert job["spec"]["backoffLimit"] == 20
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure"
 
 
-def test_builds_through_the_encoder_s_service_into_where_the_decoder_looks(monkeypatch):
+def test_a_job_uses_the_encoder_s_service_and_writes_to_the_decoder_s_location(monkeypatch):
     monkeypatch.chdir(ROOT)
     for values in ("local", "gpu", "everything"):
         rendered = render(values)
@@ -62,7 +62,7 @@ def test_builds_through_the_encoder_s_service_into_where_the_decoder_looks(monke
             assert Path(asked["directory"], "tags.txt").is_file()
 
 
-def test_a_template_and_the_model_s_digest_are_passed_on(monkeypatch):
+def test_template_and_model_digest_are_passed_to_the_command(monkeypatch):
     monkeypatch.chdir(ROOT)
     words = command(jobs(render("everything"))["rooms"])
     asked = parsed([word.replace("/texts", "textbanks/default") for word in words]).params
@@ -70,7 +70,7 @@ def test_a_template_and_the_model_s_digest_are_passed_on(monkeypatch):
     assert asked["model_digest"] == "sha256:" + "0" * 64
 
 
-def test_texts_in_values_arrive_as_the_files_that_are_read():
+def test_texts_in_values_become_the_files_of_the_job():
     rendered = render("everything")
     (volume,) = [
         item for item in jobs(rendered)["rooms"]["spec"]["template"]["spec"]["volumes"] if item["name"] == "texts"
@@ -80,7 +80,7 @@ def test_texts_in_values_arrive_as_the_files_that_are_read():
     assert texts["descriptions.txt"].splitlines() == ["A #1 room"]
 
 
-def test_a_config_map_of_the_user_is_mounted_as_it_is():
+def test_an_existing_config_map_is_mounted_unchanged():
     (volume,) = [
         item
         for item in jobs(render("everything"))["own"]["spec"]["template"]["spec"]["volumes"]
@@ -93,7 +93,7 @@ def _names(changes: dict) -> set[str]:
     return set(render("local", changes).of_kind("Job"))
 
 
-def test_an_upgrade_that_changes_nothing_about_a_bank_repeats_no_job():
+def test_an_upgrade_without_changes_of_a_bank_creates_no_job():
     assert _names({}) == _names({"ingress": {"replicas": 7}, "encoder": {"resources": {"limits": {"memory": "3Gi"}}}})
 
 
@@ -108,7 +108,7 @@ def test_an_upgrade_that_changes_nothing_about_a_bank_repeats_no_job():
     ],
     ids=["template", "location", "model", "digest", "texts in another image"],
 )
-def test_another_bank_is_another_job_since_a_job_cannot_be_changed(changes):
+def test_another_bank_is_another_job_because_jobs_are_immutable(changes):
     assert not _names({}) & _names(changes)
 
 
@@ -122,7 +122,7 @@ def test_another_bank_is_another_job_since_a_job_cannot_be_changed(changes):
     ],
     ids=["image", "wakes", "resources", "labels"],
 )
-def test_what_changes_a_job_makes_another_that_writes_the_same_file(changes):
+def test_a_changed_job_has_another_name_and_writes_the_same_file(changes):
     """The API server refuses an upgrade that changes a Job."""
 
     def name_and_file(changes):
@@ -137,11 +137,11 @@ def test_what_changes_a_job_makes_another_that_writes_the_same_file(changes):
     assert file == file_after
 
 
-def test_a_bank_of_the_defaults_can_be_left_out():
+def test_a_default_bank_can_be_disabled():
     assert _names({"textBanks": {"build": {"default": None}}}) == set()
 
 
-def test_without_banks_there_is_no_job_and_the_test_brings_labels():
+def test_without_text_banks_there_is_no_job_and_the_test_sends_labels():
     rendered = render("local", {"textBanks": {"location": "none"}})
     assert not rendered.of_kind("Job")
     (pod,) = rendered.of_kind("Pod").values()
@@ -168,7 +168,7 @@ def test_on_a_volume_the_decoder_reads_and_the_job_writes():
             assert not volumes
 
 
-def test_an_existing_volume_is_used_and_none_is_made():
+def test_an_existing_volume_replaces_the_created_one():
     rendered = render("local", {"textBanks": {"volume": {"existingClaim": "theirs"}}})
     assert not rendered.of_kind("PersistentVolumeClaim")
     (job,) = jobs(rendered).values()
@@ -176,7 +176,7 @@ def test_an_existing_volume_is_used_and_none_is_made():
     assert {"claimName": "theirs"} in claims
 
 
-def test_an_encoder_at_zero_is_woken_first_by_way_of_the_ingress():
+def test_a_job_scales_an_encoder_from_zero_through_the_ingress():
     def woken(changes):
         (container,) = jobs(render("gpu", changes))["default"]["spec"]["template"]["spec"]["containers"]
         return parsed(container["command"]).params["wake"]
@@ -185,7 +185,7 @@ def test_an_encoder_at_zero_is_woken_first_by_way_of_the_ingress():
     assert woken({"encoder": {"autoscaling": {"minReplicas": 0}}}) == f"{NAME}-ingress:50051"
 
 
-def test_the_test_of_the_release_analyses_the_sample_at_the_ingress():
+def test_helm_test_analyses_the_sample_at_the_ingress():
     rendered = render("gpu")
     (pod,) = rendered.of_kind("Pod").values()
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
@@ -197,7 +197,7 @@ def test_the_test_of_the_release_analyses_the_sample_at_the_ingress():
     assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
-def test_credentials_of_the_object_store_come_from_a_secret_wherever_it_is_used():
+def test_object_store_credentials_come_from_a_secret():
     rendered = render("everything")
     pods = {name: pod for name, pod in rendered.pods().items() if "encoder" not in name and not name.startswith("Pod/")}
     assert len(pods) == 5

@@ -1,4 +1,4 @@
-"""From the charts that were released an upgrade is possible, and nothing is lost by it."""
+"""Upgrades from released charts are possible and lose no data."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Values that make no sense are refused, with a sentence that names the key."""
+"""Invalid values are refused with a sentence that names the key."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from jsonschema import Draft7Validator
 from tests.chart.helm import CHART, complaint, run
 
 
-def test_all_that_is_required_is_told_at_once():
+def test_all_missing_required_values_are_reported_at_once():
     complaints = complaint("none", {})
     for key in ("image.registry", "model.source", "allowedBuckets", "textBanks.location"):
         assert f"  {key} is required: " in complaints
 
 
-def test_no_bucket_at_all_may_be_allowed_but_must_be_said():
+def test_an_empty_list_of_buckets_must_be_explicit():
     assert "allowedBuckets is required" in complaint("local", {"allowedBuckets": None})
     assert run("template", "local", {"allowedBuckets": []}).returncode == 0
 
@@ -48,7 +48,7 @@ def test_no_bucket_at_all_may_be_allowed_but_must_be_said():
         ("grpcRoute.parentRefs", {"grpcRoute": {"enabled": True}}),
     ],
 )
-def test_what_is_missing_or_contradicts_itself_is_named(key, changes):
+def test_missing_and_contradictory_values_are_named(key, changes):
     assert re.search(rf"^  .*\b{re.escape(key)}\b.*\.$", complaint("local", changes), re.MULTILINE)
 
 
@@ -70,7 +70,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("place", WRONG)
-def test_a_wrong_value_is_refused_where_it_stands(place):
+def test_a_wrong_value_is_refused_with_its_path(place):
     assert f"at '{place}'" in complaint("local", WRONG[place])
 
 
@@ -88,19 +88,19 @@ TYPOS = {
 
 
 @pytest.mark.parametrize("typo", TYPOS)
-def test_a_key_that_does_not_exist_is_refused_by_name(typo):
+def test_an_unknown_key_is_refused_by_name(typo):
     assert f"additional properties '{typo}' not allowed" in complaint("local", TYPOS[typo])
 
 
-def test_a_setting_that_another_value_makes_cannot_be_set_beside_it():
-    said = complaint("local", {"ingress": {"settings": {"port": 6000, "encoders": "dns://elsewhere:50052"}}})
+def test_a_derived_setting_cannot_be_given():
+    message = complaint("local", {"ingress": {"settings": {"port": 6000, "encoders": "dns://elsewhere:50052"}}})
     # Helm names them in no particular order.
     names = "'encoders', 'port'|'port', 'encoders'"
-    assert re.search(f"at '/ingress/settings': additional properties ({names}) not allowed", said)
+    assert re.search(f"at '/ingress/settings': additional properties ({names}) not allowed", message)
 
 
 def test_the_schema_is_closed_wherever_values_have_keys():
-    """An object that is open is open on purpose: what Kubernetes itself defines, and maps of names."""
+    """Open objects are intentional: those that Kubernetes defines, and maps of names."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     Draft7Validator.check_schema(schema)
     values = yaml.safe_load((CHART / "values.yaml").read_text())

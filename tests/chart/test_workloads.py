@@ -1,4 +1,4 @@
-"""Pods: what they may do, how they start and end, who may talk to them."""
+"""Pods: security, start and termination, network policies."""
 
 import pytest
 
@@ -40,14 +40,14 @@ def test_the_root_file_system_is_read_only_and_scratch_is_bounded(values):
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_every_container_says_what_it_needs_and_how_much_memory_it_may_take(values):
+def test_every_container_has_requests_and_a_memory_limit(values):
     for name, pod in render(values).pods().items():
         for container in containers(pod):
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
             assert "memory" in container["resources"]["limits"], name
 
 
-def test_only_the_ingress_that_watches_has_a_token_and_the_one_right():
+def test_only_a_watching_ingress_has_a_token_and_one_right():
     rendered = render("local")
     for name, pod in rendered.pods().items():
         assert pod["automountServiceAccountToken"] is (name == f"Deployment/{NAME}-ingress"), name
@@ -61,14 +61,14 @@ def test_only_the_ingress_that_watches_has_a_token_and_the_one_right():
     assert [subject["name"] for subject in binding["subjects"]] == [pod["serviceAccountName"]]
 
 
-def test_with_dns_nobody_has_a_token_or_a_right():
+def test_with_dns_no_pod_has_a_token_or_a_right():
     rendered = render("local", {"discovery": "dns"})
     assert not rendered.of_kind("Role")
     assert not rendered.of_kind("RoleBinding")
     assert not any(pod["automountServiceAccountToken"] for pod in rendered.pods().values())
 
 
-def test_each_pod_has_a_service_account_of_its_own_that_is_there():
+def test_each_component_has_its_own_existing_service_account():
     rendered = render("everything")
     accounts = rendered.of_kind("ServiceAccount")
     used = {item["serviceAccountName"] for name, item in rendered.pods().items() if not name.startswith("Pod/")}
@@ -78,7 +78,7 @@ def test_each_pod_has_a_service_account_of_its_own_that_is_there():
     assert banks["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == "arn:aws:iam::1:role/banks"
 
 
-def test_a_service_account_of_the_platform_team_is_used_and_not_made():
+def test_an_existing_service_account_replaces_the_created_one():
     rendered = render("local", {"ingress": {"serviceAccount": {"create": False, "name": "theirs"}}})
     assert rendered.deployments()["ingress"]["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
     assert f"{NAME}-ingress" not in rendered.of_kind("ServiceAccount")
@@ -96,7 +96,7 @@ def test_the_grace_period_covers_the_whole_drain(values):
         assert pod["terminationGracePeriodSeconds"] > pause + drain
 
 
-def test_probes_ask_the_plaintext_health_port_and_a_load_of_minutes_is_no_failure():
+def test_probes_use_the_health_port_and_allow_minutes_to_load_a_model():
     for service, deployment in render("gpu").deployments().items():
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         (health,) = [port["containerPort"] for port in container["ports"] if port["name"] == "health"]
@@ -109,7 +109,7 @@ def test_probes_ask_the_plaintext_health_port_and_a_load_of_minutes_is_no_failur
             assert probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"] == 600
 
 
-def test_a_voluntary_disruption_takes_one_pod_of_each_service():
+def test_a_disruption_budget_allows_one_unavailable_pod_of_each_service():
     rendered = render("production")
     for service, deployment in rendered.deployments().items():
         budget = rendered.one("PodDisruptionBudget", service)["spec"]
@@ -117,13 +117,13 @@ def test_a_voluntary_disruption_takes_one_pod_of_each_service():
         assert budget["selector"] == deployment["spec"]["selector"]
 
 
-def test_an_encoder_s_rollout_asks_for_no_spare_gpu_and_the_others_lose_no_replica():
+def test_an_encoder_s_rollout_needs_no_spare_gpu_and_others_lose_no_replica():
     strategies = {name: item["spec"]["strategy"]["rollingUpdate"] for name, item in render().deployments().items()}
     assert strategies["encoder"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert strategies["ingress"] == strategies["decoder"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_the_defaults_are_the_sizes_of_the_design():
+def test_default_resources():
     rendered = render("gpu")
     resources = {
         name: item["spec"]["template"]["spec"]["containers"][0]["resources"]
@@ -135,7 +135,7 @@ def test_the_defaults_are_the_sizes_of_the_design():
     assert resources["decoder"]["requests"]["cpu"] == 1
 
 
-def test_a_gpu_is_whatever_the_device_plugin_calls_it():
+def test_the_gpu_resource_has_the_device_plugin_s_name():
     pod = render("everything").deployments()["encoder"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/mig-3g.40gb"] == 1
     assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"]
@@ -153,7 +153,7 @@ def test_spread_constraints_count_the_pods_of_their_own_service():
             assert constraint["labelSelector"] == deployment["spec"]["selector"]
 
 
-def test_grpc_services_are_headless_and_the_ingress_has_a_plain_one_beside():
+def test_grpc_services_are_headless_and_the_ingress_also_has_a_plain_one():
     services = {name.removeprefix(f"{NAME}-"): item["spec"] for name, item in render().of_kind("Service").items()}
     headless = {name for name, spec in services.items() if spec.get("clusterIP") == "None"}
     assert headless == {"ingress-headless", "ingress-scaling", "encoder", "decoder"}
@@ -190,7 +190,7 @@ def _peers(rule: dict, side: str) -> set[str]:
     return found
 
 
-def test_encoders_and_decoders_take_calls_only_from_those_who_have_business_there():
+def test_encoders_and_decoders_accept_calls_only_from_their_callers():
     rendered = render("gpu")
     for service, callers in {"encoder": {"ingress", "textbank"}, "decoder": {"ingress"}}.items():
         calls, metrics, health = _policy(rendered, service)["ingress"]
@@ -199,20 +199,20 @@ def test_encoders_and_decoders_take_calls_only_from_those_who_have_business_ther
         assert "from" not in health
 
 
-def test_keda_alone_reads_the_scaling_port():
+def test_only_keda_reaches_the_scaling_port():
     rendered = render("local", {"networkPolicy": {"kedaNamespace": "scalers"}})
     (rule,) = [rule for rule in _policy(rendered, "ingress")["ingress"] if rule["ports"] == [{"port": 9091}]]
     assert _peers(rule, "from") == {"scalers"}
 
 
-def test_an_encoder_reaches_nothing_but_dns_once_its_model_is_there():
+def test_an_encoder_with_a_local_model_reaches_only_dns():
     (dns,) = _policy(render("production"), "encoder")["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
     (_, hub) = _policy(render("gpu"), "encoder")["egress"]
     assert _peers(hub, "to") == {"0.0.0.0/0", "::/0"}
 
 
-def test_nobody_reaches_the_credentials_of_the_node():
+def test_no_pod_reaches_the_cloud_s_metadata_address():
     for policy in render("everything").of_kind("NetworkPolicy").values():
         for rule in policy["spec"]["egress"]:
             for peer in rule.get("to", []):
@@ -226,7 +226,7 @@ def test_the_port_of_the_object_store_is_open():
         assert 9000 in ports
 
 
-def test_pods_are_selected_by_labels_that_their_policies_know():
+def test_policies_select_existing_pods():
     rendered = render("local")
     labels = [item["spec"]["template"]["metadata"]["labels"] for item in rendered.deployments().values()]
     labels += [job["spec"]["template"]["metadata"]["labels"] for job in rendered.of_kind("Job").values()]
@@ -240,12 +240,12 @@ def test_pods_are_selected_by_labels_that_their_policies_know():
         assert selected == [f"{NAME}-{own['app.kubernetes.io/component']}"]
 
 
-def test_versions_are_no_reason_to_replace_pods():
+def test_a_new_chart_version_alone_replaces_no_pods():
     for deployment in render().deployments().values():
         assert "helm.sh/chart" not in deployment["spec"]["template"]["metadata"]["labels"]
 
 
-def test_each_component_has_what_platform_teams_ask_for():
+def test_each_component_supports_the_usual_pod_options():
     asked = {
         "affinity": {"nodeAffinity": {}},
         "envFrom": [{"secretRef": {"name": "more"}}],

@@ -1,11 +1,11 @@
 """`python -m tests.cluster`: the chart and the images in a real cluster with KEDA, from install to uninstall.
 
-Makes a namespace of its own and removes it, whatever happens. Needs helm, a kube-context, KEDA 2.20.1 or newer, and
-images that the cluster can get; no GPU: the encoder is the synthetic one. For kind, with images that are loaded:
+Creates a namespace of its own and removes it in every case. Needs helm, a kube-context, KEDA 2.20.1 or newer, and
+images that the cluster can pull; no GPU: the encoder is synthetic. For kind, with images that are loaded:
 
     python -m tests.cluster --context kind-kind --set image.registry=localhost --set image.tag=0.1.0
 
-Exits with 0 if every step passed, with 1 if not, with 2 if it could not begin.
+Exits with 0 if every step passed, with 1 if not, with 2 if it could not start.
 """
 
 import argparse
@@ -69,14 +69,14 @@ def main() -> int:
     try:
         api = Api(chosen.context)
         if api.find(f"/api/v1/namespaces/{namespace}") is not None:
-            print(f"error: namespace {namespace} exists; a run makes and removes its own", file=sys.stderr)
+            print(f"error: namespace {namespace} exists; a run creates and removes its own", file=sys.stderr)
             return 2
     except ApiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     helm = Helm(chosen.helm, chosen.context, namespace, chosen.release, chosen.chart, chosen.values, chosen.settings)
     release = Release(api, namespace, chosen.release)
-    # So that what follows is cleaned up.
+    # SystemExit runs the clean-up below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def _diagnose(console: Console, scenario: Scenario, release: Release) -> None:
-    """What an operator would look at first."""
+    """Prints the state that an operator would check first."""
     try:
         for explanation in scenario.explanations():
             console.print(
@@ -130,11 +130,11 @@ def _diagnose(console: Console, scenario: Scenario, release: Release) -> None:
         for warning in release.warnings():
             console.print(f"    {warning}", highlight=False, markup=False)
     except _EXPECTED as error:
-        console.print(f"    nothing more can be told: {error}", highlight=False, markup=False)
+        console.print(f"    no further diagnosis: {error}", highlight=False, markup=False)
 
 
 def _clean_up(console: Console, scenario: Scenario, helm: Helm, api: Api, namespace: str) -> int:
-    """1 if something is left behind. Every part is tried, whatever becomes of the others."""
+    """Returns 1 if something may be left behind. Every part is attempted even if another fails."""
     path = f"/api/v1/namespaces/{namespace}"
 
     def is_gone() -> tuple[bool, str]:
@@ -148,7 +148,7 @@ def _clean_up(console: Console, scenario: Scenario, helm: Helm, api: Api, namesp
 
     code = 0
     console.print("cleaning up …")
-    # The release first: KEDA takes its finalizers away while the ScaledObjects are deleted.
+    # The release first: KEDA removes its finalizers while the ScaledObjects are deleted.
     for part in (scenario.close, lambda: helm.uninstall(_REMOVAL_SECONDS), remove_namespace):
         try:
             part()
@@ -156,7 +156,7 @@ def _clean_up(console: Console, scenario: Scenario, helm: Helm, api: Api, namesp
             console.print(f"  {error}", highlight=False, markup=False)
             code = 1
     if code:
-        console.print(f"  left behind, perhaps: kubectl delete namespace {namespace}", highlight=False, markup=False)
+        console.print(f"  possibly left behind: kubectl delete namespace {namespace}", highlight=False, markup=False)
     return code
 
 

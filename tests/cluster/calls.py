@@ -1,4 +1,4 @@
-"""What the load said of its calls."""
+"""The calls that the load generator reported."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ class Calls:
 
     @classmethod
     def parse(cls, log: str) -> Self:
-        """From what the load has printed; a last line that is not complete yet, and what others print, is no call."""
+        """Parses the log of the load generator; incomplete lines and other output are ignored."""
         return cls(tuple(call for line in log.splitlines() if (call := _call(line)) is not None))
 
     def since(self, began: float) -> Self:
@@ -41,7 +41,7 @@ class Calls:
     def models(self) -> set[str]:
         return {call.model for call in self.calls if not call.error}
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """12 calls, none failed; 3 repeated by the client"""
         repeated = sum(1 for call in self.calls if call.retries)
         failed = self.failed
@@ -55,7 +55,7 @@ class Calls:
 
 
 def interruption(samples: Iterable[tuple[float, float]], ended: float, tail_seconds: float = 5.0) -> str:
-    """What is wrong with a gauge that must not be 0 while a call is in progress; empty if nothing is.
+    """Describes where a gauge was 0 although a call was in progress; empty if nowhere.
 
     `samples` are times and sums from when the draining began; the call `ended` then. In its last `tail_seconds` the
     gauge may be 0 for good, since the end of a call is the decoder's; a 0 before another number is always wrong.

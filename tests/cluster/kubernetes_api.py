@@ -1,4 +1,4 @@
-"""The API server, as far as a run needs it; objects are its JSON."""
+"""A minimal client of the API server; objects are its JSON."""
 
 import json
 import time

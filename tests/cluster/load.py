@@ -1,4 +1,4 @@
-"""Analyses the sample clip again and again, some at a time, until SIGTERM; a line of JSON for each call.
+"""Analyses the sample clip repeatedly and concurrently until SIGTERM; prints a line of JSON for each call.
 
 Its text runs in a pod of the ingress's image, `python -c`: it may import nothing beside the library. What it has begun
 it finishes. A call that the client itself repeats and that then succeeds has not failed.

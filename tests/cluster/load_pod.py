@@ -1,4 +1,4 @@
-"""The load, in a pod of the ingress's image: callers are in the cluster, and go by its DNS and its policies."""
+"""The load generator in a pod of the ingress's image, subject to the cluster's DNS and network policies."""
 
 import json
 from pathlib import Path

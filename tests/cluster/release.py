@@ -1,4 +1,4 @@
-"""The release in the cluster: its objects, how many replicas there are, what its gauges say."""
+"""The release in the cluster: its objects, replica counts and gauges."""
 
 from datetime import UTC, datetime
 

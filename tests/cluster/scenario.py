@@ -1,4 +1,4 @@
-"""What is done to a release, in this order, and what must be seen."""
+"""The steps of a run: changes of a release, in order, and what is checked after each."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -69,8 +69,8 @@ class Scenario:
             Step("upgrade keeps the number of replicas", self.upgrade),
             Step(f"no load: encoders {self._encoders} → 1", self.scale_down),
             Step("scale explain finds nothing wrong", self.explains),
-            Step("an ingress drains, the encoders' gauge goes on", self.drain),
-            Step("encoders to 0, and back for one call", self.from_zero),
+            Step("a draining ingress keeps reporting the encoders' demand", self.drain),
+            Step("encoders to 0, and from 0 for one call", self.from_zero),
             Step("uninstall leaves nothing", self.uninstall),
         ]
 
@@ -151,7 +151,7 @@ class Scenario:
         state = wait_until(
             "one encoder", lambda: self._release.has_replicas("encoder", 1, 1), self._seconds(600), every=2
         )
-        return f"{state}; under load in all: {calls.told()}"
+        return f"{state}; under load in all: {calls.summary()}"
 
     def explains(self) -> str:
         def is_healthy() -> tuple[bool, str]:
@@ -168,7 +168,7 @@ class Scenario:
     def drain(self) -> str:
         long = LoadPod(self._release, self._name("long"), calls=1, timeout_seconds=GRACE_SECONDS, **_LONG_VIDEO)
         with long:
-            pod = self._where_it_is()
+            pod = self._ingress_of_the_video()
             self._api.delete(self._release.path("api/v1", "pods", pod))
             samples: list[tuple[float, float]] = []
             listed = 0
@@ -236,10 +236,10 @@ class Scenario:
         wait_until("calls after it", are_enough, self._seconds(180), every=2)
         calls = load.calls().since(began)
         if calls.failed:
-            raise Failed(calls.told())
-        return calls.told()
+            raise Failed(calls.summary())
+        return calls.summary()
 
-    def _where_it_is(self) -> str:
+    def _ingress_of_the_video(self) -> str:
         """The ingress pod at which the one video in progress is."""
         found: list[str] = []
 

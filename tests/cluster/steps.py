@@ -1,4 +1,4 @@
-"""The steps of a run, what became of each, and the table of them."""
+"""The steps of a run, their outcomes, and the table of outcomes."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ _STYLES: dict[Result, str] = {"passed": "green", "failed": "bold red", "skipped"
 
 
 class Failed(Exception):
-    """A step saw something that is not as it must be."""
+    """A check of a step failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`run` returns what to note of it. After an `essential` step that failed, the others are skipped."""
+    """`run` returns a note for the table. After an `essential` step fails, the remaining ones are skipped."""
 
     name: str
     run: Callable[[], str]
@@ -43,7 +43,7 @@ def carry_out(
     on_failure: Callable[[], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Outcome]:
-    """One after the other. `expected` are exceptions by which a step fails; any other ends the run."""
+    """Runs the steps in order. Exceptions in `expected` fail a step; any other ends the run."""
     reason = ""
     for step in steps:
         if reason:
@@ -75,5 +75,5 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0 if every step passed; none at all is no success."""
+    """0 if there were steps and every one passed, otherwise 1."""
     return 0 if outcomes and all(each.result == "passed" for each in outcomes) else 1

@@ -19,7 +19,7 @@ some warning of a library
 {"began": 14.0, "model": "sha256:a", "err"""
 
 
-def test_what_the_load_prints_is_read_call_by_call():
+def test_the_log_is_parsed_into_calls():
     calls = Calls.parse(LOG)
 
     assert calls.calls[0] == Call(10.0, 12.5, "", "sha256:a", 0)
@@ -28,13 +28,13 @@ def test_what_the_load_prints_is_read_call_by_call():
     assert [call.error for call in calls.failed] == ["Unavailable: no encoder"]
 
 
-def test_calls_that_ended_before_do_not_count():
+def test_calls_that_ended_before_a_time_are_excluded():
     assert [call.began for call in Calls.parse(LOG).since(13.0).calls] == [11.0, 13.0]
 
 
-def test_calls_are_told_with_what_failed_and_how_often():
-    assert Calls.parse(LOG).told() == "3 calls, 1 failed, 1 repeated by the client: 1 × Unavailable: no encoder"
-    assert Calls.parse(LOG.splitlines()[2]).told() == "1 calls, none failed"
+def test_the_summary_lists_failures_with_their_counts():
+    assert Calls.parse(LOG).summary() == "3 calls, 1 failed, 1 repeated by the client: 1 × Unavailable: no encoder"
+    assert Calls.parse(LOG.splitlines()[2]).summary() == "1 calls, none failed"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_gauge_must_not_be_zero_while_a_call_is_in_progress(values, ended, pro
     assert interruption(enumerate(map(float, values)), ended) == problem
 
 
-async def test_the_load_calls_until_it_is_told_to_end_and_then_finishes(tmp_path):
+async def test_the_load_runs_until_sigterm_and_finishes_its_calls(tmp_path):
     """As in the pod: its text, by `python -c`, against the services."""
     async with system.system(tmp_path) as running:
         program = load_pod.PROGRAM.read_text()

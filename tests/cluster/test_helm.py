@@ -1,4 +1,4 @@
-"""Beside a program that takes the arguments in helm's place."""
+"""Calls of helm, tested with a program that records its arguments in helm's place."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def helm(tmp_path: Path, script: str) -> Helm:
     return Helm(str(binary), "kind-kind", "videos", "va", chart, values, ("image.registry=localhost", "image.tag=1"))
 
 
-def test_what_a_caller_sets_comes_last(tmp_path):
+def test_the_caller_s_values_come_last(tmp_path):
     deployed = helm(tmp_path, f'echo "$@" > {tmp_path}/arguments')
 
     deployed.deploy(tmp_path / "own.yaml", 300)
@@ -33,14 +33,14 @@ def test_the_revision_is_the_newest(tmp_path):
     assert helm(tmp_path, f"cat <<'END'\n{listed}\nEND").revision() == 2
 
 
-def test_a_failure_is_told_in_helms_words(tmp_path):
+def test_a_failure_carries_helm_s_message(tmp_path):
     failing = helm(tmp_path, "echo 'Error: image.registry is required' >&2; exit 1")
 
     with pytest.raises(HelmError, match=r"helm uninstall ended with 1: Error: image.registry is required"):
         failing.uninstall(60)
 
 
-def test_without_helm_it_says_what_to_install(tmp_path):
+def test_a_missing_helm_is_an_error_that_names_it(tmp_path):
     absent = helm(tmp_path, "")
     (tmp_path / "helm").unlink()
 

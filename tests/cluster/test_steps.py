@@ -32,18 +32,18 @@ def test_each_step_has_a_result_a_time_and_a_note():
     ]
 
 
-def test_after_a_step_that_failed_the_others_go_on():
+def test_a_failed_step_does_not_stop_the_others():
     assert [each.result for each in carried_out(Step("one", fails), Step("two", succeeds))] == ["failed", "passed"]
 
 
-def test_after_an_essential_step_that_failed_the_others_are_skipped():
+def test_a_failed_essential_step_skips_the_others():
     outcomes = carried_out(Step("one", fails, essential=True), Step("two", succeeds), Step("three", succeeds))
 
     assert [each.result for each in outcomes] == ["failed", "skipped", "skipped"]
     assert outcomes[2].note == "after “one” failed"
 
 
-def test_a_failure_is_looked_into_at_once():
+def test_a_failure_is_diagnosed_at_once():
     looked: list[str] = []
 
     carried_out(Step("one", fails), Step("two", succeeds), Step("three", fails), on_failure=lambda: looked.append("x"))

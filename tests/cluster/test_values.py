@@ -1,4 +1,4 @@
-"""What is set must be what the chart knows: its schema is closed."""
+"""The values of a run are valid for the chart's closed schema."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def check(own: Values) -> None:
     jsonschema.validate(whole(own), json.loads((CHART / "values.schema.json").read_text()))
 
 
-def test_the_chart_takes_the_values_and_every_change_of_them():
+def test_the_chart_accepts_the_values_and_their_changes():
     values = own_values("keda", 3)
     check(values)
 

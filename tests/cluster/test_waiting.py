@@ -16,7 +16,7 @@ class Clock:
         self.now += seconds
 
 
-def test_it_looks_until_it_is_so_and_tells_how_it_stands_then():
+def test_returns_the_state_once_the_condition_holds():
     clock = Clock()
 
     state = wait_until("ten", lambda: (clock() >= 10, f"at {clock()}"), 60, every=4, clock=clock, sleep=clock.sleep)
@@ -24,7 +24,7 @@ def test_it_looks_until_it_is_so_and_tells_how_it_stands_then():
     assert state == "at 12.0"
 
 
-def test_it_gives_up_in_time_and_tells_how_it_stood_last():
+def test_times_out_with_the_last_state():
     clock = Clock()
 
     with pytest.raises(TimedOut, match=r"^3 encoders: not within 60 s; last seen: 2 of 3 ready$"):
@@ -32,7 +32,7 @@ def test_it_gives_up_in_time_and_tells_how_it_stood_last():
     assert 60 <= clock() < 67
 
 
-def test_it_looks_at_least_once():
+def test_checks_at_least_once():
     clock = Clock()
 
     assert wait_until("now", lambda: (True, "so"), 0, clock=clock, sleep=clock.sleep) == "so"

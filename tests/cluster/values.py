@@ -1,4 +1,4 @@
-"""Values of the chart by which little load makes much to do, without a GPU, and scaling down is not waited for."""
+"""Chart values for a run: no GPU, high demand from little load, fast scale-down."""
 
 from typing import Any
 

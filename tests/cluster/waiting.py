@@ -1,11 +1,11 @@
-"""Waits for a cluster, never for ever."""
+"""Waits for a condition in the cluster, with a time limit."""
 
 import time
 from collections.abc import Callable
 
 
 class TimedOut(Exception):
-    """Says what was waited for, and how it stood last."""
+    """Names the condition and the last observed state."""
 
 
 def wait_until(
@@ -17,7 +17,7 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """How it stood when `look` said that it is so; raises TimedOut after `seconds`. It looks at least once."""
+    """Returns the state once `look` is true, checked at least once; raises TimedOut after `seconds`."""
     deadline = clock() + seconds
     while True:
         is_so, state = look()
