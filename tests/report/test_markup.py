@@ -6,7 +6,7 @@ from videoanalysis.report.markup import Markup, element, joined
 def test_text_is_escaped_wherever_it_stands():
     hostile = "<script>\"'&"
     assert element("p", hostile, title=hostile) == (
-        '<p title="&lt;script&gt;&quot;&#x27;&amp;">&lt;script&gt;&quot;&#x27;&amp;</p>'
+        '<p title="&lt;script&gt;&#34;&#39;&amp;">&lt;script&gt;&#34;&#39;&amp;</p>'
     )
 
 
