@@ -1,4 +1,4 @@
-"""VideoAnalysisService in this process, with answers made up."""
+"""VideoAnalysisService in this process, with fixed answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer, add
 
 
 class FakeService(VideoAnalysisServiceServicer):
-    """Takes `seconds` for each call; refuses while it `is_full`, dies with its server when told to by the test."""
+    """Takes `seconds` for each call; refuses while it `is_full`."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds

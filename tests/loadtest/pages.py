@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Pages:
-    """`texts` by path, each with `status`; what was asked for is in `asked`."""
+    """`texts` by path, each with `status`; the requested paths are in `requested`."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
         self.status = 200
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.url = ""
 
 
@@ -22,7 +22,7 @@ def serving(texts: dict[str, str], content_type: str = "text/plain") -> Iterator
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            pages.asked.append(self.path)
+            pages.requested.append(self.path)
             body = pages.texts.get(self.path.partition("?")[0], "").encode()
             self.send_response(pages.status if body else 404)
             self.send_header("Content-Type", content_type)

@@ -1,4 +1,4 @@
-"""Runs made up for tests, with figures that can be counted by hand."""
+"""Runs for tests, whose figures can be computed by hand."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -55,7 +55,7 @@ def test_a_sweep_measures_closed_and_open_levels_level_by_level(running, tmp_pat
     requests = read_requests(out)
     assert {request.status for request in requests} == {"OK"}
     assert len([request for request in requests if request.level == "4 a second"]) == 8
-    # What the service told of itself agrees with what its caller saw.
+    # The service's own figures agree with the latency of the caller.
     assert all(0 < request.server_total_ms <= request.latency_ms for request in requests)
     assert all(0 < request.first_chunk_ms < request.latency_ms for request in requests)
     assert all(request.accelerator_seconds > 0 for request in requests)
@@ -79,7 +79,7 @@ def test_a_missed_objective_ends_with_3(running, tmp_path):
     assert "MISSED" in ended.output
 
 
-def test_a_video_that_the_service_cannot_have_ends_it_before_any_load(running, tmp_path):
+def test_a_video_that_the_service_cannot_read_ends_the_sweep_before_any_load(running, tmp_path):
     ended = command("sweep", running.state["address"], "--concurrency", 2, "--video", "s3://videoanalysis/none.mp4")
     assert ended.exit_code == 1
     assert "s3://videoanalysis/none.mp4" in ended.output
@@ -87,13 +87,13 @@ def test_a_video_that_the_service_cannot_have_ends_it_before_any_load(running, t
 
 
 def until_answered(process: subprocess.Popen) -> None:
-    """Until the sweep has said that it has its first answer."""
+    """Until the sweep reports its first answer."""
     assert process.stderr is not None
     while " 1 answered" not in process.stderr.readline():
         assert process.poll() is None
 
 
-def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path):
+def test_ctrl_c_keeps_the_measurements_and_writes_the_report(running, tmp_path):
     out = tmp_path / "run"
     options = ["--concurrency", "2", "--duration", "600", "--out", str(out), "--every", "0.2"]
     with subprocess.Popen(
@@ -117,7 +117,7 @@ def test_ctrl_c_keeps_what_was_measured_and_writes_the_report(running, tmp_path)
     assert (out / "latency_over_time.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_stack_whose_encoder_dies_ends_the_sweep_with_a_report_of_all_until_then(tmp_path):
+def test_a_stack_whose_encoder_dies_ends_the_sweep_and_keeps_the_measurements(tmp_path):
     out = tmp_path / "run"
     options = ["--concurrency", "2", "--duration", "600", "--every", "0.2", "--out", str(out), "--no-report"]
     with subprocess.Popen(
@@ -161,7 +161,7 @@ def test_the_load_test_of_the_baseline_is_compared_with_its_published_figures(tm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "blamed"),
+    ("arguments", "named"),
     [
         (["sweep"], "--stack"),
         (["sweep", "127.0.0.1:9", "--stack", "--concurrency", "2"], "--stack"),
@@ -176,42 +176,42 @@ def test_the_load_test_of_the_baseline_is_compared_with_its_published_figures(tm
         (["baseline", "--concurrency", "two"], "--concurrency"),
     ],
 )
-def test_options_that_make_no_sense_are_told_in_one_sentence(arguments, blamed, tmp_path, monkeypatch):
+def test_an_invalid_option_is_named_in_one_sentence(arguments, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ended = command(*arguments)
     assert ended.exit_code == 2
     assert ended.output.startswith("error: ")
-    assert blamed in ended.output
+    assert named in ended.output
     assert ended.output.count("\n") == 1
 
 
-def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
+def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     ended = command("sweep", "127.0.0.1:9", "--concurrency", 2, "--out", tmp_path)
     assert ended.exit_code == 2
     assert "holds a run already" in ended.output
 
 
-def test_an_address_where_nobody_answers_is_named(unused_address, tmp_path):
+def test_an_unreachable_address_is_named(unused_address, tmp_path):
     ended = command("sweep", unused_address, "--concurrency", 2, "--give-up-after", 0.5, "--out", tmp_path)
     assert ended.exit_code == 1
     assert f"no connection to {unused_address}" in ended.output
 
 
-def test_a_page_of_signals_that_is_not_there_ends_it_before_any_load(running, unused_address, tmp_path):
+def test_a_missing_page_of_signals_ends_the_sweep_before_any_load(running, unused_address, tmp_path):
     page = f"http://{unused_address}/scaling"
     ended = command("sweep", running.state["address"], "--concurrency", 2, "--signals", page, "--out", tmp_path)
     assert ended.exit_code == 1
     assert page in ended.output
 
 
-def test_a_report_on_nothing_names_the_directory(tmp_path):
+def test_a_report_of_a_directory_without_a_run_names_the_file(tmp_path):
     ended = command("report", tmp_path)
     assert ended.exit_code == 1
     assert "summary.json" in ended.output
 
 
-# --- Other people's tools, with our files.
+# --- ghz and locust with the project's files.
 
 
 def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
@@ -232,16 +232,16 @@ def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
 
 @pytest.mark.parametrize("config", ["unary", "stream", "open"])
 def test_ghz_runs_with_our_configs_and_every_call_is_answered(running, config, tmp_path):
-    told = ghz(running, config, tmp_path / "out.json", "-c", "2", "-z", "1s")
-    assert told["statusCodeDistribution"] == {"OK": told["count"]}
-    assert told["count"] >= 2
-    assert told["options"]["connections"] == 2
+    result = ghz(running, config, tmp_path / "out.json", "-c", "2", "-z", "1s")
+    assert result["statusCodeDistribution"] == {"OK": result["count"]}
+    assert result["count"] >= 2
+    assert result["options"]["connections"] == 2
 
 
 def test_ghz_ramps_up_with_our_config(running, tmp_path):
     steps = ["--concurrency-end", "4", "--concurrency-step-duration", "1s", "--concurrency-max-duration", "3s"]
-    told = ghz(running, "ramp", tmp_path / "out.json", *steps, "-x", "3s", "-c", "4")
-    assert told["statusCodeDistribution"]["OK"] >= 2
+    result = ghz(running, "ramp", tmp_path / "out.json", *steps, "-x", "3s", "-c", "4")
+    assert result["statusCodeDistribution"]["OK"] >= 2
 
 
 def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedProcess:
@@ -272,15 +272,15 @@ def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedP
     )
 
 
-def test_locust_calls_both_ways_and_writes_its_tables(running, tmp_path):
+def test_locust_calls_both_methods_and_writes_its_tables(running, tmp_path):
     ended = locust(running, tmp_path, "--slo", "p95=60s", "--slo", "errors=0")
     assert ended.returncode == 0, ended.stderr
-    told = {entry["method"]: entry for entry in json.loads(ended.stdout)}
+    result = {entry["method"]: entry for entry in json.loads(ended.stdout)}
     for kind in ("unary", "stream"):
-        assert told[kind]["num_requests"] >= 1
-        assert told[kind]["num_failures"] == 0
-    # The event of a stream is fired with its last message, after that of its first chunk.
-    assert told["stream"]["min_response_time"] > told["first chunk"]["min_response_time"]
+        assert result[kind]["num_requests"] >= 1
+        assert result[kind]["num_failures"] == 0
+    # The event of a stream is fired with its last message, after the event of its first chunk.
+    assert result["stream"]["min_response_time"] > result["first chunk"]["min_response_time"]
     assert "p95=60s of StreamAnalyzeVideo" in ended.stderr
     assert (tmp_path / "locust_stats.csv").exists()
     assert (tmp_path / "locust.html").exists()

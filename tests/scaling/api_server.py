@@ -1,4 +1,4 @@
-"""A stand-in for the Kubernetes API server: lists of objects, the pods' scaling endpoints, KEDA's metric."""
+"""A fake Kubernetes API server: lists of objects, the scaling endpoints of pods, KEDA's metric."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class ApiServer:
         self.scaling: dict[str, str] = {}
         self.metrics: dict[str, str] = {}
         self.page = 2
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.methods: set[str] = set()
         self.url = ""
 
@@ -112,7 +112,7 @@ def api_server() -> Iterator[ApiServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            server.asked.append(parts.path)
+            server.requested.append(parts.path)
             if self.headers["Authorization"] == f"Bearer {TOKEN}":
                 code, body = server.answer(parts.path, dict(parse_qsl(parts.query)))
             else:

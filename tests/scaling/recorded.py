@@ -180,7 +180,7 @@ def scaled_object(service: str, annotations: dict[str, str] | None = None, **spe
 
 
 def pod(service: str, suffix: str, **status: Any) -> dict[str, Any]:
-    """Ready, unless `status` says otherwise."""
+    """Ready, unless `status` changes it."""
     started = {"running": {"startedAt": "2026-05-04T09:00:05Z"}}
     return {
         "metadata": {

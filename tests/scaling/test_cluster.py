@@ -28,7 +28,7 @@ def encoder(kubeconfig: Path) -> Workload:
     return workload
 
 
-def test_reads_the_services_in_their_order_whatever_the_size_of_a_page(server, kubeconfig):
+def test_reads_the_services_in_order_over_several_pages(server, kubeconfig):
     snapshot = read(kubeconfig)
 
     assert (snapshot.namespace, snapshot.release) == ("videos", "va")
@@ -51,7 +51,7 @@ def test_reads_every_ingress_pods_gauges_through_the_api_server(server, kubeconf
     assert snapshot.sums_before == {"ingress": 1, "encoder": 9, "decoder": 2}
 
 
-def test_reads_the_hpa_and_the_sum_that_its_average_stands_for(server, kubeconfig):
+def test_reads_the_hpa_and_the_sum_behind_its_average(server, kubeconfig):
     hpa = encoder(kubeconfig).hpa
 
     assert hpa is not None
@@ -65,7 +65,7 @@ def test_reads_the_hpa_and_the_sum_that_its_average_stands_for(server, kubeconfi
     ]
 
 
-def test_reads_the_sizes_between_which_the_hpa_went_from_its_events_alone(server, kubeconfig):
+def test_reads_the_rescales_of_the_hpa_from_its_events(server, kubeconfig):
     name, reason = "keda-hpa-va-encoder", "SuccessfulRescale"
     server.objects["Event"] = [
         recorded.event("HorizontalPodAutoscaler", name, reason, "New size: 5; reason: …", "2026-05-04T09:58:00Z"),
@@ -100,13 +100,13 @@ def test_reads_the_scaled_object_and_kedas_last_warning(server, kubeconfig):
     assert not scaled.has("Paused")
 
 
-def test_asks_keda_for_what_it_would_tell_the_hpa(server, kubeconfig):
+def test_reads_the_metric_that_keda_serves_to_the_hpa(server, kubeconfig):
     server.metrics["scaledobject.keda.sh/name=va-encoder"] = "8500m"
 
     assert encoder(kubeconfig).metric_now == 8.5
 
 
-def test_keda_need_not_answer(server, kubeconfig):
+def test_an_unreadable_metric_of_keda_is_none(server, kubeconfig):
     server.metrics.clear()
 
     assert encoder(kubeconfig).metric_now is None
@@ -120,7 +120,7 @@ def test_reads_when_a_draining_pod_is_killed(server, kubeconfig):
     assert pods["va-ingress-a"].is_ready
 
 
-def test_reads_what_happens_to_pods_that_are_not_ready_and_to_no_others(server, kubeconfig):
+def test_reads_the_events_of_pods_that_are_not_ready_only(server, kubeconfig):
     server.objects["Pod"].append(recorded.unschedulable_pod("encoder", "x"))
     message = "pod didn't trigger scale-up: 1 max node group size reached"
     server.objects["Event"] = [
@@ -134,7 +134,7 @@ def test_reads_what_happens_to_pods_that_are_not_ready_and_to_no_others(server, 
     assert all(other.events == () for other in others)
 
 
-def test_a_gauge_that_does_not_answer_is_told_with_the_reason(server, kubeconfig):
+def test_an_unreadable_gauge_is_reported_with_the_reason(server, kubeconfig):
     del server.scaling["va-ingress-b:9091"]
     server.scaling["va-ingress-a:9091"] = "queue_depth 3\n"
 
@@ -146,7 +146,7 @@ def test_a_gauge_that_does_not_answer_is_told_with_the_reason(server, kubeconfig
     ]
 
 
-def test_the_gauges_are_at_the_port_of_that_name(server, kubeconfig):
+def test_the_gauges_are_read_at_the_port_named_scaling(server, kubeconfig):
     pods = {pod["metadata"]["name"]: pod for pod in server.objects["Pod"]}
     pods["va-ingress-b"]["spec"]["containers"][0]["ports"] = [
         {"name": "grpc", "containerPort": 50051},
@@ -157,7 +157,7 @@ def test_the_gauges_are_at_the_port_of_that_name(server, kubeconfig):
     assert [each.depths and each.depths["encoder"] for each in read(kubeconfig).gauges] == [5, 3]
 
 
-def test_a_pod_that_does_not_run_yet_has_no_gauge(server, kubeconfig):
+def test_a_pod_that_is_not_running_has_no_gauges(server, kubeconfig):
     server.objects["Pod"].append(recorded.waiting_pod("ingress", "c", "ContainerCreating"))
 
     assert [each.pod for each in read(kubeconfig).gauges] == ["va-ingress-a", "va-ingress-b"]
@@ -174,7 +174,7 @@ def test_without_keda_there_is_an_hpa_of_any_name(server, kubeconfig):
     assert workload.hpa.name == "va-encoder"
 
 
-def test_a_deployment_that_may_not_make_pods_says_why(server, kubeconfig):
+def test_a_deployment_that_cannot_create_pods_has_the_reason(server, kubeconfig):
     server.objects["Deployment"][1]["status"]["conditions"].append(
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: gpus"}
     )
@@ -192,7 +192,7 @@ def test_of_several_releases_one_must_be_named(server, kubeconfig):
     assert read(kubeconfig, release="va").release == "va"
 
 
-def test_other_software_with_a_component_of_the_same_name_is_not_taken_for_a_release(server, kubeconfig):
+def test_other_software_with_a_component_of_the_same_name_is_no_release(server, kubeconfig):
     server.objects["Deployment"].append(recorded.deployment("ingress", 1, release="nginx"))
 
     assert read(kubeconfig).release == "va"
@@ -203,7 +203,7 @@ def test_other_software_with_a_component_of_the_same_name_is_not_taken_for_a_rel
     [{"release": "wrong"}, {"namespace": "empty"}, {"context": "elsewhere"}],
     ids=lambda where: next(iter(where)),
 )
-def test_where_there_is_no_release_it_says_how_to_look_elsewhere(server, kubeconfig, where):
+def test_a_missing_release_is_reported_with_the_options_that_name_another(server, kubeconfig, where):
     with pytest.raises(ClusterError, match=r"no Deployments .* --namespace, --context and --release say where to look"):
         read(kubeconfig, **where)
 
@@ -222,7 +222,7 @@ def test_a_context_that_is_not_in_the_kubeconfig_is_named(server, kubeconfig):
         read(kubeconfig, context="nowhere")
 
 
-def test_a_cluster_that_is_not_there_is_named(server, tmp_path):
+def test_an_unreachable_cluster_is_named(server, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
 
@@ -230,6 +230,6 @@ def test_a_cluster_that_is_not_there_is_named(server, tmp_path):
         read(server.kubeconfig(tmp_path, server=f"http://127.0.0.1:{port}"))
 
 
-def test_without_a_kubeconfig_there_is_no_cluster_to_ask(tmp_path):
+def test_a_missing_kubeconfig_is_reported_with_the_remedy(tmp_path):
     with pytest.raises(ClusterError, match="name one with KUBECONFIG and --context"):
         read(tmp_path / "nothing")

@@ -49,20 +49,20 @@ def not_ready(**changes) -> dict:
     return {"scaled_object": scaled_object(conditions={"Ready": NOT_READY}, **changes)}
 
 
-# Each with replicas now, the gauges of the ingress pods, what the demand asks for, what comes next, what is said beside
-# the demand, and whether somebody has to do something.
+# Each with its workload, the gauges of the ingress pods, the count for the demand, the next count, the findings after
+# that of the demand, and whether it is healthy.
 BY_THE_HPA = {
     "at rest": (workload(1), (2,), 1, 1, ["WANTED"], True),
-    "idle at the least": (workload(1), (0,), 0, 1, ["WANTED", "AT_MINIMUM"], True),
+    "idle at the minimum": (workload(1), (0,), 0, 1, ["WANTED", "AT_MINIMUM"], True),
     "within the tolerance": (workload(10), (11, 11), 10, 10, ["WITHIN_TOLERANCE"], True),
     "up at once": (workload(2), (5, 4), 5, 5, ["WANTED"], True),
     # 14 / 2 = 7 from 1: the larger of +4 and +100 %.
     "up by a step": (workload(1), (14,), 7, 5, ["WANTED", "STEP_LIMITED"], True),
-    "more than the most": (workload(10), (31,), 16, 10, ["WANTED", "AT_MAXIMUM"], False),
-    "more than the most, on the way there": (workload(8), (31,), 16, 10, ["WANTED", "AT_MAXIMUM"], False),
+    "above the maximum": (workload(10), (31,), 16, 10, ["WANTED", "AT_MAXIMUM"], False),
+    "above the maximum, not there yet": (workload(8), (31,), 16, 10, ["WANTED", "AT_MAXIMUM"], False),
     "held up": (workload(6), (3,), 2, 6, ["WANTED", "HELD_UP"], True),
     "down at once": (workload(6, hpa=hpa(scale_down=AT_ONCE)), (3,), 2, 2, ["WANTED"], True),
-    "down is off": (
+    "scaling down is disabled": (
         workload(6, hpa=hpa(scale_down=replace(SCALE_DOWN, select="Disabled"))),
         (3,),
         2,
@@ -70,7 +70,7 @@ BY_THE_HPA = {
         ["WANTED", "SCALE_DOWN_DISABLED"],
         True,
     ),
-    "up is off": (
+    "scaling up is disabled": (
         workload(2, hpa=hpa(scale_up=replace(AT_ONCE, select="Disabled"))),
         (9,),
         5,
@@ -78,18 +78,18 @@ BY_THE_HPA = {
         ["WANTED", "SCALE_UP_DISABLED"],
         True,
     ),
-    "scaled by hand over the most": (workload(12), (3,), 2, 10, ["WANTED", "OUTSIDE_LIMITS"], True),
+    "scaled by hand above the maximum": (workload(12), (3,), 2, 10, ["WANTED", "OUTSIDE_LIMITS"], True),
 }
 
 
 @pytest.mark.parametrize(
-    ("workload", "depths", "wanted", "expected", "told", "is_healthy"), BY_THE_HPA.values(), ids=BY_THE_HPA
+    ("workload", "depths", "wanted", "expected", "found", "is_healthy"), BY_THE_HPA.values(), ids=BY_THE_HPA
 )
-def test_what_the_hpa_does(workload, depths, wanted, expected, told, is_healthy):
+def test_what_the_hpa_does(workload, depths, wanted, expected, found, is_healthy):
     explanation = one(snapshot(workload, *depths))
 
     assert (explanation.demand, explanation.wanted, explanation.expected) == (sum(depths), wanted, expected)
-    assert codes(explanation) == ["DEMAND", *told]
+    assert codes(explanation) == ["DEMAND", *found]
     assert explanation.is_healthy == is_healthy
 
 
@@ -109,7 +109,7 @@ def test_it_expects_the_count_that_the_simulated_hpa_sets(policies, window, sele
             assert explanation.expected == SimulatedHpa(rule).sync(0, demand, replicas), (replicas, demand)
 
 
-def test_the_demand_is_told_per_ingress_pod_and_in_all():
+def test_the_demand_is_reported_per_ingress_pod_and_in_all():
     explanation = one(snapshot(workload(5), 5, 0, 4, gauges=gauges(5, 0, 4, draining=1)))
 
     assert text(explanation, "DEMAND") == (
@@ -118,14 +118,14 @@ def test_the_demand_is_told_per_ingress_pod_and_in_all():
     assert text(explanation, "WANTED") == "2 per replica: 9 / 2 = 4.5, rounded up 5."
 
 
-def test_the_tolerance_is_told_with_how_far_off_the_replicas_are():
+def test_the_tolerance_is_reported_with_the_deviation():
     assert text(one(snapshot(workload(10), 21)), "WITHIN_TOLERANCE") == (
         "2 per replica: 21 / 2 would be 11, but 10 replicas are at 105% of their target, and the HPA leaves it at 10 "
         "within its tolerance."
     )
 
 
-def test_a_stabilisation_window_is_told_with_what_holds_and_until_when():
+def test_a_stabilization_window_is_reported_with_its_recommendation_and_end():
     stabilized = Condition(True, "ScaleDownStabilized", "recent recommendations were higher than current one")
     held = hpa(last_scale=ago(120), conditions={"AbleToScale": stabilized, "ScalingActive": ACTIVE})
 
@@ -141,7 +141,7 @@ def test_a_stabilisation_window_is_told_with_what_holds_and_until_when():
     )
 
 
-def test_a_window_that_an_unknown_recommendation_began_ends_when_it_must():
+def test_a_window_after_an_unknown_recommendation_ends_after_its_length():
     explanation = one(snapshot(workload(6, hpa=hpa(last_scale=ago(3600))), 3))
 
     assert explanation.next == "If the demand stays the same, by 10:05:00 UTC (in 5 min) it goes to 2."
@@ -156,7 +156,7 @@ def test_after_the_window_the_policies_still_limit_the_step():
     assert explanation.next.endswith("it goes to 5.")
 
 
-def test_a_window_on_the_way_up_holds_it_down():
+def test_a_window_of_scaling_up_holds_the_count_down():
     slow = replace(AT_ONCE, stabilization_seconds=60)
 
     explanation = one(snapshot(workload(2, hpa=hpa(scale_up=slow)), 12))
@@ -165,7 +165,7 @@ def test_a_window_on_the_way_up_holds_it_down():
     assert explanation.next == "If the demand stays the same, by 10:01:00 UTC (in 1 min) it goes to 6."
 
 
-def test_a_step_that_was_taken_within_the_period_is_used_up():
+def test_a_step_within_the_period_of_the_policy_is_used_up():
     two = Rules(0, (Policy("Pods", 2, 60),))
     stepped = hpa(scale_up=two, rescales=(Rescale(ago(300), 1), Rescale(ago(20), 3)))
 
@@ -186,7 +186,7 @@ def test_a_fallback_stays_within_the_limits():
     assert one(snapshot(workload(2, **not_ready(fallback=Fallback(3, 50))), 1)).next.endswith("goes to 10.")
 
 
-def test_several_policies_are_told_with_which_of_them_counts():
+def test_several_policies_are_reported_with_the_one_that_counts():
     assert text(one(snapshot(workload(1), 14)), "STEP_LIMITED") == (
         "One step up is 100 % per 15 s or 4 per 15 s, the larger: from 1 to 5 at most."
     )
@@ -210,7 +210,7 @@ def test_nothing_scales_a_service_without_scaled_object_and_hpa():
         ({"conditions": {"Paused": Condition(True, "ScaledObjectPaused")}}, 4, 8, 4, False),
     ],
 )
-def test_a_pause_is_wrong_if_the_demand_asks_for_another_count(changes, replicas, depth, held_at, is_wrong):
+def test_a_pause_is_wrong_if_the_demand_needs_another_count(changes, replicas, depth, held_at, is_wrong):
     explanation = one(snapshot(workload(replicas, hpa=None, scaled_object=scaled_object(**changes)), depth))
 
     assert explanation.expected == held_at
@@ -218,7 +218,7 @@ def test_a_pause_is_wrong_if_the_demand_asks_for_another_count(changes, replicas
     assert (not explanation.is_healthy) == is_wrong
 
 
-def test_a_pause_says_how_to_end_it():
+def test_a_pause_is_reported_with_its_annotation():
     paused = scaled_object(is_paused=True, paused_replicas=1)
 
     assert text(one(snapshot(workload(1, scaled_object=paused), 30)), "PAUSED") == (
@@ -227,21 +227,21 @@ def test_a_pause_says_how_to_end_it():
     )
 
 
-def test_a_scaled_object_that_is_not_ready_keeps_the_count_and_says_what_keda_says():
+def test_a_scaled_object_that_is_not_ready_keeps_the_count_and_reports_kedas_warning():
     warning = "error parsing metrics-api metadata: missing required parameter targetValue"
 
     explanation = one(snapshot(workload(2, **not_ready(last_warning=warning)), 30))
 
     assert explanation.expected == 2
     assert wrong(explanation) == ["SCALED_OBJECT_NOT_READY"]
-    said = text(explanation, "SCALED_OBJECT_NOT_READY")
-    assert said.startswith(
+    message = text(explanation, "SCALED_OBJECT_NOT_READY")
+    assert message.startswith(
         "The ScaledObject va-encoder is not ready: TriggerError: Triggers defined in ScaledObject are not working "
         f"correctly. KEDA reports: {warning}"
     )
 
 
-def test_it_says_when_a_fallback_will_act():
+def test_it_reports_when_a_fallback_will_act():
     explanation = one(
         snapshot(workload(2, **not_ready(fallback=Fallback(3, 4, "currentReplicasIfHigher"), failures=2)), 1)
     )
@@ -277,7 +277,7 @@ def test_an_active_fallback_holds_the_count_and_is_wrong(behavior, held_at):
         (3, 4, 1, "KEDA scales it to 1 within 5 s"),
     ],
 )
-def test_at_zero_it_waits_for_more_than_the_activation(activation, depth, expected, next_begins):
+def test_at_zero_it_waits_for_a_demand_above_the_activation(activation, depth, expected, next_begins):
     disabled = hpa(conditions={"ScalingActive": Condition(False, "ScalingDisabled", "the replica count is zero")})
     sleeping = workload(0, hpa=disabled, scaled_object=scaled_object(min_replicas=0, activation=activation))
 
@@ -288,7 +288,7 @@ def test_at_zero_it_waits_for_more_than_the_activation(activation, depth, expect
     assert explanation.next.startswith(next_begins)
 
 
-def test_it_says_when_keda_puts_it_to_zero():
+def test_it_reports_when_keda_scales_to_zero():
     idle = scaled_object(min_replicas=0, cooldown_seconds=300, last_active=ago(60))
 
     explanation = one(snapshot(workload(1, scaled_object=idle), 0))
@@ -296,7 +296,7 @@ def test_it_says_when_keda_puts_it_to_zero():
     assert explanation.next == "KEDA scales it to 0 at about 10:04:00 UTC (in 4 min) unless there is work."
 
 
-def test_what_has_never_been_active_sleeps_after_the_initial_cooldown():
+def test_a_workload_that_was_never_active_scales_to_zero_after_the_initial_cooldown():
     fresh = scaled_object(min_replicas=0, last_active=None, created=ago(30), initial_cooldown_seconds=90)
 
     explanation = one(snapshot(workload(1, scaled_object=fresh), 0))
@@ -304,7 +304,7 @@ def test_what_has_never_been_active_sleeps_after_the_initial_cooldown():
     assert explanation.next == "KEDA scales it to 0 at about 10:01:00 UTC (in 1 min) unless there is work."
 
 
-def test_an_hpa_that_has_not_looked_since_it_was_woken_is_not_wrong():
+def test_an_hpa_without_a_sync_since_zero_is_not_wrong():
     disabled = hpa(conditions={"ScalingActive": Condition(False, "ScalingDisabled", "the replica count is zero")})
     woken = workload(1, ready=0, hpa=disabled, scaled_object=scaled_object(min_replicas=0))
 
@@ -313,13 +313,13 @@ def test_an_hpa_that_has_not_looked_since_it_was_woken_is_not_wrong():
     assert (explanation.expected, explanation.is_healthy) == (3, True)
 
 
-def test_zero_below_the_least_was_somebody_and_keda_repairs_it():
+def test_keda_restores_the_minimum_of_a_workload_scaled_to_zero_by_hand():
     explanation = one(snapshot(workload(0, scaled_object=scaled_object(min_replicas=2)), 0))
 
     assert (explanation.expected, codes(explanation)[-1]) == (2, "BELOW_MINIMUM")
 
 
-def test_an_hpa_alone_never_leaves_zero():
+def test_an_hpa_alone_never_scales_from_zero():
     explanation = one(snapshot(workload(0, scaled_object=None), 3))
 
     assert wrong(explanation) == ["STUCK_AT_ZERO"]
@@ -345,15 +345,15 @@ def test_an_hpa_that_cannot_set_the_count_is_wrong():
 
 
 @pytest.mark.parametrize(
-    ("reason", "depth", "is_told"),
+    ("reason", "depth", "is_reported"),
     [("TooManyReplicas", 31, False), ("TooManyReplicas", 20, True), ("TooFewReplicas", 0, False)],
 )
-def test_a_limit_of_the_hpas_last_look_is_told_unless_it_is_told_already(reason, depth, is_told):
+def test_a_limit_of_the_hpas_last_sync_is_reported_unless_it_is_already(reason, depth, is_reported):
     limited = hpa(conditions={"ScalingLimited": Condition(True, reason, "the desired replica count is")})
 
     explanation = one(snapshot(workload(10, hpa=replace(limited, scale_down=AT_ONCE)), depth))
 
-    assert ("SCALING_LIMITED" in codes(explanation)) == is_told
+    assert ("SCALING_LIMITED" in codes(explanation)) == is_reported
 
 
 @pytest.mark.parametrize(
@@ -362,22 +362,22 @@ def test_a_limit_of_the_hpas_last_look_is_told_unless_it_is_told_already(reason,
         (40, 40, False),
         (41, 40, False),  # within one replica's share
         (31, 40, True),
-        (31, 30, False),  # the demand moved while we looked
+        (31, 30, False),  # the demand changed between the reads
         (50, 40, True),
         (0, 40, True),
     ],
 )
-def test_keda_must_read_what_our_pods_say(theirs, before, is_wrong):
+def test_keda_must_read_the_sum_of_our_gauges(theirs, before, is_wrong):
     seen = snapshot(workload(10, metric_now=float(theirs)), 30, 10, sums_before={"encoder": before})
 
     assert ("DISAGREEMENT" in wrong(one(seen))) == is_wrong
 
 
-def test_of_a_disagreement_it_names_both_numbers_and_what_to_look_at():
-    told = text(one(snapshot(workload(10, metric_now=30.0), 30, 10)), "DISAGREEMENT")
+def test_a_disagreement_names_both_numbers_and_its_possible_causes():
+    found = text(one(snapshot(workload(10, metric_now=30.0), 30, 10)), "DISAGREEMENT")
 
-    assert told.startswith("The autoscaler reads 30 now, the ingress pods together report 40.")
-    assert "NetworkPolicy" in told
+    assert found.startswith("The autoscaler reads 30 now, the ingress pods together report 40.")
+    assert "NetworkPolicy" in found
 
 
 def test_prometheus_may_lag():
@@ -391,7 +391,7 @@ def test_prometheus_may_lag():
     assert "DISAGREEMENT" not in wrong(explanation)
 
 
-def test_what_the_hpa_saw_last_may_be_old():
+def test_the_hpas_last_metric_may_be_old():
     explanation = one(snapshot(workload(10, hpa=hpa(metric=20.0)), 40, 0))
 
     assert text(explanation, "DISAGREEMENT").startswith("The HPA last read 20, the ingress pods now report 40")
@@ -405,18 +405,18 @@ def test_a_gauge_that_cannot_be_read_is_named_and_not_in_the_sum():
     assert text(explanation, "GAUGE_UNREADABLE").startswith(
         "The gauges of va-ingress-1 (no answer within 4 s) could not be read; they are not in the sum."
     )
-    # What is missing in ours is no disagreement.
+    # An unreadable gauge is no disagreement.
     assert "DISAGREEMENT" not in codes(explanation)
 
 
-def test_without_any_gauge_it_goes_by_what_the_autoscaler_sees():
+def test_without_any_gauge_the_demand_is_the_autoscalers_metric():
     assert one(snapshot(workload(2, metric_now=4.0), None)).demand == 4
     assert one(snapshot(workload(2, hpa=hpa(metric=4.0)), None)).demand == 4
     assert wrong(one(snapshot(workload(2), None)))[0] == "DEMAND_UNKNOWN"
 
 
-def test_what_a_fallback_makes_up_is_no_demand():
-    """KEDA then tells the HPA whatever keeps the count."""
+def test_the_metric_of_a_fallback_is_no_demand():
+    """KEDA then serves the value that keeps the count."""
     conditions = {"Ready": Condition(True, "ScaledObjectReady"), "Fallback": Condition(True, "FallbackExists")}
     active = scaled_object(conditions=conditions, fallback=Fallback(3, 1, "currentReplicasIfHigher"), failures=7)
 
@@ -435,7 +435,7 @@ POD = {
 
 
 @pytest.mark.parametrize(("trouble", "state", "remedy"), [(key, *value) for key, value in POD.items()], ids=POD)
-def test_a_pod_that_does_not_become_ready_by_itself_is_wrong(trouble, state, remedy):
+def test_a_pod_whose_trouble_does_not_end_by_itself_is_wrong(trouble, state, remedy):
     troubled = workload(2, ready=1, pods=(pod("a", is_ready=True, state=""), pod("b", trouble=trouble, state=state)))
 
     explanation = one(snapshot(troubled, 4))
@@ -445,7 +445,7 @@ def test_a_pod_that_does_not_become_ready_by_itself_is_wrong(trouble, state, rem
     assert remedy in text(explanation, code)
 
 
-def test_what_the_cluster_does_about_a_pod_is_told_with_it():
+def test_what_the_cluster_does_about_a_pod_is_reported_with_it():
     event = "NotTriggerScaleUp: pod didn't trigger scale-up: 1 max node group size reached"
     waiting = pod("b", trouble="Unschedulable", state="0/1 nodes are available", events=(event,))
 
@@ -453,14 +453,14 @@ def test_what_the_cluster_does_about_a_pod_is_told_with_it():
 
 
 @pytest.mark.parametrize(("age", "code", "is_wrong"), [(30, "POD_STARTING", False), (601, "POD_SLOW_START", True)])
-def test_a_pod_may_take_its_time_to_start_but_not_for_ever(age, code, is_wrong):
+def test_a_pod_may_take_minutes_to_start_but_not_longer(age, code, is_wrong):
     explanation = one(snapshot(workload(2, pods=(pod(created=ago(age)),)), 4))
 
     assert codes(explanation)[-1] == code
     assert (not explanation.is_healthy) == is_wrong
 
 
-def test_a_draining_pod_is_told_with_what_it_still_does():
+def test_a_draining_pod_is_reported_with_what_it_still_does():
     ingress = workload(
         2,
         service="ingress",
@@ -476,21 +476,22 @@ def test_a_draining_pod_is_told_with_what_it_still_does():
     assert "POD_DRAINING" not in wrong(explanation)
 
 
-def test_pods_that_were_evicted_are_told_once_and_not_wrong():
-    said = "The node had condition: [DiskPressure]."
+def test_evicted_pods_are_reported_once_and_not_wrong():
+    message = "The node had condition: [DiskPressure]."
     evicted = [
-        pod(name, created=ago(age), trouble="Evicted", state=said, is_over=True) for name, age in (("c", 90), ("b", 60))
+        pod(name, created=ago(age), trouble="Evicted", state=message, is_over=True)
+        for name, age in (("c", 90), ("b", 60))
     ]
 
     explanation = one(snapshot(workload(1, pods=(*evicted, pod("a", is_ready=True, state=""))), 2))
 
     assert text(explanation, "PODS_ENDED") == (
-        f"2 pods have ended and been replaced, the latest of them b, created 1 min ago: Evicted: {said}"
+        f"2 pods have ended and been replaced, the latest of them b, created 1 min ago: Evicted: {message}"
     )
     assert explanation.is_healthy
 
 
-def test_pods_that_cannot_be_made_are_wrong():
+def test_pods_that_cannot_be_created_are_wrong():
     refused = workload(3, existing=2, ready=2, replica_failure='pods "va-encoder-x" is forbidden: exceeded quota: gpus')
 
     assert "exceeded quota" in text(one(snapshot(refused, 6)), "PODS_REFUSED")

@@ -16,7 +16,7 @@ def test_quantities(text, value):
 
 
 @pytest.mark.parametrize("text", ["", "x", "2parsecs"])
-def test_refuses_what_is_no_quantity(text):
+def test_rejects_a_malformed_quantity(text):
     with pytest.raises(ValueError, match="Invalid number format"):
         objects.quantity(text)
 
@@ -31,15 +31,15 @@ def test_refuses_what_is_no_quantity(text):
         ("2500m", 1, 2.5),  # of a metric that is no gauge of ours
     ],
 )
-def test_the_whole_of_an_average_is_a_whole_number_again(average, pods, whole):
+def test_the_sum_behind_an_average_is_a_whole_number(average, pods, whole):
     assert objects.hpa(recorded.hpa("encoder", average), pods).metric == whole
 
 
-def test_an_hpa_that_has_not_seen_its_metric_knows_none():
+def test_an_hpa_that_has_not_read_its_metric_has_none():
     assert objects.hpa(recorded.hpa("encoder", None), 3).metric is None
 
 
-def test_a_behavior_that_is_not_given_is_that_of_kubernetes():
+def test_an_absent_behavior_is_the_default_of_kubernetes():
     plain = objects.hpa(recorded.hpa("encoder", behavior={"scaleDown": {"tolerance": "0"}}), 1)
 
     assert (plain.scale_up.stabilization_seconds, plain.scale_down.stabilization_seconds) == (0, 300)
@@ -48,13 +48,13 @@ def test_a_behavior_that_is_not_given_is_that_of_kubernetes():
     assert (plain.scale_up.tolerance, plain.scale_down.tolerance) == (0.1, 0)
 
 
-def test_no_window_is_not_the_default_window():
+def test_a_window_of_zero_is_not_the_default_window():
     at_once = objects.hpa(recorded.hpa("encoder", behavior={"scaleDown": {"stabilizationWindowSeconds": 0}}), 1)
 
     assert at_once.scale_down.stabilization_seconds == 0
 
 
-def test_a_scaled_object_that_says_little_has_kedas_defaults():
+def test_absent_fields_of_a_scaled_object_have_kedas_defaults():
     item = recorded.scaled_object("encoder")
     item["spec"] = {"scaleTargetRef": {"name": "va-encoder"}, "triggers": item["spec"]["triggers"]}
 
@@ -69,7 +69,7 @@ def test_a_scaled_object_that_says_little_has_kedas_defaults():
     assert scaled.fallback is None
 
 
-def test_the_prometheus_trigger_names_its_target_otherwise():
+def test_the_prometheus_trigger_has_other_names_for_its_target():
     trigger = {"type": "prometheus", "metadata": {"threshold": "3", "activationThreshold": "1", "query": "sum(x)"}}
 
     scaled = objects.scaled_object(recorded.scaled_object("encoder", triggers=[trigger]))
@@ -118,7 +118,7 @@ RUNNING = {"state": {"running": {"startedAt": "2026-05-04T09:00:05Z"}}}
         (recorded.pod("encoder", "a"), "", ""),
     ],
 )
-def test_what_a_pod_that_is_not_ready_waits_for(item, trouble, state):
+def test_the_state_of_a_pod_that_is_not_ready(item, trouble, state):
     pod = objects.pod(item)
 
     assert pod.trouble == trouble
@@ -134,7 +134,7 @@ def test_a_pod_that_has_failed_is_over(phase, is_over):
     assert objects.pod(item).is_over == is_over
 
 
-def test_an_init_container_that_fails_is_the_reason():
+def test_a_failing_init_container_is_the_trouble():
     item = recorded.waiting_pod("encoder", "a", "PodInitializing")
     failing = recorded.waiting_pod("encoder", "a", "CrashLoopBackOff", "back-off 20s")["status"]["containerStatuses"]
     item["status"]["initContainerStatuses"] = failing
@@ -142,7 +142,7 @@ def test_an_init_container_that_fails_is_the_reason():
     assert objects.pod(item).trouble == "CrashLoopBackOff"
 
 
-def test_a_scaling_answer_has_all_three_gauges():
+def test_a_scaling_page_has_all_three_gauges():
     assert objects.depths(recorded.scaling(3, 14, 0)) == {"ingress": 3, "encoder": 14, "decoder": 0}
     with pytest.raises(ValueError, match="no videoanalysis_queue_depth of decoder"):
         objects.depths(recorded.scaling(3, 14, 0).replace('"decoder"', '"other"'))

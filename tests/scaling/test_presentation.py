@@ -15,7 +15,7 @@ def shown(snapshot: Snapshot) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
 
 
-def test_a_reader_sees_each_service_why_and_what_comes_next():
+def test_a_reader_sees_each_service_with_its_reasons_and_the_next_change():
     assert shown(snapshot(workload(2), 5, 4)) == (
         "release va in namespace videos, 10:00:00 UTC\n"
         "\n"
@@ -26,14 +26,14 @@ def test_a_reader_sees_each_service_why_and_what_comes_next():
     )
 
 
-def test_what_is_wrong_is_marked_and_words_of_the_cluster_are_no_markup():
+def test_wrong_findings_are_marked_and_messages_of_the_cluster_are_no_markup():
     text = shown(snapshot(workload(10, replica_failure="[red]exceeded quota[/red]"), 31))
 
     assert "  ! The demand needs 16 replicas, the maximum is 10" in text
     assert "  ! Pods cannot be created: [red]exceeded quota[/red]" in text
 
 
-def test_a_program_reads_the_same():
+def test_json_holds_the_same():
     at_most = snapshot(workload(10), 31)
 
     answer = json.loads(presentation.as_json(at_most, explain(at_most)))

@@ -262,9 +262,9 @@ def _is_ready(pod: Json) -> bool:
 
 
 def _message(error: Any) -> str:
-    """What a Status object says, or whatever came."""
+    """The message of a Status object, otherwise the body."""
     try:
-        said = json.loads(error.body)["message"]
+        message = json.loads(error.body)["message"]
     except (ValueError, LookupError, TypeError):
-        said = error.body or error.reason or ""
-    return " ".join(str(said).split())[:300]
+        message = error.body or error.reason or ""
+    return " ".join(str(message).split())[:300]

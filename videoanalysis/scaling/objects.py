@@ -215,9 +215,9 @@ def _sum(average: float | None, pods: int) -> float | None:
     """The sum behind an average per pod, which the HPA rounds up to a thousandth; our gauges are whole numbers."""
     if average is None:
         return None
-    most = average * max(1, pods)
-    whole = math.floor(most + 1e-9)
-    return float(whole) if most - whole < max(1, pods) / 1000 else most
+    highest = average * max(1, pods)
+    whole = math.floor(highest + 1e-9)
+    return float(whole) if highest - whole < max(1, pods) / 1000 else highest
 
 
 def _first(items: Iterable[Any], read: Any) -> float | None:

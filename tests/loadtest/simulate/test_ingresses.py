@@ -9,7 +9,7 @@ from loadtest.simulate.one_line import OneLine
 
 
 class System:
-    """Two ingresses whose grace is 30 s, as many encoders as are asked for; a chunk takes 10 s, the rest nothing."""
+    """Two ingresses whose grace is 30 s, a given number of encoders; a chunk takes 10 s, the rest nothing."""
 
     def __init__(self, encoders: int = 50, limits: IngressLimits | None = None) -> None:
         self.clock = clock = Clock()

@@ -54,21 +54,21 @@ def test_a_long_video_costs_the_time_of_its_slowest_stage():
     assert sample_bound.latencies.tolist() == [0.5 + 20 * 1.5 + 0.125 + 1 + 0.0625 + 0.03125]
 
 
-def test_chunks_of_a_video_are_encoded_side_by_side_and_decoded_one_after_another():
+def test_chunks_of_a_video_are_encoded_in_parallel_and_decoded_in_order():
     outcome = play(fixed(encoder=20), (0, 6), times=replace(TIMES, sample_seconds=0, decode_seconds=0.5))
 
     assert outcome.latencies.tolist() == [0.5 + 0.125 + 1 + 6 * 0.5 + 0.03125]
 
 
-def test_a_video_is_at_most_a_few_chunks_ahead_of_what_is_delivered():
-    # Encoders enough: only the window, the chunks ahead and two, holds it back.
+def test_a_video_has_at_most_a_few_undelivered_chunks():
+    # There are enough encoders: only the window, the chunks ahead and two, limits it.
     times = replace(TIMES, sample_seconds=0, decode_seconds=0)
     outcome = play(fixed(encoder=50, limits=IngressLimits(chunks_ahead=4)), (0, 18), times=times)
 
     assert outcome.latencies.tolist() == [0.5 + 3 * (0.125 + 1) + 0.03125]
 
 
-def test_videos_beyond_the_places_wait_and_those_beyond_the_line_are_refused():
+def test_videos_wait_for_slots_and_are_refused_when_the_queue_is_full():
     limits = IngressLimits(max_videos=2, max_waiting=3)
     outcome = play(fixed(encoder=50, limits=limits), *[(0, 1)] * 8)
 
@@ -77,14 +77,14 @@ def test_videos_beyond_the_places_wait_and_those_beyond_the_line_are_refused():
     assert sorted(outcome.waits) == pytest.approx([0, 0, one, one, 2 * one], rel=0.05)
 
 
-def test_ingresses_take_turns():
+def test_requests_go_to_the_ingresses_in_turn():
     limits = IngressLimits(max_videos=1, max_waiting=0)
 
     assert len(play(fixed(3, 10, limits=limits), *[(0, 1)] * 3).answers) == 3
 
 
 @pytest.mark.parametrize(("callers", "encoders"), [(1, 4), (8, 4), (20, 4)])
-def test_callers_who_wait_get_no_more_than_the_encoders_can_do(callers: int, encoders: int):
+def test_a_closed_loop_is_limited_by_the_encoders(callers: int, encoders: int):
     times = ServiceTimes(0, 0, 0, encode_seconds=1, decode_seconds=0, answer_seconds=0)
     load = ClosedLoad([Level(0, callers)], 300, ChunkMix({1: 1}))
 
@@ -102,16 +102,16 @@ def test_the_first_call_to_encoders_at_zero_waits_for_a_poll_and_a_cold_start():
 
     outcome = simulate(Plan(deployment, OpenLoad(lambda: iter([(100, 1)]), 1000), TIMES, starts))
 
-    beside = 0.25 + 0.125 + 1 + 0.0625 + 0.03125 + 0.5
+    others = 0.25 + 0.125 + 1 + 0.0625 + 0.03125 + 0.5
     [latency] = outcome.latencies
     # The gauge counts the video from its admission on, so the cold start overlaps with download and sampling.
-    assert 81 + beside - 0.75 <= latency <= 81 + 5 + beside
+    assert 81 + others - 0.75 <= latency <= 81 + 5 + others
     # 300 s after the last poll that saw it, it is at zero again.
     assert outcome.courses["encoder"].desired[-1] == 0
     assert outcome.gpu_hours == pytest.approx((80 + 300 + latency - 81) / 3600, abs=10 / 3600)
 
 
-def test_a_burst_brings_as_many_encoders_as_the_gauge_asks_for_and_they_leave_again():
+def test_a_burst_scales_the_encoders_to_the_gauge_and_back():
     rule = Autoscaling(1, 10, 2, polling_seconds=5)
     deployment = replace(fixed(20), services={**fixed(20).services, "encoder": Deployed(rule)})
 

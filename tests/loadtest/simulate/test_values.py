@@ -21,7 +21,7 @@ def chart() -> dict[str, Any]:
     return values.read([values.CHART])
 
 
-def test_understands_the_chart_as_it_is():
+def test_reads_the_values_of_the_chart():
     deployment = values.deployment(chart())
     ingress, encoder, decoder = (deployment.services[name] for name in ("ingress", "encoder", "decoder"))
 
@@ -86,9 +86,9 @@ def paths(content: object, path: str = "") -> Iterator[str]:
         yield path
 
 
-def test_everything_that_the_chart_says_of_autoscaling_is_read():
-    """So that a key which is new there is noticed here."""
-    said = {
+def test_every_autoscaling_key_of_the_chart_is_read():
+    """A new key of the chart fails here until it is read."""
+    present = {
         path
         for service in ("ingress", "encoder", "decoder")
         for path in paths(chart()[service]["autoscaling"], f"{service}.autoscaling")
@@ -100,10 +100,10 @@ def test_everything_that_the_chart_says_of_autoscaling_is_read():
         for key in ("stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance")
     }
 
-    assert said <= {*NEEDED, *of_behavior}
+    assert present <= {*NEEDED, *of_behavior}
 
 
-def test_our_defaults_are_those_of_the_services():
+def test_defaults_are_those_of_the_services():
     limits, ingress = IngressLimits(), IngressSettings.model_fields
 
     assert (limits.max_videos, limits.max_waiting, limits.chunks_ahead) == (
@@ -114,7 +114,7 @@ def test_our_defaults_are_those_of_the_services():
     assert EncoderSettings.model_fields["max_in_flight"].default == ENCODER_PERMITS
 
 
-def test_settings_of_the_services_are_heeded():
+def test_settings_of_the_services_are_used():
     content = chart()
     content["ingress"]["settings"] = {"max_videos": 8, "max_waiting": 16}
     content["encoder"]["settings"] = {"max_in_flight": 3}
@@ -125,7 +125,7 @@ def test_settings_of_the_services_are_heeded():
     assert deployment.encoder_permits == 3
 
 
-def test_later_files_and_single_values_go_over_earlier_ones(tmp_path: Path):
+def test_later_files_and_single_values_override_earlier_ones(tmp_path: Path):
     over = tmp_path / "over.yaml"
     over.write_text(yaml.safe_dump({"encoder": {"autoscaling": {"minReplicas": 3, "maxReplicas": 30}}}))
 
@@ -136,14 +136,14 @@ def test_later_files_and_single_values_go_over_earlier_ones(tmp_path: Path):
     assert (rule.min_replicas, rule.max_replicas, rule.target) == (3, 40, 2)
 
 
-def test_without_an_autoscaler_the_replicas_stay():
+def test_without_an_autoscaler_the_replicas_are_fixed():
     deployment = values.deployment(values.read([values.CHART], ["autoscaling.mode=none", "encoder.replicas=7"]))
 
     assert deployment.services["encoder"].autoscaling is None
     assert deployment.services["encoder"].initial == 7
 
 
-def test_without_keda_nobody_goes_to_zero():
+def test_without_keda_there_is_neither_zero_nor_a_fallback():
     read = values.read([values.CHART], ["autoscaling.mode=hpa", "encoder.autoscaling.minReplicas=0"])
 
     rule = values.deployment(read).services["encoder"].autoscaling
@@ -162,12 +162,12 @@ def test_without_keda_nobody_goes_to_zero():
         ("autoscaling.mode=manual", "autoscaling.mode"),
     ],
 )
-def test_refuses_a_value_that_cannot_be_and_names_it(setting: str, complaint: str):
+def test_an_invalid_value_is_rejected_by_name(setting: str, complaint: str):
     with pytest.raises(InvalidOption, match=complaint):
         values.deployment(values.read([values.CHART], [setting]))
 
 
-def test_says_which_file_cannot_be_read(tmp_path: Path):
+def test_an_unreadable_file_is_named(tmp_path: Path):
     with pytest.raises(InvalidOption, match=r"none\.yaml"):
         values.read([tmp_path / "none.yaml"])
     bad = tmp_path / "bad.yaml"

@@ -13,12 +13,12 @@ def test_closed_levels_come_before_open_ones_each_in_the_order_given():
     ]
 
 
-def test_names_tell_callers_from_arrivals():
+def test_names_distinguish_callers_from_arrivals():
     assert [level.name for level in parse_levels("8", "2.5", "poisson")] == ["8 at a time", "2.5 a second"]
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "rate", "blamed"),
+    ("concurrency", "rate", "named"),
     [
         ("2;4", "", "--concurrency"),
         ("1.5", "", "--concurrency"),
@@ -31,6 +31,6 @@ def test_names_tell_callers_from_arrivals():
         ("", "", "--rate"),
     ],
 )
-def test_levels_that_make_no_sense_are_told_with_the_option(concurrency, rate, blamed):
-    with pytest.raises(InvalidOption, match=blamed):
+def test_an_invalid_level_names_its_option(concurrency, rate, named):
+    with pytest.raises(InvalidOption, match=named):
         parse_levels(concurrency, rate, "poisson")

@@ -8,7 +8,7 @@ from loadtest.sweep.load import Length, clock, fixed, poisson, run
 
 
 class Service:
-    """Takes its time, notes when requests were due, and how many there were at once."""
+    """Takes `seconds` for each request; records when requests were due, and the highest concurrency."""
 
     def __init__(self, seconds: float = 0.0, succeeds: bool = True) -> None:
         self.seconds = seconds
@@ -33,14 +33,14 @@ class Service:
         return await run(level, length, self.send, self.skipped.append, max_in_flight=max_in_flight, seed=1)
 
 
-async def test_a_closed_loop_has_as_many_under_way_as_it_has_callers():
+async def test_a_closed_loop_has_one_request_in_flight_per_caller():
     service = Service(0.02)
     await service.load(Level("closed", 5), Length(0.5))
     assert service.most_at_once == 5
     assert len(service.due) > 20
 
 
-async def test_a_closed_loop_sends_no_more_than_it_was_told():
+async def test_a_closed_loop_sends_no_more_than_its_number_of_requests():
     service = Service()
     await service.load(Level("closed", 4), Length(60, requests=37))
     assert len(service.due) == 37
@@ -60,25 +60,25 @@ async def test_an_open_loop_sends_at_its_own_times_however_slow_the_answers():
     assert service.most_at_once == 25
 
 
-async def test_what_is_due_while_there_is_no_room_waits_and_is_late():
-    """Its latency counts from when it was due: the omission is not coordinated."""
+async def test_a_request_that_is_due_at_the_maximum_in_flight_is_sent_late():
+    """Its latency counts from when it was due: no coordinated omission."""
     service = Service(0.1)
     await service.load(Level("open", 50, "fixed"), Length(0.5), max_in_flight=1)
     assert service.most_at_once == 1
-    # Ten fit in, one after the other; the last of them was due long before.
+    # Five are sent one after the other; the last of them was due long before.
     assert max(service.late) > 0.2
     assert len(service.due) + len(service.skipped) == 25
     assert sorted(service.due) == service.due
     assert sorted(service.skipped) == service.skipped
 
 
-async def test_an_open_loop_ends_when_its_time_is_over_not_with_its_last_arrival():
+async def test_an_open_loop_ends_with_its_time_not_with_its_last_arrival():
     begun = clock()
     ended = await Service().load(Level("open", 4, "fixed"), Length(0.4))
     assert ended == pytest.approx(begun + 0.4, abs=0.05)
 
 
-async def test_whoever_leaves_cancels_what_is_under_way():
+async def test_cancelling_cancels_the_requests_in_flight():
     service = Service(60)
     loading = asyncio.create_task(service.load(Level("closed", 3), Length(60)))
     await service.is_called.wait()

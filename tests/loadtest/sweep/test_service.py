@@ -15,13 +15,13 @@ CLIP = Video("clip", "s3://b/clip.mp4", 1, 2, 20.0)
 
 @asynccontextmanager
 async def connected(
-    *fakes: FakeService, method: Method = "unary", connections: int = 1, patience: float = 10
+    *fakes: FakeService, method: Method = "unary", connections: int = 1, seconds: float = 10
 ) -> AsyncIterator[Service]:
     service = Service(
         [fake.address for fake in fakes],
         connections=connections,
         method=method,
-        timeout_seconds=patience,
+        timeout_seconds=seconds,
         caller="tester",
     )
     async with service:
@@ -30,7 +30,7 @@ async def connected(
 
 
 @pytest.mark.parametrize("method", ["unary", "stream"])
-async def test_an_answer_is_told_with_all_that_it_says_of_itself(method):
+async def test_an_answer_is_recorded_with_its_own_figures(method):
     async with serving(FakeService()) as fake, connected(fake, method=method) as service:
         request, has_answered = await service.call("2 at a time", CLIP, clock())
     assert has_answered
@@ -43,7 +43,7 @@ async def test_an_answer_is_told_with_all_that_it_says_of_itself(method):
     assert fake.metadata["x-caller-id"] == "tester"
 
 
-async def test_of_a_stream_the_first_chunk_is_timed_and_the_end_is_its_last_message():
+async def test_a_stream_is_timed_to_its_first_chunk_and_to_its_last_message():
     async with serving(FakeService(0.1)) as fake, connected(fake, method="stream") as service:
         request, _ = await service.call("x", CLIP, clock())
     assert request.first_chunk_ms is not None
@@ -58,7 +58,7 @@ async def test_latency_counts_from_when_a_request_was_due_not_from_when_it_was_s
     assert request.end_seconds - request.start_seconds == pytest.approx(request.latency_ms / 1000)
 
 
-async def test_a_refusal_is_an_answer_with_its_reason_and_is_not_tried_again():
+async def test_a_refusal_is_an_answer_with_its_reason_and_is_not_retried():
     fake = FakeService()
     fake.is_full = True
     async with serving(fake), connected(fake) as service:
@@ -70,8 +70,8 @@ async def test_a_refusal_is_an_answer_with_its_reason_and_is_not_tried_again():
     assert request.video_seconds is None
 
 
-async def test_a_deadline_of_ours_is_no_answer():
-    async with serving(FakeService(30)) as fake, connected(fake, patience=0.1) as service:
+async def test_an_expired_deadline_is_no_answer():
+    async with serving(FakeService(30)) as fake, connected(fake, seconds=0.1) as service:
         request, has_answered = await service.call("x", CLIP, clock())
     assert (request.status, has_answered) == ("DEADLINE_EXCEEDED", False)
 
@@ -85,7 +85,7 @@ async def test_a_stream_without_a_summary_has_failed():
     assert not request.is_ok
 
 
-async def test_every_connection_is_one_of_its_own_and_every_address_gets_its_share():
+async def test_connections_are_separate_and_addresses_get_equal_shares():
     async with (
         serving(FakeService()) as one,
         serving(FakeService()) as two,
@@ -97,7 +97,7 @@ async def test_every_connection_is_one_of_its_own_and_every_address_gets_its_sha
     assert (len(one.peers), len(two.peers)) == (3, 3)
 
 
-async def test_requests_under_way_are_counted():
+async def test_requests_in_flight_are_counted():
     async with serving(FakeService(0.2)) as fake, connected(fake) as service:
         calls = [asyncio.create_task(service.call("x", CLIP, clock())) for _ in range(5)]
         await asyncio.sleep(0.1)
@@ -106,13 +106,13 @@ async def test_requests_under_way_are_counted():
         assert service.in_flight == 0
 
 
-async def test_the_first_analysis_tells_what_a_video_is():
+async def test_the_first_analysis_returns_chunks_and_duration():
     async with serving(FakeService()) as fake, connected(fake) as service:
         answer = await service.first("s3://b/clip.mp4")
     assert (len(answer.chunks), answer.video_duration_seconds) == (2, 20)
 
 
-async def test_an_address_where_nobody_listens_is_named():
+async def test_an_address_without_a_listener_is_named():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     service = Service([address], connections=1, method="unary", timeout_seconds=1, caller=None, ready_seconds=0.5)

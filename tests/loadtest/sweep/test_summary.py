@@ -57,10 +57,10 @@ def test_cost_is_what_was_used_per_minute_of_video():
 
 
 def test_what_went_on_beside_is_of_the_steady_state():
-    beside = summary()["series"]
-    assert beside["machine_cpu"] == {"mean": 0.25, "max": 0.25}
-    assert beside["ready.encoder"]["max"] == 4
-    assert "cpu_seconds.ingress" not in beside
+    series = summary()["series"]
+    assert series["machine_cpu"] == {"mean": 0.25, "max": 0.25}
+    assert series["ready.encoder"]["max"] == 4
+    assert "cpu_seconds.ingress" not in series
 
 
 def test_an_open_loop_that_falls_behind_is_not_steady_however_even_its_latencies():

@@ -27,8 +27,8 @@ def plan(*levels: Level, seconds: float = 0.4, requests: int | None = None, max_
     )
 
 
-async def run(fake: FakeService, chosen: Plan, measured: Measured, patience: float = 10) -> None:
-    service = Service([fake.address], connections=2, method="unary", timeout_seconds=patience, caller=None)
+async def run(fake: FakeService, chosen: Plan, measured: Measured, seconds: float = 10) -> None:
+    service = Service([fake.address], connections=2, method="unary", timeout_seconds=seconds, caller=None)
     async with service:
         with Progress(Console(quiet=True), len(chosen.levels)) as progress:
             await sweep(chosen, service, Mix([CLIP], 1), [], progress, measured)
@@ -51,8 +51,9 @@ async def test_every_call_that_the_service_had_is_in_the_record_level_by_level()
 
 async def test_requests_in_flight_are_on_the_same_time_axis():
     measured = Measured()
-    async with serving(FakeService(0.2)) as fake:
-        await run(fake, plan(TWO, seconds=1.0), measured)
+    # Answers take longer than the second caller's delayed start, so that both requests overlap on a busy machine too.
+    async with serving(FakeService(1.0)) as fake:
+        await run(fake, plan(TWO, seconds=0.8), measured)
     values = [sample.value for sample in measured.samples if sample.series == "in_flight"]
     assert max(values) == 2
     assert len(values) >= 5
@@ -61,7 +62,7 @@ async def test_requests_in_flight_are_on_the_same_time_axis():
 async def test_what_is_due_beyond_the_max_in_flight_is_counted_as_not_sent():
     measured = Measured()
     async with serving(FakeService(5)) as fake:
-        await run(fake, plan(OPEN, max_in_flight=3), measured, patience=0.6)
+        await run(fake, plan(OPEN, max_in_flight=3), measured, seconds=0.6)
     statuses = [request.status for request in measured.requests]
     assert statuses.count("NOT_SENT") == 17
     assert len(statuses) == 20

@@ -47,7 +47,7 @@ def process(code: str) -> Iterator[tuple[subprocess.Popen, str]]:
             started.kill()
 
 
-def test_cpu_seconds_are_of_a_service_with_all_that_it_started_also_of_what_has_ended():
+def test_cpu_seconds_include_child_processes_that_run_and_that_have_ended():
     with process(FAMILY) as (started, _):
         stack = FakeStack({"ingress": [SimpleNamespace(pid=started.pid, exit_code=None)]})
         used = Processes(stack).read()
@@ -57,7 +57,7 @@ def test_cpu_seconds_are_of_a_service_with_all_that_it_started_also_of_what_has_
     assert used["cpu_seconds.loadtest"] > 0
 
 
-def test_a_service_that_ended_is_not_ready_and_takes_nothing_back():
+def test_a_replica_that_ended_is_not_ready_and_the_counter_does_not_decrease():
     with process(BUSY.format(seconds=0.2) + "print(flush=True); time.sleep(60)") as (started, _):
         child = SimpleNamespace(pid=started.pid, exit_code=None)
         processes = Processes(FakeStack({"encoder": [child]}))
@@ -69,18 +69,18 @@ def test_a_service_that_ended_is_not_ready_and_takes_nothing_back():
     assert after["cpu_seconds.encoder"] >= before["cpu_seconds.encoder"] > 0
 
 
-def test_the_scaling_port_of_an_ingress_is_the_one_beside_its_own():
-    with process(LISTENING.format(count=2)) as (started, said):
-        own, scaling = said.split()
+def test_the_scaling_port_of_an_ingress_is_the_one_that_is_not_grpcs():
+    with process(LISTENING.format(count=2)) as (started, output):
+        own, scaling = output.split()
         ingress = SimpleNamespace(name="ingress-0", pid=started.pid, address=f"127.0.0.1:{own}")
         pages = scaling_pages(FakeStack({"ingress": [ingress]}))
     assert pages.name == f"http://127.0.0.1:{scaling}/scaling"
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_ingress_with_no_such_port_or_several_is_named(count):
-    with process(LISTENING.format(count=count)) as (started, said):
-        ingress = SimpleNamespace(name="ingress-0", pid=started.pid, address=f"127.0.0.1:{said.split()[0]}")
+def test_an_ingress_without_a_single_such_port_is_named(count):
+    with process(LISTENING.format(count=count)) as (started, output):
+        ingress = SimpleNamespace(name="ingress-0", pid=started.pid, address=f"127.0.0.1:{output.split()[0]}")
         with pytest.raises(OSError, match="ingress-0"):
             scaling_pages(FakeStack({"ingress": [ingress]}))
 
