@@ -1,4 +1,4 @@
-"""Finds the frame of a cut among those that sampling left out, by decoding the few around it."""
+"""Locates a cut among frames that sampling left out, by decoding the few around it."""
 
 from itertools import islice
 from types import TracebackType
@@ -6,8 +6,8 @@ from typing import Self
 
 import av
 
-from services.ingress.sampling.frame_difference import FrameDifference, Step
-from services.ingress.sampling.plan import Packet
+from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
+from services.ingress.sampling.timeline import Packet
 from services.ingress.sampling.video_file import VideoFile
 from videoanalysis.errors import InvalidInput
 
@@ -17,7 +17,7 @@ _MAX_PACKETS_READ = 2000
 
 
 class CutRefiner:
-    """Goes about the file on its own, while a sampler walks through it."""
+    """Reads the file independently of the sampler."""
 
     def __init__(self, path: str, *, max_pixels: int) -> None:
         self._path = path
@@ -43,44 +43,45 @@ class CutRefiner:
     def frames_decoded(self) -> int:
         return self._decoded_before + (self._video.frames_decoded if self._video is not None else 0)
 
-    def narrow(self, step: Step, max_frames: int) -> Step:
-        """The sharpest step from one frame to the next within `step`; `step` itself if that takes over `max_frames`.
+    def refine(self, change: FrameChange, max_frames: int) -> FrameChange:
+        """The largest change between neighbouring frames within `change`.
 
-        Also if decoding cannot start near it, or does not bring out the frames at its ends.
+        `change` itself if that takes over `max_frames`, or if decoding cannot start near it, or does not bring out the
+        frames at its ends.
         """
         try:
             if self._video is None:
                 self._video = VideoFile(self._path, max_pixels=self._max_pixels, max_packets=1 << 62)
-            return self._narrow(self._video, step, max_frames)
+            return self._refine(self._video, change, max_frames)
         except (av.FFmpegError, InvalidInput):
             self.close()
-            return step
+            return change
 
-    def _narrow(self, video: VideoFile, step: Step, max_frames: int) -> Step:
-        packets = self._around(video, step, max_frames)
+    def _refine(self, video: VideoFile, change: FrameChange, max_frames: int) -> FrameChange:
+        packets = self._around(video, change, max_frames)
         if not packets:
-            return step
-        steps = FrameDifference()
+            return change
+        difference = FrameDifference()
         seen: list[int] = []
         for packet in [*packets, None]:
-            wanted = packet is not None and packet.pts is not None and step.before <= packet.pts <= step.at
+            wanted = packet is not None and packet.pts is not None and change.before <= packet.pts <= change.at
             frames = video.drain() if packet is None else video.decode(packet, wanted=wanted or packet is packets[0])
             for frame in frames:
-                if frame.pts is not None and step.before <= frame.pts <= step.at:
-                    steps.see(frame, frame.pts, left_out=False)
+                if frame.pts is not None and change.before <= frame.pts <= change.at:
+                    difference.add(frame, frame.pts, left_out=False)
                     seen.append(frame.pts)
-        found = steps.take()
-        return found if found is not None and seen[0] == step.before and seen[-1] == step.at else step
+        found = difference.pop_largest()
+        return found if found is not None and seen[0] == change.before and seen[-1] == change.at else change
 
-    def _around(self, video: VideoFile, step: Step, max_frames: int) -> list[Packet]:
-        """What must be decoded to see every frame of `step`; nothing if that cannot be told, or is too much."""
+    def _around(self, video: VideoFile, change: FrameChange, max_frames: int) -> list[Packet]:
+        """What must be decoded to see every frame of `change`; nothing if that cannot be told, or is too much."""
         for head_start in _HEAD_STARTS_SECONDS:
-            video.seek(step.before - round(head_start / video.time_base))
+            video.seek(change.before - round(head_start / video.time_base))
             packets: list[Packet] = []
             for packet in islice(video.packets(), _MAX_PACKETS_READ):
-                if packet.dts is None or packet.dts > step.at:
+                if packet.dts is None or packet.dts > change.at:
                     break
-                if packet.entry_point and packet.pts is not None and packet.pts <= step.before:
+                if packet.entry_point and packet.pts is not None and packet.pts <= change.before:
                     packets = [packet]
                 elif packets:
                     packets.append(packet)

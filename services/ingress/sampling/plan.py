@@ -13,11 +13,17 @@ from itertools import islice, takewhile
 from math import ceil, floor
 from typing import Any
 
+from services.ingress.sampling.timeline import Packet, display_duration
+
 MIN_CHUNK_SECONDS = Fraction(1, 2)
 
 
 class PlanInvalid(Exception):
     """The video is not what its packets promised."""
+
+
+class TimesInDecodingOrder(PlanInvalid):
+    """The pts of frames run back although those of packets do not: they were made up for another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class SampledChunk:
     duration: Fraction
     frame_times: tuple[Fraction, ...]  # each at or before its wanted time
     cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
-    all_decoded: bool = False  # every frame so far has been decoded: the packets had promised what did not hold
+    all_decoded: bool = False  # from here on every frame is decoded: the packets cannot be relied on
 
 
 def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
@@ -67,27 +73,6 @@ def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> S
     if left <= 0 or (index > 0 and left < MIN_CHUNK_SECONDS):
         return None
     return Span(index, start, left if left < chunk_duration + MIN_CHUNK_SECONDS else chunk_duration)
-
-
-def displayed_for(duration: int, gap_before: int | None, nominal: int) -> int:
-    """Ticks that the last frame stays on display: as stated, else like the frame before it, else as the rate says."""
-    if duration > 0:
-        return duration
-    return gap_before if gap_before is not None else nominal
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """What the container says about one packet; times are ticks."""
-
-    pts: int | None
-    dts: int | None
-    duration: int
-    presented: bool  # False: it is there to be decoded, but an edit list hides its frame
-    entry_point: bool  # a decoder that has seen no packet before can start here
-    damaged: bool = False  # the container noticed that something is missing
-    size: int = 0
-    payload: Any = None
 
 
 @dataclass(slots=True)
@@ -115,6 +100,7 @@ class LookAhead:
         self.ended = False
         self.promised = 0  # frames, by all packets read
         self.regular = True  # all are whole, each has a pts of its own, and a dts, if any, that bounds those to come
+        self.reordered = False  # some are presented before others that are decoded earlier
         self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
         self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
         self._packets = iter(packets)
@@ -122,6 +108,8 @@ class LookAhead:
         self._max_bytes = max_bytes
         self._horizon: int | None = None  # every frame presented before it is known
         self._last_duration = 0
+        self._lacks_pts = False
+        self._delay = 0  # from decoding to presentation, of the first packet
         self._bytes = 0
 
     def read_until(self, tick: int) -> bool:
@@ -145,8 +133,10 @@ class LookAhead:
         """Where the display of the last frame ends, as far as is known."""
         if not self.presented:
             return None
+        if self._lacks_pts and self._horizon is not None:
+            return self._horizon + (self._last_duration or self._nominal_duration) + self._delay
         gap = self.presented[-1] - self.presented[-2] if len(self.presented) > 1 else None
-        return self.presented[-1] + displayed_for(self._last_duration, gap, self._nominal_duration)
+        return self.presented[-1] + display_duration(self._last_duration, gap, self._nominal_duration)
 
     def take(self) -> Packet | None:
         """The next packet in decoding order; None after the last."""
@@ -158,7 +148,7 @@ class LookAhead:
         self._bytes -= packet.size
         return packet
 
-    def on_display(self, tick: int) -> int:
+    def frame_at(self, tick: int) -> int:
         return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
 
     def first_from(self, tick: int) -> int:
@@ -176,15 +166,22 @@ class LookAhead:
         self.upcoming.append(packet)
         self._bytes += packet.size
         pts, dts = packet.pts, packet.dts
+        self._lacks_pts |= pts is None
+        if not self.presented and pts is not None and dts is not None:
+            self._delay = pts - dts
         if dts is not None:
             in_order = self._horizon is None or dts > self._horizon
             self.regular &= in_order and (pts is None or dts <= pts)
             self._horizon = dts if in_order else self._horizon
-        time = pts if pts is not None else dts
         self.regular &= pts is not None and not packet.damaged
+        time = pts if pts is not None else dts
+        if time is None and self.presented:  # a guess
+            time = self.presented[-1] + (self._last_duration or self._nominal_duration)
+            self._horizon = time - self._delay
         if time is None or not packet.presented:
             return
         position = bisect_left(self.presented, time)
+        self.reordered |= position < len(self.presented)
         if position < len(self.presented) and self.presented[position] == time:
             self.regular = False
             return
@@ -197,8 +194,9 @@ class LookAhead:
 class SamplingPlan:
     """The chunks of a video, and which packets they need, foreseen from packet times.
 
-    `trusted` plans also say which packets can be left out. That is right only if every packet yields just its own
-    frame, so whatever contradicts it raises PlanInvalid. Other plans merely foresee where the video ends.
+    `trusted` plans also say which packets can be left out. That is right only if every packet has a time of its own and
+    yields just its own frame. A plan that meets packets of another kind is no longer trusted from there on; frames that
+    contradict it raise PlanInvalid. Plans that are not trusted merely foresee where the video ends.
     """
 
     def __init__(
@@ -224,6 +222,8 @@ class SamplingPlan:
         self._next_chunk = 0
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
+        self._origin_known = False
+        self._origin_moved = 0  # from where the packets say
         self._planned_until: int | None = None  # frames before this tick are planned; None: all are
         self._wanted: list[int] = []  # pts that must still arrive, ascending
         self._arrived: int | None = None  # pts of the last frame that did
@@ -233,15 +233,29 @@ class SamplingPlan:
     def duration_was_given(self) -> bool:
         return self._video_duration is not None
 
-    def foreseen_origin(self) -> int:
-        origin = self._packets.first()
+    def begin(self) -> None:
+        """Start the timeline where the packets say that the first frame is presented, if they can be trusted."""
+        origin = self._packets.first() if self.trusted else None
         if origin is None:
-            raise PlanInvalid("no packet promises a frame")
-        return origin
+            self.trusted = False
+            return
+        self._begin_at(origin)
+        self.cover(origin)
+        self._origin_known = self.trusted
 
-    def begin(self, origin: int) -> None:
-        """Start the timeline at the pts `origin`."""
+    def _begin_at(self, origin: int) -> None:
         self._origin = self._planned_until = origin
+        self._next_chunk = 0
+        self.pending.clear()
+
+    def presented(self, pts: int) -> None:
+        """The next frame is presented, in order."""
+        if not self._origin_known:
+            self._origin_known = True
+            self._origin_moved = pts - self._packets.presented[0] if self._packets.presented else 0
+            self._begin_at(pts)
+        self.cover(pts)
+        self._packets.forget_before(pts)
 
     def seconds(self, tick: int) -> Fraction:
         return (tick - self._origin) * self._time_base
@@ -281,10 +295,10 @@ class SamplingPlan:
             self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
         if self.trusted and is_last:
             ending = [pts for pts in self._packets.presented[-2:] if pts >= self.tick(start)]  # measures the end
-            self._want([*map(self._packets.on_display, ticks), *ending])
+            self._want([*map(self._packets.frame_at, ticks), *ending])
         elif self.trusted and self._next_chunk >= self._first_chunk:
             # What the next chunk begins with is known, and one frame must prove that there is one.
-            shown = map(self._packets.on_display, [*ticks, self.tick(end)])
+            shown = map(self._packets.frame_at, [*ticks, self.tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
 
     def _foresee_duration(self, enough: int) -> Fraction | None:
@@ -292,10 +306,10 @@ class SamplingPlan:
         if self._video_duration is not None:
             return self._video_duration
         foreseen = self._packets.read_until(enough)
-        if self.trusted and not (foreseen and self._packets.regular):
-            raise PlanInvalid("packets are damaged or their times not in order, or they are too large to hold")
+        # Otherwise packets are damaged or their times not in order, or they are too large to hold.
+        self.trusted = self.trusted and foreseen and self._packets.regular
         end = self._packets.end()
-        return self.seconds(end) if self._packets.ended and end is not None else None
+        return self.seconds(end + self._origin_moved) if self._packets.ended and end is not None else None
 
     def _want(self, frames: list[int]) -> None:
         wanted = {*self._wanted, *frames}
@@ -313,14 +327,15 @@ class SamplingPlan:
     def wants(self, packet: Packet) -> bool:
         """Whether the frame of `packet`, the next in decoding order, is wanted."""
         if packet.pts is None or self.is_too_late(packet.pts):
-            raise PlanInvalid("a packet has no time, or an absurd one")
-        self.cover(packet.pts)
+            self.trusted = False
+        else:
+            self.cover(packet.pts)
         self._needed_for -= 1
-        return _contains(self._wanted, packet.pts)
+        return not self.trusted or packet.pts is None or _contains(self._wanted, packet.pts)
 
     def droppable(self) -> int:
         """How many of the next packets no wanted frame needs, up to one where decoding can start afresh."""
-        if self._needed_for > 0:
+        if self._needed_for > 0 or not self.trusted:
             return 0
         droppable = seen = 0
         for packet in self._packets.upcoming:
@@ -346,15 +361,19 @@ class SamplingPlan:
         return self.trusted and bisect_right(presented, after) < bisect_left(presented, before)
 
     def arrived(self, pts: int) -> None:
-        """A frame was presented."""
-        if self.trusted:
-            in_order = self._arrived is None or pts > self._arrived
-            if not in_order or not _contains(self._packets.presented, pts) or (self._wanted and self._wanted[0] < pts):
-                raise PlanInvalid("a frame is missing, or comes unforeseen")
-            if self._wanted and self._wanted[0] == pts:
-                del self._wanted[0]
+        """The decoder brought out the frame of that time."""
+        in_order = self._arrived is None or pts > self._arrived
+        foreseen = not self.trusted or _contains(self._packets.presented, pts)
+        if not (in_order and foreseen) or (self._wanted and self._wanted[0] < pts):
+            raise PlanInvalid("a frame is missing, or comes unforeseen")
+        if self._wanted and self._wanted[0] == pts:
+            del self._wanted[0]
         self._arrived = pts
-        self._packets.forget_before(pts)
+
+    @property
+    def awaits_frames(self) -> bool:
+        """Whether frames that were foreseen must still arrive, even if the plan is no longer trusted."""
+        return self.trusted or bool(self._wanted)
 
 
 def _contains(ascending: list[int], value: int) -> bool:

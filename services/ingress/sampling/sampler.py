@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from services.ingress.sampling.cut_refiner import CutRefiner
-from services.ingress.sampling.frame_difference import FrameDifference, Step
+from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
 from services.ingress.sampling.pixels import Pixels, UprightResizer
 from services.ingress.sampling.plan import (
     Cut,
@@ -27,8 +27,9 @@ from services.ingress.sampling.plan import (
     SampledChunk,
     SamplingPlan,
     Span,
-    displayed_for,
+    TimesInDecodingOrder,
 )
+from services.ingress.sampling.timeline import Shown, Timeline
 from services.ingress.sampling.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -71,13 +72,14 @@ class Sampler:
         self._resize = UprightResizer(image_size)
         self._limits = limits
         self._next_index = first_chunk
-        self._decoded_in_vain = 0
+        self._discarded_frames = 0
         self._searched_before = frames_searched
         self._search = CutRefiner(path, max_pixels=limits.max_pixels)
-        self._walk = self._new_walk(trusted=not decode_all)
-        self.claimed_duration_seconds = self._walk.video.claimed_duration_seconds
+        self._use_pts = True
+        self._pass = self._new_pass(trusted=not decode_all)
+        self.claimed_duration_seconds = self._pass.video.claimed_duration_seconds
         """What the container says, right or wrong; None if it says nothing."""
-        if (self.claimed_duration_seconds or 0.0) > limits.max_duration_seconds:
+        if (self.claimed_duration_seconds or 0.0) > limits.max_duration_seconds and self._is_too_long():
             self.close()
             raise _too_long(limits)
 
@@ -90,24 +92,29 @@ class Sampler:
         self.close()
 
     def close(self) -> None:
-        self._walk.close()
+        self._pass.close()
         self._search.close()
 
     @property
     def duration(self) -> Fraction:
         """Of the video in seconds, up to the end of its last frame; known once `next_chunk` has returned None."""
-        if self._walk.video_duration is None:
+        if self._pass.video_duration is None:
             raise ValueError("the duration is known only at the end of the video")
-        return self._walk.video_duration
+        return self._pass.video_duration
 
     @property
     def decode_failures(self) -> int:
         """Packets that the decoder was given and refused; the frame before them stayed on display."""
-        return self._walk.video.decode_failures
+        return self._pass.video.decode_failures
+
+    @property
+    def frames_dropped(self) -> int:
+        """Decoded frames whose times give them no place on the timeline."""
+        return self._pass.frames_dropped
 
     @property
     def frames_decoded(self) -> int:
-        return self._decoded_in_vain + self._walk.video.frames_decoded + self._search.frames_decoded
+        return self._discarded_frames + self._pass.video.frames_decoded + self._search.frames_decoded
 
     @property
     def frames_searched(self) -> int:
@@ -118,7 +125,7 @@ class Sampler:
         """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
         while True:
             try:
-                sampled = next(self._walk.chunks, None)
+                sampled = next(self._pass.chunks, None)
                 break
             except PlanInvalid as contradiction:
                 self._start_over(contradiction)
@@ -134,35 +141,33 @@ class Sampler:
             span.duration,
             tuple(sample.time for sample in samples),
             tuple(sample.cut for sample in samples),
-            all_decoded=not self._walk.plan.trusted,
+            all_decoded=not self._pass.plan.trusted,
         )
 
-    def narrow(self, cut: Cut) -> Cut:
+    def refine_cut(self, cut: Cut) -> Cut:
         """A chunk's `cut` between two neighbouring frames, if those left out between can be decoded at little cost.
 
-        All such searches together decode at most MAX_SEARCH_SHARE as many frames as the video has, by its own claim
-        or by its packets so far.
+        All such searches together decode at most MAX_SEARCH_SHARE as many frames as the packets so far promise.
         """
-        plan = self._walk.plan
-        if cut.exact or not plan.trusted:
+        plan = self._pass.plan
+        if cut.exact or not plan.trusted or self._pass.video.clock.breaks:
             return cut
-        claimed = Fraction(self.claimed_duration_seconds or 0) / self._walk.nominal_frame_seconds
-        frames = max(claimed, Fraction(self._walk.frames_promised))
-        allowed = floor(MAX_SEARCH_SHARE * frames) - self.frames_searched
-        step = Step(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
-        return _cut(plan, self._search.narrow(step, allowed))
+        allowed = floor(MAX_SEARCH_SHARE * self._pass.frames_promised) - self.frames_searched
+        change = FrameChange(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
+        return _cut(plan, self._search.refine(change, allowed))
 
     def _start_over(self, contradiction: PlanInvalid) -> None:
         """Walk through the whole video again for the chunks not yet delivered, leaving nothing out this time."""
-        failed = self._walk
+        failed = self._pass
         if failed.plan.duration_was_given:
             raise RuntimeError("the video decoded differently the second time") from contradiction
         failed.close()
-        self._decoded_in_vain += failed.video.frames_decoded
+        self._use_pts = self._use_pts and not isinstance(contradiction, TimesInDecodingOrder)
+        self._discarded_frames += failed.video.frames_decoded
         measured = None if failed.plan.trusted else failed.video_duration
-        self._walk = self._new_walk(trusted=False, video_duration=measured)
+        self._pass = self._new_pass(trusted=False, video_duration=measured)
 
-    def _new_walk(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
+    def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
         video = VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets)
         packets = LookAhead(
             video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
@@ -177,30 +182,41 @@ class Sampler:
             first_chunk=self._next_index,
             video_duration=video_duration,
         )
-        return DecodePass(video, packets, plan, self._resize, self._limits)
+        return DecodePass(video, packets, plan, self._resize, self._limits, use_pts=self._use_pts)
+
+    def _is_too_long(self) -> bool:
+        """Whether the packets' times, without those that decoding would correct, exceed the limit."""
+        with VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets) as video:
+            allowed = self._limits.max_duration_seconds / float(video.time_base)
+            times = (packet.pts if packet.pts is not None else packet.dts for packet in video.packets())
+            first: int | None = None
+            for time in times:
+                first = time if first is None else first
+                if time is not None and first is not None and time - first > allowed:
+                    return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    start: int
     time: Fraction
     pixels: Pixels
     cut: Cut | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """The frame on display."""
-
-    frame: VideoFrame
-    pts: int
-    end: int  # the tick until which it is on display if it is the last
-
-
 class DecodePass:
-    """One walk through the file, from its start."""
+    """One pass through the file, from its start."""
 
     def __init__(
-        self, video: VideoFile, packets: LookAhead, plan: SamplingPlan, resize: UprightResizer, limits: SamplingLimits
+        self,
+        video: VideoFile,
+        packets: LookAhead,
+        plan: SamplingPlan,
+        resize: UprightResizer,
+        limits: SamplingLimits,
+        *,
+        use_pts: bool,
     ) -> None:
         self.video = video
         self.plan = plan
@@ -209,37 +225,47 @@ class DecodePass:
         self._packets = packets
         self._resize = resize
         self._limits = limits
-        self._steps = FrameDifference()
+        self._use_pts = use_pts
+        self._timeline: Timeline[VideoFrame] = Timeline(
+            nominal_duration=video.nominal_frame_duration, ticks_per_second=float(1 / video.time_base)
+        )
+        self._latest_pts: int | None = None
+        self._difference = FrameDifference()
         self._has_sampled = False
+        self._late_frames_dropped = 0
 
     def close(self) -> None:
         self.chunks.close()
         self.video.close()
 
     @property
-    def nominal_frame_seconds(self) -> Fraction:
-        return self.video.nominal_frame_duration * self.video.time_base
-
-    @property
     def frames_promised(self) -> int:
         """By the packets read so far."""
         return self._packets.promised
 
+    @property
+    def frames_dropped(self) -> int:
+        return self._timeline.dropped + self._late_frames_dropped
+
     def _chunks(self) -> Generator[tuple[Span, list[_Sample]], None, None]:
         """The chunks as they become certain; PlanInvalid comes before any that might be wrong."""
         plan = self.plan
-        shown: _Shown | None = None
-        for frame, pts in self._planned_frames() if plan.trusted else self._all_frames():
-            if plan.is_too_late(pts):
+        plan.begin()
+        shown: Shown[VideoFrame] | None = None
+        for following in self._timed_frames():
+            start = following.start
+            if plan.is_too_late(start):
                 raise _too_long(self._limits)
-            plan.cover(pts)
-            left_out = shown is not None and plan.leaves_out(shown.pts, pts)
-            plan.arrived(pts)
+            if shown is not None and start <= shown.start:
+                self._place_late(following)
+                continue
+            left_out = shown is not None and plan.leaves_out(shown.start, start)
+            plan.presented(start)
             if shown is not None:
-                self._sample(shown, until=pts)
-            self._steps.see(frame, pts, left_out=left_out)
-            shown = self._shown(frame, pts, after=shown)
-            while plan.pending and plan.pending[0].is_certain(presented=pts):
+                self._sample(shown, until=start)
+            self._difference.add(following.picture, start, left_out=left_out)
+            shown = following
+            while plan.pending and plan.pending[0].is_certain(presented=start):
                 chunk = plan.pending.popleft()
                 yield chunk.span, chunk.samples
 
@@ -256,74 +282,82 @@ class DecodePass:
         for chunk in plan.pending:
             yield chunk.span, chunk.samples
 
-    def _shown(self, frame: VideoFrame, pts: int, after: _Shown | None) -> _Shown:
-        gap = pts - after.pts if after is not None else None
-        return _Shown(frame, pts, pts + displayed_for(frame.duration, gap, self.video.nominal_frame_duration))
-
-    def _sample(self, shown: _Shown, until: int | None) -> None:
+    def _sample(self, shown: Shown[VideoFrame], until: int | None) -> None:
         """Give the frame `shown` to every wanted time before the tick `until`, or to all that are left."""
         sample = None
         for chunk in self.plan.pending:
             due = chunk.due(until)
             if due > 0 and sample is None:
-                sample = _Sample(self.plan.seconds(shown.pts), self._resize(shown.frame).copy(), self._take_cut())
+                sample = replace(self._sampled(shown), cut=self._pop_cut())
                 chunk.samples.append(sample)
                 sample, due = replace(sample, cut=None), due - 1
             chunk.samples += [sample] * due
 
-    def _take_cut(self) -> Cut | None:
-        """The sharpest step from the frame sampled last; what came before this walk's first sample is not known."""
-        step = self._steps.take()
+    def _sampled(self, shown: Shown[VideoFrame]) -> _Sample:
+        return _Sample(shown.start, self.plan.seconds(shown.start), self._resize(shown.picture).copy(), cut=None)
+
+    def _place_late(self, late: Shown[VideoFrame]) -> None:
+        """Give a frame that comes after later ones to the wanted times at which it is on display."""
+        pending = self.plan.pending
+        if not pending or self.plan.seconds(late.start) < pending[0].span.start:
+            self._late_frames_dropped += 1
+            return
+        sample = None
+        for chunk in pending:
+            for place, (tick, other) in enumerate(zip(chunk.ticks, chunk.samples, strict=False)):
+                if other.start <= late.start <= tick:
+                    sample = sample or self._sampled(late)
+                    chunk.samples[place] = replace(sample, cut=other.cut)
+
+    def _pop_cut(self) -> Cut | None:
+        """The largest change since the frame sampled last; what came before the first sample is not known."""
+        change = self._difference.pop_largest()
         is_first, self._has_sampled = not self._has_sampled, True
-        if step is None or is_first:
+        if change is None or is_first:
             return None
-        return _cut(self.plan, step)
+        return _cut(self.plan, change)
 
-    def _all_frames(self) -> Iterator[tuple[VideoFrame, int]]:
-        """Every frame that is ever on display: one without a time, or not later than the one before, never is."""
-        last: int | None = None
-        for frame in self._decode_everything():
-            if frame.pts is None or (last is not None and frame.pts <= last):
-                continue
-            if last is None:
-                self.plan.begin(frame.pts)
-            last = frame.pts
-            yield frame, frame.pts
+    def _timed_frames(self) -> Iterator[Shown[VideoFrame]]:
+        """The frames with their places on the timeline: all of them, or of a trusted plan those that are needed."""
+        for frame in self._decoded_frames():
+            pts = frame.pts if self._use_pts else None
+            if self.plan.awaits_frames:
+                if pts is None or frame.is_corrupt or frame.interlaced_frame:  # a field may be a packet of its own
+                    raise PlanInvalid("a frame that may be incomplete")
+                self.plan.arrived(pts)
+            if pts is not None and self._latest_pts is not None and pts < self._latest_pts:
+                if not self._packets.reordered:
+                    raise TimesInDecodingOrder("frames have the times of the order in which they are decoded")
+            elif pts is not None:
+                self._latest_pts = pts
+            yield from self._timeline.add(frame, pts, frame.dts, frame.duration)
+        yield from self._timeline.finish()
 
-    def _decode_everything(self) -> Iterator[VideoFrame]:
-        while (packet := self._packets.take()) is not None:
-            yield from self.video.decode(packet)
-        yield from self.video.drain()
-
-    def _planned_frames(self) -> Iterator[tuple[VideoFrame, int]]:
-        """The wanted frames, and those that come along."""
-        self.plan.begin(self.plan.foreseen_origin())
-        for frame in self._decode_planned():
-            if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:  # a field may be a packet of its own
-                raise PlanInvalid("a frame that may be incomplete")
-            yield frame, frame.pts
-
-    def _decode_planned(self) -> Iterator[VideoFrame]:
+    def _decoded_frames(self) -> Iterator[VideoFrame]:
+        plan = self.plan
         entry: int | None = None  # pts of the frame that must come first, once decoding has started afresh
         while (packet := self._packets.take()) is not None:
-            for frame in self.video.decode(packet, wanted=self.plan.wants(packet) or packet.entry_point):
+            wanted = not plan.trusted or plan.wants(packet) or packet.entry_point
+            for frame in self.video.decode(packet, wanted=wanted):
                 if entry is not None and not (frame.pts == entry and frame.key_frame):
                     raise PlanInvalid("decoding cannot start at this packet")
                 entry = None
                 yield frame
-            if (unneeded := self.plan.droppable()) > 0:
+            if self.video.decode_failures and plan.awaits_frames:
+                raise PlanInvalid("a packet was refused")
+            if (unneeded := plan.droppable()) > 0:
                 yield from self.video.drain()
                 self.video.start_afresh()
                 for _ in range(unneeded):
                     self._packets.take()
                 entry = self._packets.upcoming[0].pts
-            if self.video.decode_failures:
-                raise PlanInvalid("a packet was refused")
         yield from self.video.drain()
+        if self.video.decode_failures and plan.awaits_frames:
+            raise PlanInvalid("a packet was refused")
 
 
-def _cut(plan: SamplingPlan, step: Step) -> Cut:
-    return Cut(plan.seconds(step.before), plan.seconds(step.at), step.exact, step.confidence)
+def _cut(plan: SamplingPlan, change: FrameChange) -> Cut:
+    return Cut(plan.seconds(change.before), plan.seconds(change.at), change.exact, change.confidence)
 
 
 def _too_long(limits: SamplingLimits) -> InvalidInput:

@@ -1,9 +1,10 @@
-"""Video files that nobody vouches for: opened without touching anything else, decoded within limits."""
+"""Untrusted video files: opened without touching anything else, decoded within limits."""
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 from av.packet import Packet as MediaPacket
@@ -11,7 +12,7 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.ingress.sampling.plan import Packet
+from services.ingress.sampling.timeline import Clock, Packet
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -27,6 +28,11 @@ FAILURE_SHARE_COUNTS_FROM = 100  # packets
 
 # Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
 _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+_TIMES_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
+_CLOCK_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
+_THEORA_HEADER, _THEORA_COMMENTS = b"\x80", b"\x81"
+_NEAR_ZERO_SECONDS = 1.0  # where a clock that was not set may start
+_MAX_PACKET_BYTES = 64 << 20
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -45,8 +51,8 @@ def _damaged() -> InvalidInput:
 class VideoFile:
     """The best video stream of a file, as FFmpeg ranks them; cover pictures do not count.
 
-    Packets come out of `packets`, go into `decode`, and the frames come back in presentation order. A lack of memory
-    is a MemoryError everywhere, never a damaged packet or an early end.
+    Packets come out of `packets`, their times on one timeline, go into `decode`, and the frames come back in
+    presentation order. A lack of memory is a MemoryError everywhere, never a damaged packet or an early end.
     """
 
     def __init__(self, path: str, *, max_pixels: int, max_packets: int) -> None:
@@ -59,6 +65,7 @@ class VideoFile:
         options = {
             "format_whitelist": ",".join(FORMATS),
             "protocol_whitelist": "file",
+            "fflags": "-genpts",  # which PyAV sets: times made up in decoding order
             "max_pixels": str(max_pixels),  # for the decoders that look into the file while it is opened
         }
         with open(path, "rb"):
@@ -85,6 +92,7 @@ class VideoFile:
         rate = self._stream.average_rate
         self.nominal_frame_duration = max(1, round(1 / (rate * self.time_base))) if rate else 1
         """Ticks, by the container's average rate."""
+        self.clock = self._new_clock()
 
     def __enter__(self) -> Self:
         return self
@@ -99,9 +107,26 @@ class VideoFile:
 
     @property
     def claimed_duration_seconds(self) -> float | None:
+        """What the container says of the stream, right or wrong; None if it says nothing."""
+        end = self._claimed_end_seconds()
+        start = float((self._stream.start_time or 0) * self.time_base)
+        # Formats that estimate their duration give its length, others the time of its end.
+        return end - start if end is not None and not self._is_spliced() and _NEAR_ZERO_SECONDS < start < end else end
+
+    def _claimed_end_seconds(self) -> float | None:
         if self._stream.duration is not None:
             return float(self._stream.duration * self.time_base)
+        if (match := _CLOCK_TIME.match(self._stream.metadata.get("DURATION", ""))) is not None:  # Matroska
+            hours, minutes, seconds = map(float, match.groups())
+            return 3600 * hours + 60 * minutes + seconds
         return self._container.duration / av.time_base if self._container.duration is not None else None
+
+    def _is_spliced(self) -> bool:
+        """Whether the format has no global timeline, so that its clock may jump."""
+        return bool(self._container.format.flags & _TIMES_MAY_JUMP)
+
+    def _new_clock(self) -> Clock:
+        return Clock(ticks_per_second=float(1 / self.time_base), global_clock=not self._is_spliced())
 
     def _best_stream(self) -> VideoStream:
         streams = [stream for stream in self._container.streams.video if not stream.disposition & _NOT_MOVING]
@@ -142,13 +167,19 @@ class VideoFile:
 
     def packets(self) -> Iterator[Packet]:
         """The packets of the stream in decoding order, up to the end or to where the container breaks off."""
+        self.clock = self._new_clock()
+        return self.clock.follow(self._demuxed())
+
+    def _demuxed(self) -> Iterator[Packet]:
         demuxed = self._container.demux(self._stream)
         count = 0
         while True:
             try:
                 packet = next(demuxed, None)
             except MemoryError:
-                raise
+                self._check_memory()
+                self.decode_failures += 1  # a packet of a size that cannot be
+                return
             except (av.FFmpegError, IndexError):  # PyAV: IndexError at the end if streams have appeared since the start
                 return
             if packet is None:
@@ -158,6 +189,10 @@ class VideoFile:
             count += 1
             if count > self._max_packets:
                 raise refused(ErrorReason.VIDEO_OVER_LIMIT, f"The video has more than {self._max_packets} packets.")
+            if self._context.codec.name == "theora" and (kind := bytes(memoryview(packet)[:1])) >= _THEORA_HEADER:
+                if kind != _THEORA_COMMENTS:  # which its decoder does not take
+                    yield Packet(None, None, 0, presented=False, entry_point=False, payload=packet)
+                continue  # with the next part of a chained file
             yield Packet(
                 pts=packet.pts,
                 dts=packet.dts,
@@ -168,6 +203,10 @@ class VideoFile:
                 size=packet.size,
                 payload=packet,
             )
+
+    def _check_memory(self) -> None:
+        """Raises MemoryError if a packet as large as any in this file would not find memory."""
+        bytearray(min(max(self._container.size, 0), _MAX_PACKET_BYTES))
 
     def seek(self, pts: int) -> None:
         """Go to the last packet before `pts` at which decoding can start, as far as the container can tell."""
@@ -185,7 +224,7 @@ class VideoFile:
         self._context.skip_frame = "DEFAULT" if wanted or not self._can_skip else "NONREF"
         self._packets_given += 1
         try:
-            frames = self._context.decode(packet.payload)
+            frames = self._context.decode(_to_decoder(packet))
         except av.FFmpegError as error:
             self._count_failure(error)
             return []
@@ -220,6 +259,16 @@ class VideoFile:
         for frame in frames:
             self._check_size(frame.width, frame.height)
         return frames
+
+
+def _to_decoder(packet: Packet) -> "MediaPacket[VideoStream]":
+    media: MediaPacket[VideoStream] = packet.payload
+    if packet.presented and media.is_discard:  # a mark that cannot be taken off
+        copy = cast("MediaPacket[VideoStream]", MediaPacket(bytes(media)))
+        copy.duration, copy.is_keyframe, copy.time_base = media.duration, media.is_keyframe, media.time_base
+        media = copy
+    media.pts, media.dts = packet.pts, packet.dts
+    return media
 
 
 def _has_idr_slice(access_unit: bytes, extradata: bytes) -> bool:

@@ -122,7 +122,7 @@ class _Session:
 
     def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
         assert self._sampler is not None
-        narrowed = self._sampler.narrow(sampling_messages.to_cut(cut))
+        narrowed = self._sampler.refine_cut(sampling_messages.to_cut(cut))
         return {
             "narrowed": sampling_messages.from_cut(narrowed),
             "frames_decoded": self._sampler.frames_decoded,

@@ -60,7 +60,10 @@ class Shown:
 
 
 def decoded(path: Path, image_size: int) -> tuple[list[Shown], int, Fraction]:
-    """Every frame that is ever on display, in order; packets refused; time base."""
+    """Every frame that is ever on display, in order; packets refused; time base.
+
+    The times are those of `ffprobe -show_frames`, and where they step back the video goes on.
+    """
     return _decoded(path, path.stat().st_mtime_ns, image_size)
 
 
@@ -68,8 +71,8 @@ def decoded(path: Path, image_size: int) -> tuple[list[Shown], int, Fraction]:
 def _decoded(path: Path, modified: int, image_size: int) -> tuple[list[Shown], int, Fraction]:
     """Decoded once for the tests that sample one file in several ways."""
     frames: list[Shown] = []
-    refused = 0
-    with av.open(str(path)) as container:
+    refused = offset = 0
+    with av.open(str(path), options={"fflags": "-genpts"}) as container:
         stream = best_video_stream(container)
         assert stream.time_base is not None
         packets = [packet for packet in container.demux(stream) if packet.size > 0]
@@ -80,8 +83,14 @@ def _decoded(path: Path, modified: int, image_size: int) -> tuple[list[Shown], i
                 refused += 1
                 continue
             for frame in arrived:
-                if frame.pts is not None and (not frames or frame.pts > frames[-1].pts):
-                    frames.append(Shown(frame.pts, frame.duration, resized(frame, image_size)))
+                end = frames[-1].pts + frames[-1].duration if frames else 0
+                time = next((time + offset for time in (frame.pts, frame.dts) if time is not None), end)
+                if frames and time < frames[-1].pts:
+                    offset += end - time
+                    time = end
+                if frames and time == frames[-1].pts:
+                    frames.pop()
+                frames.append(Shown(time, frame.duration, resized(frame, image_size)))
         return frames, refused, Fraction(stream.time_base)
 
 

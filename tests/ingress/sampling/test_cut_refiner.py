@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.ingress.sampling.cut_refiner import CutRefiner
-from services.ingress.sampling.frame_difference import Step
+from services.ingress.sampling.frame_difference import FrameChange
 from services.ingress.sampling.plan import Cut
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.rendering import calm_picture, render, steady
@@ -33,7 +33,7 @@ def rendered(directory: Path, name: str) -> Path:
     return render(directory / name, steady(RATE, SECONDS), cuts=CUTS, draw=calm_picture, **STREAMS[name])
 
 
-def found_cuts(path: Path, *, narrowed: bool) -> tuple[list[Cut], int]:
+def found_cuts(path: Path, *, refined: bool) -> tuple[list[Cut], int]:
     """What the sampler says of the intervals with a cut, and the frames it decoded."""
     out = np.empty((16, 32, 32, 3), np.uint8)
     found, sampled = [], 0.0
@@ -44,7 +44,7 @@ def found_cuts(path: Path, *, narrowed: bool) -> tuple[list[Cut], int]:
             for time, cut in zip(chunk.frame_times, chunk.cuts, strict=True):
                 if any(sampled < true <= time for true in CUTS):
                     assert cut is not None
-                    found.append(sampler.narrow(cut) if narrowed else cut)
+                    found.append(sampler.refine_cut(cut) if refined else cut)
                 sampled = time
         return found, sampler.frames_decoded
 
@@ -52,8 +52,8 @@ def found_cuts(path: Path, *, narrowed: bool) -> tuple[list[Cut], int]:
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_hard_cut_is_found_to_the_frame_or_said_not_to_be_exact(name, tmp_path):
     path = rendered(tmp_path, name)
-    cuts, decoded = found_cuts(path, narrowed=True)
-    _, decoded_without = found_cuts(path, narrowed=False)
+    cuts, decoded = found_cuts(path, refined=True)
+    _, decoded_without = found_cuts(path, refined=False)
     errors = [abs(cut.at - true) * RATE for cut, true in zip(cuts, CUTS, strict=True)]
     assert np.median([float(error) for error in errors]) <= 1
     for cut, true, error in zip(cuts, CUTS, errors, strict=True):
@@ -67,7 +67,7 @@ def test_a_hard_cut_is_found_to_the_frame_or_said_not_to_be_exact(name, tmp_path
     "name", ["h264_groups_of_25.mp4", "h264_without_b_frames.mp4", "h264_groups_of_25.ts", "vp9.webm"]
 )
 def test_where_decoding_can_start_nearby_every_cut_is_exact(name, tmp_path):
-    cuts, _ = found_cuts(rendered(tmp_path, name), narrowed=True)
+    cuts, _ = found_cuts(rendered(tmp_path, name), refined=True)
     assert [cut.at for cut in cuts] == CUTS
     assert all(cut.exact for cut in cuts)
 
@@ -101,14 +101,14 @@ def test_nothing_is_known_before_the_first_frame_and_of_a_picture_that_stands_st
 
 def test_a_search_that_would_decode_too_much_is_not_begun(tmp_path):
     path = rendered(tmp_path, "h264_one_group.mp4")
-    step = Step(before=12_800, at=13_312, exact=False, confidence=0.5)
+    change = FrameChange(before=12_800, at=13_312, exact=False, confidence=0.5)
     with CutRefiner(str(path), max_pixels=1 << 20) as search:
-        assert search.narrow(step, max_frames=20) is step
+        assert search.refine(change, max_frames=20) is change
         assert search.frames_decoded == 0
 
 
 def test_frames_that_are_not_there_are_not_found(tmp_path):
     path = rendered(tmp_path, "h264_groups_of_25.mp4")
-    step = Step(before=1, at=3, exact=False, confidence=0.5)  # no frame has such a pts
+    change = FrameChange(before=1, at=3, exact=False, confidence=0.5)  # no frame has such a pts
     with CutRefiner(str(path), max_pixels=1 << 20) as search:
-        assert search.narrow(step, max_frames=1000) is step
+        assert search.refine(change, max_frames=1000) is change

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from services.ingress.sampling.plan import (
     LookAhead,
-    Packet,
-    PlanInvalid,
     SamplingPlan,
     Span,
-    displayed_for,
     span_at,
 )
+from services.ingress.sampling.timeline import Packet
 from tests.ingress.sampling import oracle
 
 durations = st.fractions(min_value=Fraction(1, 100), max_value=100, max_denominator=1001)
@@ -60,12 +58,6 @@ def test_wanted_times_ascend_evenly_inside_their_chunk(video: Fraction, chunk: F
 )
 def test_a_last_piece_under_half_a_second_joins_the_chunk_before_it(video: str, durations: list[str]) -> None:
     assert [span.duration for span in all_spans(Fraction(10), Fraction(video))] == [Fraction(d) for d in durations]
-
-
-def test_a_last_frame_of_unknown_duration_lasts_as_long_as_the_one_before() -> None:
-    assert displayed_for(7, gap_before=3, nominal=2) == 7
-    assert displayed_for(0, gap_before=3, nominal=2) == 3
-    assert displayed_for(0, gap_before=None, nominal=2) == 2
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ def play(video: InventedVideo, chunk_duration: Fraction, count: int, keep: list[
         max_duration=Fraction(3600),
         first_chunk=first_chunk,
     )
-    plan.begin(plan.foreseen_origin())
+    plan.begin()
     played = Played([], [], 0)
     waiting: list[int] = []
     shown: int | None = None
@@ -136,6 +128,7 @@ def play(video: InventedVideo, chunk_duration: Fraction, count: int, keep: list[
         while waiting and (until is None or waiting[0] <= until):
             pts = heapq.heappop(waiting)
             plan.arrived(pts)
+            plan.presented(pts)
             for chunk in plan.pending:
                 chunk.samples += [shown] * chunk.due(pts)
             shown = pts
@@ -234,23 +227,39 @@ def test_frames_before_an_open_entry_point_keep_the_group_before_it() -> None:
         {"pts": None},
         {"pts": 100},
         {"dts": 0},
-        {"dts": 5000, "pts": 300},
+        {"dts": 5000, "pts": 1300},
         {"damaged": True},
         {"pts": 10**12},
     ],
 )
-def test_packets_that_cannot_be_trusted_contradict_the_plan(change: dict[str, int]) -> None:
-    video = steady_video(frames=100, group=10)
-    video.packets[30] = replace(video.packets[30], **change)  # type: ignore[arg-type]
-    with pytest.raises(PlanInvalid):
-        play(video, Fraction(10), count=4, keep=[True])
+def test_from_packets_that_cannot_be_trusted_on_nothing_is_left_out(change: dict[str, int]) -> None:
+    video = steady_video(frames=1000, group=10)
+    video.packets[130] = replace(video.packets[130], **change)  # type: ignore[arg-type]
+    plan = begun_plan(video, max_bytes=1)
+    for packet in video.packets[:200]:
+        plan.wants(packet)
+    assert all(plan.wants(packet) for packet in video.packets[200:300])
+    assert not plan.trusted
+    assert plan.droppable() == 0
 
 
-def test_too_many_bytes_to_read_ahead_contradict_the_plan() -> None:
+def test_with_too_many_bytes_to_read_ahead_nothing_is_left_out() -> None:
     video = steady_video(frames=100, group=10)
     large = replace(video, packets=[replace(packet, size=10) for packet in video.packets])
-    with pytest.raises(PlanInvalid):
-        play(large, Fraction(10), count=4, keep=[True])
+    assert not begun_plan(large, max_bytes=1).trusted
+
+
+def begun_plan(video: InventedVideo, max_bytes: int) -> SamplingPlan:
+    plan = SamplingPlan(
+        LookAhead(video.packets, nominal_duration=1, max_bytes=max_bytes),
+        trusted=True,
+        time_base=Fraction(1, 100),
+        chunk_duration=Fraction(1),
+        frames_per_chunk=4,
+        max_duration=Fraction(3600),
+    )
+    plan.begin()
+    return plan
 
 
 def all_spans(chunk: Fraction, video: Fraction) -> list[Span]:

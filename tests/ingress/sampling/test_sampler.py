@@ -325,6 +325,7 @@ def test_decoded_frames_are_freed_without_the_garbage_collector(clip: Callable[[
         return sum(isinstance(alive, av.VideoFrame) and alive.width == 64 for alive in gc.get_objects())
 
     out = np.zeros((4, SIZE, SIZE, 3), np.uint8)
+    gc.collect()
     gc.disable()
     try:
         with Sampler(
@@ -381,16 +382,6 @@ def test_a_truncated_file_gives_what_is_there_or_an_error(
         assert refusal(video).reason == ErrorReason.NOT_A_VIDEO
     else:
         check_against_full_decode(video)
-
-
-def test_frame_times_that_repeat_or_run_backwards_are_passed_over(tmp_path: Path) -> None:
-    parts = [
-        render(tmp_path / f"{start}.ts", steady(25, 2), codec="mpeg2video", start=start, options={"bf": "0"})
-        for start in (10, 11)
-    ]
-    video = tmp_path / "video.ts"
-    video.write_bytes(b"".join(part.read_bytes() for part in parts))
-    assert check_against_full_decode(video).duration == 3
 
 
 def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
