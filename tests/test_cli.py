@@ -138,7 +138,10 @@ def test_json_is_all_that_is_printed(running):
     assert answer.tags
     assert [chunk.chunk_index for chunk in answer.chunks] == list(range(len(answer.chunks)))
     assert answer.timing.total_seconds > 0
-    assert ended.stderr == "The encoder is a stand-in with made-up embeddings: tags, caption and scores mean nothing.\n"
+    assert (
+        ended.stderr
+        == "The encoder is the synthetic engine, with made-up embeddings: tags, caption and scores mean nothing.\n"
+    )
 
 
 def test_people_see_all_of_the_result_and_that_it_means_nothing(running):
@@ -206,7 +209,7 @@ def test_a_report_on_what_lies_elsewhere_goes_without_pictures_and_json_stays_al
     assert ended.returncode == 0, ended.stderr
     json_format.Parse(ended.stdout, AnalyzeVideoResponse())
     page = (tmp_path / "report.html").read_text()
-    assert "There are no pictures" in page
+    assert "No thumbnails" in page
     assert "threshold 0.9" in page
 
 
@@ -313,7 +316,7 @@ def test_up_ends_when_a_process_dies_and_says_which(tmp_path):
         os.kill(decoder["pid"], signal.SIGKILL)
         stderr = running.end()
     assert running.process.returncode == 1
-    assert f"error: decoder-0 (process {decoder['pid']}) was ended by SIGKILL; its log ends with:\n" in stderr
+    assert f"error: decoder-0 (process {decoder['pid']}) was killed by SIGKILL; its log ends with:\n" in stderr
     assert "Traceback" not in stderr
     assert not [pid for pid in started if processes.runs(pid)]
     assert not running.state_file.exists()
@@ -386,7 +389,7 @@ async def test_texts_that_the_model_cannot_tell_apart_make_a_bank_only_by_force(
         "tags: 'turkey' and 'Turkey' have cosine 1.0000\n"
     )
     assert (ended.returncode, ended.stdout) == (1, wanted)
-    assert ended.stderr.startswith(f"error: {tmp_path}: texts that cannot be told apart")
+    assert ended.stderr.startswith(f"error: {tmp_path}: some texts cannot be distinguished")
     ended = await asyncio.to_thread(run, "textbank", "lint", out)
     assert (ended.returncode, ended.stdout) == (1, wanted)
 
@@ -398,9 +401,7 @@ def test_texts_are_checked_without_an_encoder_as_far_as_that_goes(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, "")
     hint, verdict = ended.stdout.splitlines()
     assert hint == "hint: descriptions: 1 of 2 end with a punctuation mark, such as 'A person.'"
-    assert verdict.startswith(
-        f"{tmp_path}: 2 tags and 2 descriptions, no two of them alike; their embeddings were not "
-    )
+    assert verdict.startswith(f"{tmp_path}: 2 tags and 2 descriptions, all distinct; their embeddings were not ")
     (tmp_path / "tags.txt").write_text("kitchen\nhall\nhall\n")
     ended = run("textbank", "lint", tmp_path)
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -451,7 +452,7 @@ async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_fo
         build = ["textbank", "build", tmp_path, "--name", "rooms", "--encoder", address, "--out", out]
         ended = await asyncio.to_thread(run, *build, "--model-digest", "sha256:0000")
         assert ended.returncode == 1
-        assert ended.stderr.endswith(f"has the model {MODEL}, not sha256:0000; try again later\n")
+        assert ended.stderr.endswith(f"serves model {MODEL}, not sha256:0000; try again later\n")
         assert not out.exists()
 
         ended = await asyncio.to_thread(run, *build, "--model-digest", MODEL)

@@ -1,10 +1,10 @@
-"""Files that others read while we write them."""
+"""Writes files that other processes read meanwhile."""
 
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees all of it, or what was there before."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees all of it, or the previous content."""
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(data)

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from videoanalysis import metrics
-from videoanalysis.atomic_write import write_whole
+from videoanalysis.atomic_write import write_atomically
 from videoanalysis.errors import Overloaded, ServiceError
 from videoanalysis.settings import ServiceSettings
 from videoanalysis.status import status_code, trailing_metadata
@@ -139,7 +139,7 @@ class Server:
             await self._health_grpc.start()
         await self.grpc.start()
         if self._settings.address_file is not None:
-            write_whole(self._settings.address_file, f"{self._settings.host}:{self.port}".encode())
+            write_atomically(self._settings.address_file, f"{self._settings.host}:{self.port}".encode())
         _log.info("listening", host=self._settings.host, port=self.port, health_port=self.health_port)
         return self
 

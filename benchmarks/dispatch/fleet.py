@@ -11,8 +11,8 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from videoanalysis.stack import checkout
-from videoanalysis.stack.child_process import Child
+from videoanalysis.stack import source_tree
+from videoanalysis.stack.child_process import ChildProcess
 
 # Small pictures: what is measured is placement, not copying.
 IMAGE_SIZE, FRAMES = 16, 16
@@ -24,7 +24,7 @@ class Fleet:
 
     def __init__(self, service_ms: Sequence[float]) -> None:
         self._service_ms = service_ms
-        self._children: list[Child] = []
+        self._children: list[ChildProcess] = []
         self._directory = tempfile.TemporaryDirectory()
 
     @property
@@ -45,7 +45,9 @@ class Fleet:
                     "ENCODER_SYNTHETIC_SERVICE_MS": str(service_ms),
                 }
                 module = ["services.encoder"]
-                child = Child(str(number), module, directory=directory, cwd=checkout.ROOT, environment=environment)
+                child = ChildProcess(
+                    str(number), module, directory=directory, cwd=source_tree.ROOT, environment=environment
+                )
                 self._children.append(child)
             async with asyncio.timeout(_START_SECONDS):
                 await asyncio.gather(*(self._until_listening(directory, child) for child in self._children))
@@ -63,7 +65,7 @@ class Fleet:
         return float(sum(time.user + time.system for time in times))
 
     @staticmethod
-    async def _until_listening(directory: Path, child: Child) -> None:
+    async def _until_listening(directory: Path, child: ChildProcess) -> None:
         while not child.address:
             if child.exit_code is not None:
                 raise RuntimeError(child.report())

@@ -19,7 +19,7 @@ from loadtest.sweep.mix import parse_rendered
 from loadtest.sweep.slo import parse_objective
 from loadtest.sweep.sweep import Plan
 from loadtest.target.local_stack import StackOptions
-from videoanalysis.cli import ending
+from videoanalysis.cli import runner
 
 _CONCURRENCIES = ",".join(str(row.concurrency) for row in published.ROWS)
 _WIDTH = 160
@@ -79,7 +79,7 @@ def baseline(
             directory=new_directory(out),
         )
     except InvalidOption as error:
-        ending.misuse(str(error))
+        runner.usage_error(str(error))
     run = measure(measurement, None, report=report)
     console = Console(width=_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")

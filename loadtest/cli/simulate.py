@@ -20,7 +20,7 @@ from loadtest.simulate.scenario import Scenario, Traffic
 from loadtest.simulate.service_times import ServiceTimes
 from loadtest.sweep.mix import parse_weights
 from loadtest.sweep.slo import EXIT_CODE_MISSED, figure, parse_objective
-from videoanalysis.cli import ending
+from videoanalysis.cli import runner
 
 
 def simulate(
@@ -91,7 +91,7 @@ def simulate(
             if path is not None and not path.absolute().parent.is_dir():
                 raise InvalidOption(f"{option}: there is no directory {path.parent}")
     except InvalidOption as error:
-        ending.misuse(str(error))
+        runner.usage_error(str(error))
     outcome = model.simulate(plan)
     tables.show(outcome, plan.load, Prices(gpu_price, core_price).cost(outcome), console)
     if plot is not None:

@@ -21,7 +21,7 @@ from loadtest.sweep.sweep import Plan
 from loadtest.target.local_stack import StackOptions
 from loadtest.target.metrics_page import MetricsPages
 from loadtest.target.source import Source
-from videoanalysis.cli import ending, objects
+from videoanalysis.cli import runner, s3
 
 
 def sweep(
@@ -141,7 +141,7 @@ def sweep(
         )
         uploader = None if stack else _uploader(wanted, upload)
     except InvalidOption as error:
-        ending.misuse(str(error))
+        runner.usage_error(str(error))
     measure(measurement, uploader, report=report)
 
 
@@ -150,7 +150,7 @@ def measure(measurement: Measurement, upload: Upload | None, *, report: bool) ->
     from videoanalysis.stack.stack import StackError
 
     try:
-        run = ending.run(measurement.run(Console(stderr=True), upload), StackError)
+        run = runner.run(measurement.run(Console(stderr=True), upload), StackError)
     finally:
         # Also after an early end.
         if (measurement.directory / SUMMARY).exists():
@@ -205,12 +205,12 @@ def _uploader(wanted: Sequence[Wanted], target: str | None) -> Upload | None:
             "--render and files: name a destination that the service can read with --upload s3://bucket/prefix"
         )
     prefix = target.rstrip("/")
-    objects.s3_uri(f"{prefix}/clip.mp4", "--upload")
+    s3.parse_uri(f"{prefix}/clip.mp4", "--upload")
 
     async def upload(path: Path) -> str:
         uri = f"{prefix}/{path.name}"
         with path.open("rb") as file:
-            await objects.put(objects.s3_uri(uri, "--upload"), file)
+            await s3.put(s3.parse_uri(uri, "--upload"), file)
         return uri
 
     return upload

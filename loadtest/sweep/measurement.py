@@ -59,7 +59,7 @@ class Measurement:
             addresses, sources, guard = self.addresses, list(self.sources), _unguarded
             if not addresses:
                 with terminal.Activity(console) as activity:
-                    stack = await leaving.enter_async_context(synthetic_stack(self.stack, activity.say))
+                    stack = await leaving.enter_async_context(synthetic_stack(self.stack, activity.show_step))
                 addresses = [ingress.address for ingress in stack.services["ingress"]]
                 sources += sources_of(stack)
                 guard, upload = stack.guard, stack.upload
@@ -76,7 +76,7 @@ class Measurement:
             for source in sources:
                 await asyncio.to_thread(source.read)
             with terminal.Activity(console) as activity:
-                videos, model = await self._videos(service, upload, activity.say)
+                videos, model = await self._videos(service, upload, activity.show_step)
             return await self._measure(console, service, videos, model, sources, guard)
 
     async def _measure(

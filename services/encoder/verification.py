@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.encoder.checkpoint import Checkpoint
 from services.encoder.engine import Encoded, Engine
-from services.encoder.reference import Reference
+from services.encoder.reference_model import ReferenceModel
 from services.encoder.siglip import Normalise
 
 # Cosine of our embedding to transformers' own in float32, by the precision of ours. Rounding to 8 bits has its price,
@@ -112,8 +112,8 @@ class Verification:
             )
 
     @cached_property
-    def _reference(self) -> Reference:
-        return Reference(self._checkpoint.directory)
+    def _reference(self) -> ReferenceModel:
+        return ReferenceModel(self._checkpoint.directory)
 
     @cached_property
     def _chunk(self) -> Encoded:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from tests.chart.helm import ROOT, render
-from videoanalysis.stack import default_model
+from videoanalysis.stack import bundled_model
 
 
 def encoder(values: str, changes: dict | None = None) -> dict:
@@ -29,7 +29,7 @@ def test_baked_needs_no_volume_and_no_network():
     pod = encoder("local")
     assert volume(pod) is None
     assert "initContainers" not in pod
-    assert environment(pod)["ENCODER_MODEL"] == str(default_model.DIRECTORY.relative_to(ROOT))
+    assert environment(pod)["ENCODER_MODEL"] == str(bundled_model.DIRECTORY.relative_to(ROOT))
     assert environment(pod)["HF_HUB_OFFLINE"] == "1"
 
 
@@ -88,10 +88,10 @@ def check_of(digest: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_check_accepts_the_expected_model():
-    assert check_of(default_model.DIGEST).returncode == 0
+    assert check_of(bundled_model.DIGEST).returncode == 0
 
 
 def test_the_check_rejects_another_model():
     ended = check_of("sha256:" + "0" * 64)
     assert ended.returncode == 1
-    assert default_model.DIGEST in ended.stderr
+    assert bundled_model.DIGEST in ended.stderr

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from videoanalysis.cli import terminal
 from videoanalysis.errors import Overloaded, Unavailable
-from videoanalysis.stack import default_model
+from videoanalysis.stack import bundled_model
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, StageTiming, Timing
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
@@ -23,11 +23,11 @@ def news(stage: str, done: float = 0, total: float = 0) -> Progress:
 
 
 def lines(*news: Progress) -> list[str]:
-    """What an activity says of `news` where there is no terminal."""
+    """The lines that an activity prints about `news` without a terminal."""
     output = io.StringIO()
     with terminal.Activity(Console(file=output, width=120)) as activity:
         for progress in news:
-            activity.follow(progress)
+            activity.show_progress(progress)
     return output.getvalue().splitlines()
 
 
@@ -55,21 +55,21 @@ def test_tags_say_how_probable_they_are_and_where_they_fit_best():
 )
 def test_times_are_read_off_a_clock(seconds, wanted):
     headline = shown(AnalyzeVideoResponse(video_duration_seconds=seconds))[0]
-    assert headline == f"clip.mp4   {wanted}, 0 chunks, 0 frames looked at"
+    assert headline == f"clip.mp4   {wanted}, 0 chunks, 0 frames sampled"
 
 
-def test_of_many_scene_changes_the_first_are_shown_and_the_others_counted():
+def test_the_first_of_many_scene_changes_are_shown_and_the_others_counted():
     changes = [SceneChange(timestamp_seconds=index, score=0.5) for index in range(1, 31)]
     output = shown(AnalyzeVideoResponse(scene_changes=changes))
     assert sum(line.endswith("0.500") for line in output) == 20
-    assert "and 10 more, all of them with --json" in output
+    assert "and 10 more; --json prints all" in output
 
 
 def test_each_stage_has_its_queue_and_compute_time():
     timing = Timing(encode=StageTiming(queue_seconds=0.5, compute_seconds=1.25), total_seconds=2)
     output = [line.split() for line in shown(AnalyzeVideoResponse(timing=timing))]
     assert ["encode", "0.500", "s", "1.250", "s"] in output
-    assert ["in", "all", "2.000", "s"] in output
+    assert ["total", "2.000", "s"] in output
 
 
 def test_model_and_bank_are_named():
@@ -88,37 +88,37 @@ def test_model_and_bank_are_named():
     ("model", "cause"),
     [
         (ModelInfo(engine="synthetic", model_id="synthetic"), "made-up embeddings"),
-        (ModelInfo(engine="siglip", digest=default_model.DIGEST), "nothing of real videos"),
+        (ModelInfo(engine="siglip", digest=bundled_model.DIGEST), "nothing in real videos"),
     ],
 )
-def test_results_that_must_not_be_believed_say_so(model, cause):
+def test_results_of_a_model_that_knows_no_real_videos_carry_a_caveat(model, cause):
     assert cause in " ".join(" ".join(shown(AnalyzeVideoResponse(model=model))).split())
 
 
-def test_what_could_not_be_decoded_is_said():
+def test_packets_that_could_not_be_decoded_are_counted():
     assert "3 packets of the video could not be decoded" in shown(AnalyzeVideoResponse(decode_failures=3))
     assert not any("could not be decoded" in line for line in shown(AnalyzeVideoResponse()))
 
 
-def test_without_a_terminal_a_line_says_what_is_new():
+def test_without_a_terminal_progress_is_printed_as_lines():
     analysing = [news("analyzing", done, 100) for done in range(101)]
     output = lines(news("waiting"), news("downloading", 1_500_000, 3_000_000), *analysing)
-    assert output[:3] == ["waiting for a place", "downloading 1.5 of 3.0 MB", "analysing 0 of 100 s"]
+    assert output[:3] == ["waiting for a slot", "downloading 1.5 of 3.0 MB", "analysing 0 of 100 s"]
     assert output[3:] == [f"analysing {done} of 100 s" for done in (25, 50, 75, 100)]
 
 
-def test_a_video_of_unknown_length_is_followed_too():
+def test_progress_of_a_video_of_unknown_length_is_shown():
     assert lines(news("analyzing", 12)) == ["analysing 12 s"]
 
 
-def test_a_refusal_is_told_with_the_wait():
+def test_a_retry_is_shown_with_its_delay():
     output = io.StringIO()
     with terminal.Activity(Console(file=output, width=120)) as activity:
-        activity.wait(Overloaded("256 videos are waiting already"), 4.96, 0)
-        activity.wait(Unavailable("connection lost"), 0.2, 83.5)
+        activity.show_retry(Overloaded("256 videos are waiting already"), 4.96, 0)
+        activity.show_retry(Unavailable("connection lost"), 0.2, 83.5)
     assert output.getvalue().splitlines() == [
         "256 videos are waiting already; trying again in 5.0 s",
-        "connection lost; going on at 1:23.5 in 0.2 s",
+        "connection lost; resuming at 1:23.5 in 0.2 s",
     ]
 
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.decoder.samples import OTHER_MODEL, make_bank
 from tests.decoder.test_servicer import chunk, ranking
-from videoanalysis.atomic_write import write_whole
+from videoanalysis.atomic_write import write_atomically
 from videoanalysis.channels import connect
 from videoanalysis.errors import Unavailable
 from videoanalysis.status import from_rpc_error
@@ -129,7 +129,7 @@ async def test_banks_of_several_names_and_models_are_served_side_by_side_and_fol
         "sport": make_bank(seed=5, name="sport", tags=("golf", "judo", "chess")),
     }
     for name, bank in files.items():
-        write_whole(tmp_path / f"{name}.safetensors", bank.to_bytes())
+        write_atomically(tmp_path / f"{name}.safetensors", bank.to_bytes())
     async with decoder(tmp_path, DECODER_BANKS=str(tmp_path)) as (_, channel):
         await until_ready(channel)
         stub = decoder_pb2_grpc.DecoderServiceStub(channel)
@@ -142,15 +142,15 @@ async def test_banks_of_several_names_and_models_are_served_side_by_side_and_fol
         assert await served(text_bank="sport") == files["sport"].digest
 
         changed = make_bank(seed=7, name="sport")
-        write_whole(tmp_path / "sport.safetensors", changed.to_bytes())
+        write_atomically(tmp_path / "sport.safetensors", changed.to_bytes())
         await until_listed(stub, changed.digest)
         assert await served(text_bank="sport") == changed.digest
 
-        write_whole(tmp_path / "sport.safetensors", b"no bank")
+        write_atomically(tmp_path / "sport.safetensors", b"no bank")
         # Each is served by a look at the directory that began after the file before it was there.
         for seed in (9, 11):
             later = make_bank(seed=seed, name="later")
-            write_whole(tmp_path / "later.safetensors", later.to_bytes())
+            write_atomically(tmp_path / "later.safetensors", later.to_bytes())
             await until_listed(stub, later.digest)
         assert await served(text_bank="sport") == changed.digest
         assert await served() == files["default"].digest

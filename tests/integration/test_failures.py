@@ -17,7 +17,7 @@ from tests import processes
 from tests.integration.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.integration.load import Calls, connect, load
 from tests.rendering import calm_picture, render, steady
-from videoanalysis.stack.child_process import Child
+from videoanalysis.stack.child_process import ChildProcess
 from videoanalysis.stack.stack import Kind, Stack
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
@@ -44,15 +44,15 @@ class System:
     request: AnalyzeVideoRequest
 
     @property
-    def ingresses(self) -> list[Child]:
+    def ingresses(self) -> list[ChildProcess]:
         return self.stack.services["ingress"]
 
     @property
-    def encoders(self) -> list[Child]:
+    def encoders(self) -> list[ChildProcess]:
         return self.stack.services["encoder"]
 
     @property
-    def decoders(self) -> list[Child]:
+    def decoders(self) -> list[ChildProcess]:
         return self.stack.services["decoder"]
 
     def load(self, **options: object):
@@ -184,7 +184,7 @@ async def test_an_ingress_that_is_told_to_end_under_load_finishes_what_it_has_an
     leaving = running.ingresses[0]
     async with calls_that_all_succeed(running) as calls:
         leaving.terminate()
-        assert await asyncio.wait_for(leaving.ended(), 30) == 0
+        assert await asyncio.wait_for(leaving.wait(), 30) == 0
         await calls.more(12)
         await running.stack.restart(leaving)
 
@@ -194,7 +194,7 @@ async def test_every_replica_of_every_service_is_replaced_under_load_and_no_call
         for kind in ("decoder", "encoder", "ingress"):
             for child in running.stack.services[kind]:
                 child.terminate()
-                assert await asyncio.wait_for(child.ended(), 30) == 0
+                assert await asyncio.wait_for(child.wait(), 30) == 0
                 await running.stack.restart(child)
                 # As a Deployment's minReadySeconds: callers need a moment to find the new one before the next goes.
                 await asyncio.sleep(FOUND_SECONDS)

@@ -128,7 +128,7 @@ async def test_a_draining_ingress_wants_no_other_ingress_and_keeps_its_encoders(
         assert await health(probe, "liveness") == SERVING
         assert await health(probe, "readiness") == NOT_SERVING
         assert len((await call).chunks) == SECONDS
-    assert await ingress.ended() == 0
+    assert await ingress.wait() == 0
 
 
 async def health(channel: grpc.aio.Channel, name: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from tests.rendering import calm_picture, render, steady
 from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import ServiceError, Unavailable
-from videoanalysis.stack.child_process import Child
+from videoanalysis.stack.child_process import ChildProcess
 from videoanalysis.stack.stack import Kind, Stack
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
@@ -46,7 +46,7 @@ def comparable(analysis: VideoAnalysis) -> bytes:
 class Interruption:
     """Ends the ingress whenever the client has heard of a chunk more, and starts it again, so many times."""
 
-    def __init__(self, stack: Stack, times: int, end: Callable[[Child], object]) -> None:
+    def __init__(self, stack: Stack, times: int, end: Callable[[ChildProcess], object]) -> None:
         self._stack = stack
         (self._ingress,) = stack.services["ingress"]
         self._loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ class Interruption:
         assert self._runs.wait(LONG)
 
     async def _restart(self) -> None:
-        await self._ingress.ended()
+        await self._ingress.wait()
         await self._stack.restart(self._ingress)
         self._runs.set()
 
@@ -92,7 +92,7 @@ async def test_a_video_whose_ingress_is_killed_twenty_times_is_told_as_without_a
     async with Stack(engine="synthetic", settings=SETTINGS) as stack:
         uri = await stack.upload(clip)
         unbroken = await whole(stack, uri)
-        killer = Interruption(stack, KILLS, Child.kill)
+        killer = Interruption(stack, KILLS, ChildProcess.kill)
         broken = await killer.analyze(uri)
     assert {type(error) for error, _ in killer.retries} == {Unavailable}
     resumed_at = [seconds for _, seconds in killer.retries]
@@ -112,7 +112,7 @@ async def test_what_a_draining_ingress_cannot_finish_within_its_grace_the_next_o
     }
     async with Stack(engine="synthetic", settings=settings) as stack:
         uri = await stack.upload(clip)
-        rollout = Interruption(stack, 1, Child.terminate)
+        rollout = Interruption(stack, 1, ChildProcess.terminate)
         broken = await rollout.analyze(uri)
         unbroken = await whole(stack, uri)
     assert {type(error) for error, _ in rollout.retries} == {Unavailable}

@@ -18,7 +18,7 @@ from loadtest.baseline import comparison
 from loadtest.sweep.record import read_requests, read_samples
 from tests import processes
 from tests.test_cli import Up, environment, up
-from videoanalysis.stack import checkout
+from videoanalysis.stack import source_tree
 
 GHZ = Path(sys.executable).with_name("ghz")
 SMALL_STACK = ["--encoders", "2", "--image-size", "32", "--service-ms", "5"]
@@ -98,7 +98,7 @@ def test_ctrl_c_keeps_the_measurements_and_writes_the_report(running, tmp_path):
     options = ["--concurrency", "2", "--duration", "600", "--out", str(out), "--every", "0.2"]
     with subprocess.Popen(
         [sys.executable, "-m", "loadtest", "sweep", running.state["address"], *options],
-        cwd=checkout.ROOT,
+        cwd=source_tree.ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -122,7 +122,7 @@ def test_a_stack_whose_encoder_dies_ends_the_sweep_and_keeps_the_measurements(tm
     options = ["--concurrency", "2", "--duration", "600", "--every", "0.2", "--out", str(out), "--no-report"]
     with subprocess.Popen(
         [sys.executable, "-m", "loadtest", "sweep", "--stack", *options, *SMALL_STACK],
-        cwd=checkout.ROOT,
+        cwd=source_tree.ROOT,
         env=environment(TMPDIR=str(tmp_path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -135,7 +135,7 @@ def test_a_stack_whose_encoder_dies_ends_the_sweep_and_keeps_the_measurements(tm
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
     assert "encoder-" in stderr
-    assert "was ended by SIGKILL" in stderr
+    assert "was killed by SIGKILL" in stderr
     assert not any(processes.runs(pid) for pid in services)
     assert "The run is incomplete: broke off" in stdout
     assert read_requests(out)
@@ -220,7 +220,7 @@ def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
     arguments = ["--config", f"loadtest/ghz/{config}.json", "--connections", "2", "--skipFirst", "0"]
     ended = subprocess.run(
         [GHZ, *arguments, "-o", out, *options, running.state["address"]],
-        cwd=checkout.ROOT,
+        cwd=source_tree.ROOT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -263,7 +263,7 @@ def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedP
     written = ["--csv", str(directory / "locust"), "--html", str(directory / "locust.html")]
     return subprocess.run(
         [sys.executable, "-m", "locust", *arguments, "-H", running.state["address"], *written, *options],
-        cwd=checkout.ROOT,
+        cwd=source_tree.ROOT,
         env=environment(),
         capture_output=True,
         text=True,

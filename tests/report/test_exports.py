@@ -9,7 +9,7 @@ from tests.analyses import analysis
 from tests.rendering import render, steady
 from tests.report.pages import Element, read
 from videoanalysis.report.exports import MAX_THUMBNAILS, write_report, write_scenes
-from videoanalysis.report.scene_list import FRAME_RATES, WRITERS, Footage
+from videoanalysis.report.scene_list import FRAME_RATES, SCENE_LIST_FORMATS, Footage
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ async def test_of_many_frames_some_are_pictured_and_the_page_says_so(clip, tmp_p
     labels = [figure.one("svg").attributes["aria-label"] for figure in root.all("figure") if figure.all("svg")]
     assert (labels[0], labels[-1]) == ("frame at 0:00.0", "frame at 0:12.0")
     note = root.section("Timeline").one(class_="note").text
-    assert note == "Of 600 sampled frames 400 are pictured, evenly spread over the video."
+    assert note == "400 of 600 sampled frames have thumbnails, evenly spread over the video."
 
 
 async def test_what_lies_elsewhere_is_reported_without_pictures(tmp_path):
@@ -80,4 +80,4 @@ async def test_who_does_not_want_to_wait_for_pictures_can_leave(clip, tmp_path):
 def test_the_suffix_names_the_format_of_a_scene_list(suffix, tmp_path):
     path, footage = tmp_path / f"scenes{suffix}", Footage("clip.mp4", "s3://bucket/clip.mp4", FRAME_RATES["25"])
     write_scenes(path, analysis(), footage)
-    assert path.read_bytes().decode() == WRITERS[suffix.lower()](analysis(), footage)
+    assert path.read_bytes().decode() == SCENE_LIST_FORMATS[suffix.lower()](analysis(), footage)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.analyses import analysis, answer
 from tests.report.pages import Element, read
-from videoanalysis import report
+from videoanalysis.report.page import render
 from videoanalysis.report.thumbnails import Thumbnail
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
 from videoanalysis.v1.encoder_pb2 import ModelInfo
@@ -21,7 +21,7 @@ HOSTILE = "<script>alert('x')</script> & \"co\" --> ]]> </style></title>"
 
 def html(found: VideoAnalysis | None = None, **arguments: object) -> str:
     defaults = {"video": "holiday.mp4", "scene_threshold": 0.15, "made_at": MADE_AT}
-    return report.render(found or analysis(), **{**defaults, **arguments})
+    return render(found or analysis(), **{**defaults, **arguments})
 
 
 def page(found: VideoAnalysis | None = None, **arguments: object) -> Element:
@@ -181,14 +181,14 @@ def test_each_picture_is_in_the_page_once_and_shown_where_its_frame_is():
 
 
 def test_without_pictures_the_page_says_why():
-    root = page(note="There are no pictures: they are shy.")
-    assert "There are no pictures: they are shy." in root.section("Timeline").text
+    root = page(note="No thumbnails: a test.")
+    assert "No thumbnails: a test." in root.section("Timeline").text
     assert not root.all("use")
     assert not root.all(class_="filmstrip")
 
 
 def test_tags_and_caption_of_the_video_say_how_sure_and_where():
-    overview = page().section("What it shows")
+    overview = page().section("Overview")
     assert overview.one("blockquote").text == "Waves on the sand"
     assert overview.one("figcaption").text == "50.0% for the whole video, strongest at 0:10.0 with 80.0%"
     bar = overview.all("li")[0]
@@ -198,21 +198,21 @@ def test_tags_and_caption_of_the_video_say_how_sure_and_where():
     assert bar.one(class_="detail").text == "score 0.100, strongest at 0:10.0 with 90.0%"
 
 
-def test_what_is_not_known_is_said():
+def test_missing_caption_and_tags_are_stated():
     found = VideoAnalysis.from_message(AnalyzeVideoResponse())
-    overview = page(found).section("What it shows").text
+    overview = page(found).section("Overview").text
     assert "No caption" in overview
-    assert "No tag over the probability asked for" in overview
+    assert "No tag reaches the minimum probability" in overview
 
 
 def test_the_parts_of_the_time_fill_the_bar():
-    section = page().section("Where the time went")
+    section = page().section("Timing")
     widths = [percent(part.attributes["style"], "width") for part in section.one(class_="stack").all("span")]
     assert widths == [12.5, 6.25, 3.12, 25, 18.75, 31.25, 0, 1.56, 1.56]
     assert sum(widths) == pytest.approx(100, abs=0.1)
     rows = [[cell.text for cell in row.children] for row in section.one("tbody").all("tr")]
     assert rows[2] == ["encode", "0.750 s", "1.250 s", "50%"]
-    assert rows[-1] == ["in all", "", "4.000 s", "100%"]
+    assert rows[-1] == ["total", "", "4.000 s", "100%"]
     assert "1.5 MB of video, 480 decoded frames and 0.250 s on the encoders" in section.text
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from videoanalysis.stack.child_process import Child
+from videoanalysis.stack.child_process import ChildProcess
 
 SPEAKS_AND_FAILS = "import sys\nfor number in range(100): print('line', number)\nsys.exit(3)\n"
 STARTS_ANOTHER = (
@@ -21,17 +21,17 @@ STARTS_ANOTHER = (
 OWNS_A_CHILD = (
     "import os, sys, time\n"
     "from pathlib import Path\n"
-    "from videoanalysis.stack.child_process import Child\n"
+    "from videoanalysis.stack.child_process import ChildProcess\n"
     "here = Path(sys.argv[1])\n"
-    "child = Child('sleeper', ['sleeper'], directory=here, cwd=here, environment=os.environ)\n"
+    "child = ChildProcess('sleeper', ['sleeper'], directory=here, cwd=here, environment=os.environ)\n"
     "print(child.pid, flush=True)\n"
     "time.sleep(600)\n"
 )
 
 
-def start(directory: Path, program: str) -> Child:
+def start(directory: Path, program: str) -> ChildProcess:
     (directory / "program.py").write_text(program)
-    return Child("worker-0", ["program"], directory=directory, cwd=directory, environment=os.environ)
+    return ChildProcess("worker-0", ["program"], directory=directory, cwd=directory, environment=os.environ)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -44,7 +44,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 async def test_tells_how_it_ended_and_the_last_that_it_said(tmp_path):
     child = start(tmp_path, SPEAKS_AND_FAILS)
-    assert await child.ended() == 3
+    assert await child.wait() == 3
     headline, *log = child.report().splitlines()
     assert headline == f"worker-0 (process {child.pid}) ended with exit code 3; its log ends with:"
     assert log[-1] == "line 99"
@@ -54,16 +54,16 @@ async def test_tells_how_it_ended_and_the_last_that_it_said(tmp_path):
 async def test_tells_by_which_signal_it_was_ended(tmp_path):
     child = start(tmp_path, "import time; time.sleep(600)")
     child.kill()
-    assert await child.ended() == -signal.SIGKILL
-    assert child.report() == f"worker-0 (process {child.pid}) was ended by SIGKILL; it said nothing"
+    assert await child.wait() == -signal.SIGKILL
+    assert child.report() == f"worker-0 (process {child.pid}) was killed by SIGKILL; its log is empty"
 
 
 async def test_starts_again_with_changes_to_its_environment(tmp_path):
     child = start(tmp_path, "import os; print('said', os.environ.get('WORD'), 'in', os.environ['HOME'])")
-    assert await child.ended() == 0
+    assert await child.wait() == 0
     for word in ("yes", "no"):
         child.restart({"WORD": word})
-        assert await child.ended() == 0
+        assert await child.wait() == 0
     log = child.report().splitlines()[1:]
     assert log == [f"said {word} in {os.environ['HOME']}" for word in ("None", "yes", "no")]
 

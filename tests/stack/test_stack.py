@@ -130,7 +130,7 @@ async def test_a_death_is_told_and_an_end_leaves_nothing(stack):
         started |= {child.pid for children in mortal.services.values() for child in children}
         assert os.listdir(directory)
         os.kill(encoder.pid, signal.SIGKILL)
-        with pytest.raises(StackError, match=rf"encoder-0 \(process {encoder.pid}\) was ended by SIGKILL"):
+        with pytest.raises(StackError, match=rf"encoder-0 \(process {encoder.pid}\) was killed by SIGKILL"):
             await asyncio.wait_for(mortal.guard(asyncio.Event().wait()), 20)
     assert not [pid for pid in started if processes.runs(pid)]
     assert directory.name not in os.listdir(directory.parent)

@@ -1,4 +1,4 @@
-"""The command line `videoanalysis`: for those who call the services, and for those who run them."""
+"""The command line `videoanalysis`, for callers and operators of the services."""
 
 import typer
 

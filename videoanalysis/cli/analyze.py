@@ -1,4 +1,4 @@
-"""`videoanalysis analyze`: one video, by a service or by a stack started for it."""
+"""`videoanalysis analyze`: analyses one video with a running service, or with a stack started for it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from videoanalysis import client
-from videoanalysis.cli import ending, objects, options, terminal
+from videoanalysis import report as reports
+from videoanalysis.cli import options, runner, s3, terminal
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import Unavailable
-from videoanalysis.report import exports
-from videoanalysis.report.scene_list import FRAME_RATES, WRITERS, Footage, FrameRate
+from videoanalysis.report import FRAME_RATES, SCENE_LIST_FORMATS, Footage, FrameRate
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
-from videoanalysis.stack import default_model
+from videoanalysis.stack import bundled_model
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH
 from videoanalysis.video_analysis import VideoAnalysis
 
@@ -29,16 +29,16 @@ def analyze(
         str, typer.Argument(metavar="VIDEO", help="A file, or a URI that the service can read, such as sample://clip.")
     ],
     address: Annotated[
-        str | None, typer.Option(help="host:port of a service. Without it one is started for this video.")
+        str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for this video.")
     ] = None,
     upload: Annotated[
         str | None,
-        typer.Option(help="First put the file at this s3://bucket/key, by the AWS settings of the environment."),
+        typer.Option(help="Upload the file to this s3://bucket/key first, with the AWS settings of the environment."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write the result to this file, as one HTML page that loads nothing.", dir_okay=False),
+        typer.Option(help="Write the result to this file as one self-contained HTML page.", dir_okay=False),
     ] = None,
     scenes: Annotated[
         list[Path] | None,
@@ -47,10 +47,10 @@ def analyze(
         ),
     ] = None,
     frame_rate: Annotated[
-        FrameRate, typer.Option(help="Of EDL and OTIO: the video's own, or that of the edit they are for.")
+        FrameRate, typer.Option(help="Frame rate of EDL and OTIO: that of the video, or of the edit they are for.")
     ] = "25",
     label: Annotated[
-        list[str] | None, typer.Option(help="Choose tags from these, not from the bank's; may be repeated.")
+        list[str] | None, typer.Option(help="Rank these labels instead of the tags of the bank; may be repeated.")
     ] = None,
     text_bank: Annotated[str | None, typer.Option(help="Name of the text bank.", show_default="default")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, max=100, help="Tags to return.", show_default="5")] = None,
@@ -65,10 +65,11 @@ def analyze(
         typer.Option(min=0, max=2, help="Score from which a frame is a scene change.", show_default="0.15"),
     ] = None,
     min_probability: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="none is left out")
+        float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="0")
     ] = None,
     batch: Annotated[
-        bool, typer.Option("--batch", help="Nobody waits for it: take only places that no interactive request wants.")
+        bool,
+        typer.Option("--batch", help="Batch priority: interactive requests go first."),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
     model: options.Model = None,
@@ -78,10 +79,10 @@ def analyze(
     options.check_model(model, engine)
     path = None if "://" in video else Path(video)
     if path is not None and not path.is_file():
-        ending.misuse(f"there is no file {video}")
+        runner.usage_error(f"{video}: no such file")
     scenes = scenes or []
-    _check_written(report, scenes)
-    wanted = AnalysisOptions(
+    _check_outputs(report, scenes)
+    analysis_options = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
         top_k_tags=top_k,
@@ -93,26 +94,26 @@ def analyze(
         priority=PRIORITY_BATCH if batch else None,
     )
     stderr = Console(stderr=True)
-    # Programs want errors there, people also what is going on.
+    # A program that reads the JSON gets errors on stderr and no progress.
     activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
-    call = _Call(wanted, timeout, activity)
+    call = _Call(analysis_options, timeout, activity)
     if address is not None:
         if model is not None or engine != "siglip":
-            ending.misuse("--model and --engine are for a stack of your own, not for the service at --address")
-        analysis = _analyze_there(address, path or video, upload, call)
+            runner.usage_error("--model and --engine apply to a local stack, not to the service at --address")
+        analysis = _analyze_remotely(address, path or video, upload, call)
     elif upload is not None:
-        ending.misuse("--upload: without --address the file goes into the bucket of a stack of your own")
+        runner.usage_error("--upload: needs --address; without it the file goes into the bucket of the local stack")
     elif video.startswith("s3://"):
-        ending.misuse(f"{video}: name the service that can read it with --address HOST:PORT")
+        runner.usage_error(f"{video}: name the service that can read it with --address HOST:PORT")
     else:
-        with ending.extra("stack"):
+        with runner.require_extra("stack"):
             from videoanalysis.stack.stack import Stack, StackError
 
-        stack = Stack(model=model, engine=engine, on_step=activity.say)
-        analysis = ending.run(_analyze_here(stack, path or video, call), StackError)
+        stack = Stack(model=model, engine=engine, on_step=activity.show_step)
+        analysis = runner.run(_analyze_locally(stack, path or video, call), StackError)
     if as_json:
         typer.echo(json_format.MessageToJson(analysis.message))
-        if caveat := default_model.caveat(analysis.message.model):
+        if caveat := bundled_model.caveat(analysis.message.model):
             typer.echo(caveat, err=True)
     else:
         terminal.show(Console(), video, analysis)
@@ -120,14 +121,14 @@ def analyze(
     async def write() -> None:
         footage = _footage(video, path, frame_rate)
         for file in scenes:
-            exports.write_scenes(file, analysis, footage)
+            reports.write_scenes(file, analysis, footage)
         if report is not None:
             with activity:
-                activity.say("drawing the report")
+                activity.show_step("rendering the report")
                 threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
-                await exports.write_report(report, analysis, footage.name, path, threshold)
+                await reports.write_report(report, analysis, footage.name, path, threshold)
 
-    ending.run(write())
+    runner.run(write())
     if not as_json:
         for file in [*scenes, *([report] if report else [])]:
             typer.echo(f"Written: {file}")
@@ -135,7 +136,7 @@ def analyze(
 
 @dataclass(frozen=True)
 class _Call:
-    """What is asked of a service, whichever it is."""
+    """One analysis, for whichever service performs it."""
 
     options: AnalysisOptions
     timeout_seconds: float
@@ -145,52 +146,52 @@ class _Call:
         async with AsyncClient(address) as service:
             return await service.analyze(
                 video_uri,
-                on_progress=self.activity.follow,
-                on_retry=self.activity.wait,
+                on_progress=self.activity.show_progress,
+                on_retry=self.activity.show_retry,
                 timeout_seconds=self.timeout_seconds,
                 **self.options,
             )
 
 
-async def _analyze_here(stack: "Stack", video: Path | str, call: _Call) -> VideoAnalysis:
-    """A file, or what the services of a stack can read."""
+async def _analyze_locally(stack: "Stack", video: Path | str, call: _Call) -> VideoAnalysis:
+    """`video` is a file, or a URI that the services of the stack can read."""
     with call.activity:
         async with stack:
             if isinstance(video, Path):
-                call.activity.say("putting the video into a bucket")
+                call.activity.show_step("uploading the video")
                 video = await stack.upload(video)
-            call.activity.say(f"calling the ingress at {stack.address}")
+            call.activity.show_step(f"calling the ingress at {stack.address}")
             analysis = await stack.guard(call.to(stack.address, video))
-            call.activity.say("stopping")
+            call.activity.show_step("stopping")
         return analysis
 
 
-def _analyze_there(address: str, video: Path | str, upload: str | None, call: _Call) -> VideoAnalysis:
-    """A file by way of `upload`, or what the service can read."""
+def _analyze_remotely(address: str, video: Path | str, upload: str | None, call: _Call) -> VideoAnalysis:
+    """`video` is a file to upload to `upload`, or a URI that the service can read."""
     if isinstance(video, Path) and upload is None:
-        ending.misuse(
-            f"{video} lies on this machine, where the service at {address} cannot read it; "
-            "put it where it can with --upload s3://bucket/key"
+        runner.usage_error(
+            f"{video} is a file of this machine, which the service at {address} cannot read; "
+            "upload it with --upload s3://bucket/key"
         )
     if isinstance(video, str) and upload is not None:
-        ending.misuse(f"--upload: {video} is not a file of this machine")
-    uri = objects.s3_uri(upload, "--upload") if upload is not None else None
+        runner.usage_error(f"--upload: {video} is not a file of this machine")
+    uri = s3.parse_uri(upload, "--upload") if upload is not None else None
 
     async def run() -> VideoAnalysis:
         with call.activity:
             if isinstance(video, Path) and uri is not None:
-                call.activity.say("uploading")
+                call.activity.show_step("uploading")
                 with await asyncio.to_thread(video.open, "rb") as file:
-                    await objects.put(uri, file)
+                    await s3.put(uri, file)
             try:
                 return await call.to(address, str(uri or video))
             except Unavailable as error:
                 if error.reason != Unavailable.default_reason:
                     raise
-                # Not the service's own words.
+                # A reason of gRPC's, such as a refused connection.
                 raise Unavailable(f"no answer from {address}: {error.message}") from error
 
-    return ending.run(run())
+    return runner.run(run())
 
 
 def _footage(video: str, path: Path | None, frame_rate: FrameRate) -> Footage:
@@ -200,10 +201,10 @@ def _footage(video: str, path: Path | None, frame_rate: FrameRate) -> Footage:
     return Footage(video.rpartition("/")[2] or video, video, rate)
 
 
-def _check_written(report: Path | None, scenes: list[Path]) -> None:
+def _check_outputs(report: Path | None, scenes: list[Path]) -> None:
     for option, path in [*([("--report", report)] if report else []), *(("--scenes", path) for path in scenes)]:
         if not path.absolute().parent.is_dir():
-            ending.misuse(f"{option}: there is no directory {path.parent}")
+            runner.usage_error(f"{option}: no such directory: {path.parent}")
     for path in scenes:
-        if path.suffix.lower() not in WRITERS:
-            ending.misuse(f"--scenes: {path} ends in none of {', '.join(WRITERS)}")
+        if path.suffix.lower() not in SCENE_LIST_FORMATS:
+            runner.usage_error(f"--scenes: {path} has none of the suffixes {', '.join(SCENE_LIST_FORMATS)}")

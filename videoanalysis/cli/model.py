@@ -1,4 +1,4 @@
-"""`videoanalysis model`: check what turns pictures and texts into embeddings."""
+"""`videoanalysis model`: checks SigLIP checkpoints."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from videoanalysis.cli import ending
-from videoanalysis.stack import checkout
+from videoanalysis.cli import runner
+from videoanalysis.stack import source_tree
 
-app = typer.Typer(no_args_is_help=True, help="Check what turns pictures and texts into embeddings.")
+app = typer.Typer(no_args_is_help=True, help="Check SigLIP checkpoints.")
 
 
 @app.command("verify")
@@ -23,17 +23,16 @@ def verify(
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Number format of the computation.")
     ] = "auto",
 ) -> None:
-    """Check that a SigLIP checkpoint is served as it was trained.
+    """Check that the encoder computes what transformers computes for a SigLIP checkpoint.
 
-    Tokenizer, preparation of pictures, embeddings, text padding, scale and bias: each compared with
-    transformers itself. Needs memory for the model twice. Exits with 1 if a check failed, with 2 if the model cannot be
-    loaded.
+    Compares tokenizer, image preprocessing, embeddings, text padding, scale and bias. Needs memory for the model
+    twice. Exits with 1 if a check failed, with 2 if the model cannot be loaded.
     """
-    if problem := checkout.problem():
-        ending.fail(problem)
+    if problem := source_tree.missing_services():
+        runner.fail(problem)
     options = ["--device", device, "--precision", precision, *(["--revision", revision] if revision else [])]
-    # In place of this process, so that signals and the exit code are the check's; not from the directory of the
-    # services, so that MODEL means what it means here.
+    # Replaces this process, so that signals and the exit code are those of the check. The working directory stays, so
+    # that a relative MODEL is found.
     program = [sys.executable, "-P", "-m", "services.encoder.verify", *options, "--", model]
-    path = os.pathsep.join([str(checkout.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(source_tree.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.execve(program[0], program, {**os.environ, "PYTHONPATH": path})

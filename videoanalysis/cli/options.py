@@ -1,21 +1,22 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from typing import Annotated, Literal
 
 import typer
 
-from videoanalysis.cli import ending
-from videoanalysis.stack import default_model
+from videoanalysis.cli import runner
+from videoanalysis.stack import bundled_model
 
 Model = Annotated[
     str | None,
-    typer.Option(help="SigLIP checkpoint: a directory or a Hugging Face hub id.", show_default=default_model.NAME),
+    typer.Option(help="SigLIP checkpoint: a directory or a Hugging Face hub id.", show_default=bundled_model.NAME),
 ]
 Engine = Annotated[
-    Literal["siglip", "synthetic"], typer.Option(help="synthetic makes embeddings up and needs no model.")
+    Literal["siglip", "synthetic"],
+    typer.Option(help="synthetic returns made-up embeddings and needs no model: for load tests."),
 ]
 
 
 def check_model(model: str | None, engine: str) -> None:
     if model is not None and engine == "synthetic":
-        ending.misuse("--model: the synthetic engine has none")
+        runner.usage_error("--model: the synthetic engine has none; leave out one of the two")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.cli import ending
+from videoanalysis.cli import runner
 
 app = typer.Typer(no_args_is_help=True, help="Why a cluster runs as many replicas as it does.")
 
@@ -19,7 +19,7 @@ class Service(StrEnum):
 
 @app.callback()
 def scale() -> None:
-    """So that `explain` is named although it is the only one."""
+    """A callback keeps `explain` a subcommand although it is the only one."""
 
 
 @app.command("explain")
@@ -32,18 +32,18 @@ def explain(
         str | None,
         typer.Option("--namespace", "-n", help="Namespace of the services.", show_default="the context's"),
     ] = None,
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.", show_default="the current one")] = None,
+    context: Annotated[str | None, typer.Option(help="Kubeconfig context.", show_default="the current one")] = None,
     release: Annotated[
-        str | None, typer.Option(help="Helm's name of it.", show_default="the only one in the namespace")
+        str | None, typer.Option(help="Name of the Helm release.", show_default="the only one in the namespace")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say why each service has the replicas it has, and what will happen next.
 
     Reads KEDA's ScaledObjects, the HPAs, pods and the gauges of the ingress pods through the API server, and changes
-    nothing. Exits with 1 if something is wrong, with 2 if the cluster cannot be asked.
+    nothing. Exits with 1 if something is wrong, with 2 if the cluster cannot be queried.
     """
-    with ending.extra("operator", exit_code=2):
+    with runner.require_extra("operator", exit_code=2):
         from videoanalysis.scaling.cluster import Cluster, ClusterError
     from videoanalysis.scaling import explanation, presentation
 
@@ -51,7 +51,7 @@ def explain(
         with Cluster(context, namespace) as cluster:
             snapshot = cluster.snapshot(services or tuple(Service), release)
     except ClusterError as error:
-        ending.misuse(str(error))
+        runner.usage_error(str(error))
     explanations = explanation.explain(snapshot)
     if as_json:
         typer.echo(presentation.as_json(snapshot, explanations))

@@ -1,4 +1,4 @@
-"""What people see: progress while they wait, and a result they can read."""
+"""Terminal output: progress of an analysis, and its result as tables."""
 
 from types import TracebackType
 from typing import Self
@@ -13,16 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from videoanalysis.errors import ServiceError
-from videoanalysis.stack import default_model
+from videoanalysis.formatting import clock, count, model_name, percent, short_digest
+from videoanalysis.stack import bundled_model
 from videoanalysis.video_analysis import Caption, Progress, Tag, VideoAnalysis
-from videoanalysis.wording import clock, count, model_name, percent, short_digest
 
 _SCENE_CHANGES_SHOWN = 20
-_LINE_EVERY = 0.25
+# Without a terminal, a line for each such fraction of the work.
+_LINE_FRACTION = 0.25
 
 
 class Activity:
-    """Says on `console` what is being done: a moving bar on a terminal, a line now and then elsewhere."""
+    """Shows progress on `console`: a progress bar on a terminal, occasional lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -37,7 +38,7 @@ class Activity:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, amount="")
-        self._said = ""
+        self._last_text = ""
         self._next_fraction = 0.0
 
     def __enter__(self) -> Self:
@@ -49,15 +50,14 @@ class Activity:
     ) -> None:
         self._bar.stop()
 
-    def say(self, text: str) -> None:
+    def show_step(self, text: str) -> None:
         self._show(text, 0, 0, "")
 
-    def follow(self, progress: Progress) -> None:
-        """Show how far the service is with the video."""
+    def show_progress(self, progress: Progress) -> None:
         match progress.stage:
             case "waiting":
                 wait = progress.estimated_wait_seconds
-                self._show("waiting for a place", 0, 0, f"about {wait:.0f} s" if wait else "")
+                self._show("waiting for a slot", 0, 0, f"about {wait:.0f} s" if wait else "")
             case "downloading":
                 done, total = progress.downloaded_bytes / 1e6, progress.total_bytes / 1e6
                 self._show("downloading", done, total, f"{done:.1f} of {total:.1f} MB" if total else "")
@@ -65,31 +65,31 @@ class Activity:
                 done, total = progress.analyzed_seconds, progress.claimed_duration_seconds
                 self._show("analysing", done, total, f"{done:.0f} of {total:.0f} s" if total else f"{done:.0f} s")
 
-    def wait(self, error: ServiceError, seconds: float, resumes_at_seconds: float) -> None:
-        """Say that the service is called again in a while, and where in the video that goes on."""
-        how = f"going on at {clock(resumes_at_seconds)}" if resumes_at_seconds else "trying again"
-        self.say(f"{error}; {how} in {seconds:.1f} s")
+    def show_retry(self, error: ServiceError, seconds: float, resumes_at_seconds: float) -> None:
+        """Show the error, the time until the next call and the position at which it resumes."""
+        action = f"resuming at {clock(resumes_at_seconds)}" if resumes_at_seconds else "trying again"
+        self.show_step(f"{error}; {action} in {seconds:.1f} s")
 
     def _show(self, text: str, done: float, total: float, amount: str) -> None:
         self._bar.update(self._task, description=text, completed=done, total=total or None, amount=amount)
         if self._console.is_terminal:
             return
         fraction = done / total if total else 0.0
-        if text != self._said or fraction >= self._next_fraction:
+        if text != self._last_text or fraction >= self._next_fraction:
             self._console.print(f"{text} {amount}".rstrip(), markup=False, highlight=False)
-            self._said, self._next_fraction = text, fraction + _LINE_EVERY
+            self._last_text, self._next_fraction = text, fraction + _LINE_FRACTION
 
 
 def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
-    """Print the result for a reader; `video` is what the reader calls it."""
+    """Print the result; `video` is the name to show for the video."""
     frames = sum(len(chunk.frame_times_seconds) for chunk in analysis.chunks)
     headline = Text.assemble(
         (video, "bold"),
         (f"   {clock(analysis.video_duration_seconds)}, {count(len(analysis.chunks), 'chunk')}, ", "dim"),
-        (f"{count(frames, 'frame')} looked at", "dim"),
+        (f"{count(frames, 'frame')} sampled", "dim"),
     )
     parts: list[RenderableType] = [headline]
-    if caveat := default_model.caveat(analysis.message.model):
+    if caveat := bundled_model.caveat(analysis.message.model):
         parts.append(Text(caveat, "yellow"))
     if analysis.decode_failures:
         parts.append(Text(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded", "yellow"))
@@ -99,15 +99,15 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
 
 def _tags(analysis: VideoAnalysis) -> RenderableType:
     if not analysis.tags:
-        return Text("no tag over the probability asked for", "dim")
-    table = _table("tag", "whole video", "score", "at its best", "")
+        return Text("no tag reaches the minimum probability", "dim")
+    table = _table("tag", "whole video", "score", "maximum", "")
     for tag in analysis.tags:
         table.add_row(
             Text(tag.text, "bold"),
             percent(tag.probability),
             f"{tag.score:.3f}",
             ProgressBar(total=1, completed=tag.max_probability or 0.0, width=20),
-            _at_its_best(analysis, tag),
+            _maximum(analysis, tag),
         )
     return table
 
@@ -116,15 +116,15 @@ def _caption(analysis: VideoAnalysis) -> RenderableType:
     caption = analysis.caption
     if caption is None:
         return Text("no caption", "dim")
-    best = _at_its_best(analysis, caption)
-    details = f"   {percent(caption.probability)} of the whole video" + (f", at its best {best}" if best else "")
+    maximum = _maximum(analysis, caption)
+    details = f"   {percent(caption.probability)} for the whole video" + (f", at most {maximum}" if maximum else "")
     return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
 
 
-def _at_its_best(analysis: VideoAnalysis, text: Tag | Caption) -> str:
+def _maximum(analysis: VideoAnalysis, text: Tag | Caption) -> str:
     if text.max_probability is None:
         return ""
-    return f"{percent(text.max_probability)} from {_chunk_start(analysis, text.best_chunk_index)}"
+    return f"{percent(text.max_probability)} at {_chunk_start(analysis, text.best_chunk_index)}"
 
 
 def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
@@ -138,14 +138,14 @@ def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
             f"{change.score:.3f}",
         )
     hidden = len(analysis.scene_changes) - _SCENE_CHANGES_SHOWN
-    return Group(table, Text(f"and {hidden} more, all of them with --json", "dim")) if hidden > 0 else table
+    return Group(table, Text(f"and {hidden} more; --json prints all", "dim")) if hidden > 0 else table
 
 
 def _timing(analysis: VideoAnalysis) -> RenderableType:
     table = _table("stage", "queue", "compute")
     for name, stage in analysis.timing.stages():
         table.add_row(name, _seconds(stage.queue_seconds), _seconds(stage.compute_seconds))
-    table.add_row("in all", "", _seconds(analysis.timing.total_seconds), style="bold")
+    table.add_row("total", "", _seconds(analysis.timing.total_seconds), style="bold")
     return table
 
 

@@ -1,4 +1,4 @@
-"""`videoanalysis textbank`: make and check what videos are compared with."""
+"""`videoanalysis textbank`: builds, checks and shows text banks."""
 
 import asyncio
 from pathlib import Path
@@ -7,70 +7,75 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.atomic_write import write_whole
-from videoanalysis.cli import ending, objects
+from videoanalysis.atomic_write import write_atomically
+from videoanalysis.cli import runner, s3
 from videoanalysis.errors import ServiceError
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from videoanalysis.text_bank.format import TextBank
 
-app = typer.Typer(no_args_is_help=True, help="Make and check what videos are compared with.")
+app = typer.Typer(no_args_is_help=True, help="Build, check and show text banks.")
 
-_Template = Annotated[str, typer.Option(help="Put each text into this in place of {}.")]
-# More than a million texts need; it is held in memory.
+_Template = Annotated[str, typer.Option(help="Template of each text, which replaces {}.")]
+# More than the largest valid bank needs; the file is read into memory.
 _MAX_BANK_BYTES = 8 << 30
-# A new node, an image and a large model.
+# Covers a new node, an image pull and a large model.
 _WAKE_SECONDS = 900.0
 
 
 @app.command("build")
 def build(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Holds tags.txt and descriptions.txt.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Directory with tags.txt and descriptions.txt.", exists=True, file_okay=False
+        ),
     ],
     encoder: Annotated[str, typer.Option(help="host:port of an encoder with the model that will embed the videos.")],
-    out: Annotated[str, typer.Option(help="File, or s3://bucket/key by the AWS settings of the environment.")],
+    out: Annotated[str, typer.Option(help="File, or s3://bucket/key with the AWS settings of the environment.")],
     name: Annotated[
-        str | None, typer.Option(help="What requests call the bank.", show_default="the directory's name")
+        str | None, typer.Option(help="Name of the bank in requests.", show_default="name of the directory")
     ] = None,
     template: _Template = "{}",
     model_digest: Annotated[
-        str | None, typer.Option(help="Write nothing if the encoder has another model, as in the middle of a rollout.")
+        str | None, typer.Option(help="Fail if the encoder serves another model, as during a rollout.")
     ] = None,
     wake: Annotated[
         str | None,
-        typer.Option(help="host:port of an ingress that analyses its sample first: it wakes an encoder at zero."),
+        typer.Option(
+            help="host:port of an ingress; its sample clip is analysed first, which scales encoders up from zero."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot tell apart.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot distinguish.")] = False,
 ) -> None:
-    """Embed the texts of a directory and write them as a bank."""
-    with ending.extra("decoder"):
+    """Embed the texts of a directory and write them as a text bank."""
+    with runner.require_extra("decoder"):
         from videoanalysis.text_bank import lint as textbank_lint
         from videoanalysis.text_bank.format import InvalidTextBank
 
-    uri = objects.s3_uri(out, "--out") if "://" in out else None
+    uri = s3.parse_uri(out, "--out") if "://" in out else None
     if uri is None and not Path(out).absolute().parent.is_dir():
-        ending.misuse(f"--out: there is no directory {Path(out).parent}")
+        runner.usage_error(f"--out: no such directory: {Path(out).parent}")
 
     if wake is not None:
-        ending.run(_wake(wake))
-    bank = ending.run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
+        runner.run(_wake(wake))
+    bank = runner.run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
     if model_digest not in (None, bank.model_digest):
-        ending.fail(f"the encoder at {encoder} has the model {bank.model_digest}, not {model_digest}; try again later")
+        runner.fail(f"the encoder at {encoder} serves model {bank.model_digest}, not {model_digest}; try again later")
     if not force and (pairs := textbank_lint.same_embeddings(bank)):
-        ending.fail(
-            f"the model cannot tell apart some texts of {directory}; reword them, or build the bank all the same with "
+        runner.fail(
+            f"the model cannot distinguish some texts of {directory}; reword them, or build the bank anyway with "
             + "\n  ".join(["--force:", *map(str, pairs)])
         )
 
     async def write() -> None:
         if uri is None:
-            write_whole(Path(out), bank.to_bytes())
+            write_atomically(Path(out), bank.to_bytes())
         else:
-            await objects.put(uri, bank.to_bytes())
+            await s3.put(uri, bank.to_bytes())
 
-    ending.run(write())
+    runner.run(write())
     typer.echo(
         f"{out}: bank {bank.name} of {len(bank.tags)} tags and {len(bank.descriptions)} descriptions, "
         f"model {bank.model_digest}, digest {bank.digest}"
@@ -88,8 +93,8 @@ def lint(
     ] = None,
     template: _Template = "{}",
 ) -> None:
-    """Find texts that cannot be told apart; exits with 1 if there are any."""
-    with ending.extra("decoder"):
+    """Find texts that the model cannot distinguish; exits with 1 if there are any."""
+    with runner.require_extra("decoder"):
         from videoanalysis.text_bank import builder as bank_builder
         from videoanalysis.text_bank import lint as textbank_lint
         from videoanalysis.text_bank.format import InvalidTextBank
@@ -97,23 +102,23 @@ def lint(
     bank: TextBank | None = None
     if not Path(texts).is_dir():
         if encoder is not None:
-            ending.misuse(f"--encoder: {texts} is no directory, and a bank brings its embeddings")
+            runner.usage_error(f"--encoder: {texts} is a bank, which contains its embeddings; leave the option out")
         bank = _read_bank(texts)
     elif encoder is not None:
-        bank = ending.run(_embed(Path(texts), "lint", encoder, template), InvalidTextBank)
+        bank = runner.run(_embed(Path(texts), "lint", encoder, template), InvalidTextBank)
     try:
         tags, descriptions = (bank.tags, bank.descriptions) if bank else bank_builder.read_texts(Path(texts))
     except InvalidTextBank as error:
-        ending.fail(str(error))
+        runner.fail(str(error))
     pairs = textbank_lint.same_words(tags, descriptions) + (textbank_lint.same_embeddings(bank) if bank else [])
     for pair in pairs:
         typer.echo(pair)
     for hint in textbank_lint.hints(tags, descriptions):
         typer.echo(f"hint: {hint}")
     if pairs:
-        ending.fail(f"{texts}: texts that cannot be told apart; reword them, or keep one of each pair")
-    unknown = "" if bank else "; their embeddings were not compared, which --encoder HOST:PORT would do"
-    typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, no two of them alike{unknown}")
+        runner.fail(f"{texts}: some texts cannot be distinguished; reword them, or keep one of each pair")
+    not_compared = "" if bank else "; their embeddings were not compared: give --encoder HOST:PORT for that"
+    typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, all distinct{not_compared}")
 
 
 @app.command("show")
@@ -121,26 +126,26 @@ def show(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A file, or s3://bucket/key.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show what a bank holds, and where it comes from."""
-    with ending.extra("decoder"):
-        from videoanalysis.text_bank import table as bank_table
+    """Show the texts and the origin of a bank."""
+    with runner.require_extra("decoder"):
+        from videoanalysis.cli import text_bank_table
 
     found = _read_bank(bank)
     if as_json:
-        typer.echo(bank_table.as_json(found))
+        typer.echo(text_bank_table.as_json(found))
     else:
-        bank_table.show(Console(), found)
+        text_bank_table.show(Console(), found)
 
 
 async def _wake(ingress: str) -> None:
-    """Returns when there is an encoder. Nobody but an ingress can tell the autoscaler that one is needed."""
+    """Returns once an encoder is running. Demand at an ingress is the only signal that scales encoders up from zero."""
     from videoanalysis.client import AsyncClient
 
     async with AsyncClient(ingress, attempts=1) as client:
         try:
             await client.analyze("sample://clip", timeout_seconds=_WAKE_SECONDS)
         except ServiceError as error:
-            # The ingress asks for the bank, which is yet to be built, when an encoder has told its model.
+            # The ingress looks the bank up after an encoder has reported its model; the bank is not built yet.
             if error.reason not in (ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH):
                 raise
 
@@ -156,17 +161,12 @@ async def _embed(directory: Path, name: str, encoder: str, template: str) -> "Te
 def _read_bank(source: str) -> "TextBank":
     from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 
-    uri = objects.s3_uri(source, "the bank") if "://" in source else None
+    uri = s3.parse_uri(source, "the bank") if "://" in source else None
 
     async def read() -> bytes:
-        if uri is None:
-            return await asyncio.to_thread(Path(source).read_bytes)
-        from videoanalysis.storage import Storage
-
-        async with Storage.open() as storage:
-            return await storage.read(uri, _MAX_BANK_BYTES)
+        return await (asyncio.to_thread(Path(source).read_bytes) if uri is None else s3.get(uri, _MAX_BANK_BYTES))
 
     try:
-        return TextBank.from_bytes(ending.run(read()))
+        return TextBank.from_bytes(runner.run(read()))
     except InvalidTextBank as error:
-        ending.fail(f"{source}: {error}")
+        runner.fail(f"{source}: {error}")

@@ -1,4 +1,4 @@
-"""`videoanalysis up`: the services and an S3 server on this machine."""
+"""`videoanalysis up`: runs the services and an S3 server on this machine."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.atomic_write import write_whole
-from videoanalysis.cli import ending, options, terminal
-from videoanalysis.stack import default_model
+from videoanalysis.atomic_write import write_atomically
+from videoanalysis.cli import options, runner, terminal
+from videoanalysis.stack import bundled_model
 
 if TYPE_CHECKING:
-    # What takes long to import, or is not installed with the client, is imported by the commands that need it.
+    # Commands import slow modules, and those that the client does not install, when they need them.
     from videoanalysis.stack.stack import Stack
 
 _Replicas = Annotated[int, typer.Option(min=1, max=64, help="Processes of this service.")]
@@ -37,8 +37,8 @@ def up(
     """
     options.check_model(model, engine)
     if state is not None and not state.absolute().parent.is_dir():
-        ending.misuse(f"--state: there is no directory {state.parent}")
-    with ending.extra("stack"):
+        runner.usage_error(f"--state: no such directory: {state.parent}")
+    with runner.require_extra("stack"):
         from videoanalysis.stack.stack import Stack, StackError
 
     async def run() -> None:
@@ -50,18 +50,18 @@ def up(
                     encoders=encoders,
                     decoders=decoders,
                     ingresses=ingresses,
-                    on_step=activity.say,
+                    on_step=activity.show_step,
                 )
                 await leaving.enter_async_context(stack)
             if state is None:
-                typer.echo(_how_to_call(stack))
+                typer.echo(_instructions(stack))
             else:
                 leaving.callback(state.unlink, missing_ok=True)
-                write_whole(state, json.dumps(_state(stack), indent=2).encode())
+                write_atomically(state, json.dumps(_state(stack), indent=2).encode())
             await stack.guard(asyncio.Event().wait())
 
-    # By SIGTERM a supervisor ends what has done its work.
-    ending.run(run(), StackError, exit_code_of_sigterm=0)
+    # A supervisor stops a stack with SIGTERM: that is no failure.
+    runner.run(run(), StackError, exit_code_of_sigterm=0)
 
 
 def _state(stack: "Stack") -> dict[str, object]:
@@ -72,16 +72,16 @@ def _state(stack: "Stack") -> dict[str, object]:
     return {"address": stack.address, "s3_endpoint": stack.s3_endpoint, **services}
 
 
-def _how_to_call(stack: "Stack") -> str:
+def _instructions(stack: "Stack") -> str:
     from videoanalysis.stack.stack import BUCKET, CREDENTIALS, REGION
 
     access_key, secret = CREDENTIALS
     paragraphs = [
         f"Listening on {stack.address}, until Ctrl-C.",
-        default_model.caveat(stack.model) or f"The model is {stack.model.model_id}.",
-        "The clip that the service carries:",
+        bundled_model.caveat(stack.model) or f"The model is {stack.model.model_id}.",
+        "The sample clip inside the service:",
         f"  videoanalysis analyze sample://clip --address {stack.address}",
-        "A video of yours, by way of the S3 server beside it:",
+        "A video of yours, through the S3 server of the stack:",
         f"  export AWS_ENDPOINT_URL={stack.s3_endpoint} AWS_DEFAULT_REGION={REGION}\n"
         f"  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret}\n"
         f"  videoanalysis analyze VIDEO --address {stack.address} --upload s3://{BUCKET}/videos/VIDEO",

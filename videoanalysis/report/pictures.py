@@ -1,20 +1,20 @@
-"""The pictures of a report: each is in the page once and shown in several places."""
+"""The thumbnails of a report: each is embedded once in the page and shown in several places."""
 
 from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from videoanalysis.formatting import clock
 from videoanalysis.report.markup import Markup, element
-from videoanalysis.wording import clock
 
 if TYPE_CHECKING:
-    # Needs PyAV, which whoever has thumbnails has.
+    # The module needs PyAV.
     from videoanalysis.report.thumbnails import Thumbnail
 
 
 class Pictures:
-    """Thumbnails by the times of their frames."""
+    """Thumbnails by frame time."""
 
     def __init__(self, thumbnails: "Mapping[float, Thumbnail]") -> None:
         self._thumbnails = dict(sorted(thumbnails.items()))
@@ -23,8 +23,8 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._times)
 
-    def store(self) -> Markup:
-        """The pictures themselves; must come before they are shown."""
+    def definitions(self) -> Markup:
+        """The embedded images; must precede their uses in the page."""
         images = [
             element(
                 "image",
@@ -38,17 +38,17 @@ class Pictures:
         return element("svg", element("defs", *images), class_="store", width=0, height=0, aria_hidden="true")
 
     def at(self, seconds: float) -> Markup | None:
-        """The picture of the frame with this time."""
+        """The thumbnail of the frame at exactly this time."""
         return self._show(seconds, crop=False) if seconds in self._thumbnails else None
 
     def nearest(self, seconds: float, *, crop: bool = False) -> Markup:
-        """With `crop` it fills whatever place it is given."""
+        """With `crop` the thumbnail is cropped to fill its element."""
         index = bisect_left(self._times, seconds)
         around = self._times[max(index - 1, 0) : index + 1]
         return self._show(min(around, key=lambda time: abs(time - seconds)), crop=crop)
 
     def between(self, start_seconds: float, end_seconds: float) -> Markup | None:
-        """The picture nearest to the middle, if there is one from start to before end."""
+        """The thumbnail nearest to the middle of the range, None if the range has none; the end is exclusive."""
         inside = [time for time in self._times if start_seconds <= time < end_seconds]
         return self.nearest((inside[0] + inside[-1]) / 2) if inside else None
 

@@ -1,4 +1,4 @@
-"""The scenes of a video for other programs: spreadsheets (CSV), editors (CMX3600 EDL, OpenTimelineIO)."""
+"""Formats the scenes of a video for spreadsheets (CSV) and video editors (CMX3600 EDL, OpenTimelineIO)."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from typing import Literal
 from videoanalysis.video_analysis import Scene, VideoAnalysis
 
 FrameRate = Literal["23.976", "24", "25", "29.97", "30", "50", "59.94", "60"]
-# What editors mean by them, in frames per second.
+# Exact frames per second.
 FRAME_RATES: dict[FrameRate, Fraction] = {
     "23.976": Fraction(24000, 1001),
     "24": Fraction(24),
@@ -23,14 +23,14 @@ FRAME_RATES: dict[FrameRate, Fraction] = {
     "59.94": Fraction(60000, 1001),
     "60": Fraction(60),
 }
-# Of these a spreadsheet makes a formula.
+# A spreadsheet evaluates a cell that starts with one of these as a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """What the scenes are of: the clip's name, where editors find it, and its frame rate in frames per second."""
+    """The clip that the scenes belong to; `uri` is where editors find it, `frame_rate` in frames per second."""
 
     name: str
     uri: str
@@ -38,7 +38,7 @@ class Footage:
 
 
 def csv_of(analysis: VideoAnalysis, footage: Footage) -> str:
-    """One line for each scene. A text that a spreadsheet would take for a formula has a ' before it."""
+    """One line per scene. A text that a spreadsheet would evaluate as a formula is prefixed with '."""
     output = io.StringIO()
     rows = csv.writer(output)
     rows.writerow(["scene", "start", "end", "start_seconds", "end_seconds", "tags", "caption"])
@@ -50,10 +50,9 @@ def csv_of(analysis: VideoAnalysis, footage: Footage) -> str:
 
 
 def edl_of(analysis: VideoAnalysis, footage: Footage) -> str:
-    """CMX3600, non-drop-frame: one event for each scene, with equal source and record times.
+    """CMX3600, non-drop-frame: one event per scene, with equal source and record times.
 
-    The format has no place for the frame rate, without which the times mean nothing: a comment in the first event
-    states it.
+    The format has no field for the frame rate: a comment in the first event states it.
     """
     rate = f"{float(footage.frame_rate):.3f}".rstrip("0").rstrip(".")
     lines = [f"TITLE: {_line(footage.name)}", "FCM: NON-DROP FRAME", ""]
@@ -70,7 +69,7 @@ def edl_of(analysis: VideoAnalysis, footage: Footage) -> str:
 
 
 def otio_of(analysis: VideoAnalysis, footage: Footage) -> str:
-    """A timeline whose one track holds a clip for each scene, all of the same media."""
+    """An OpenTimelineIO timeline with one track and a clip per scene, all of the same media."""
     rate = float(footage.frame_rate)
 
     def time_range(start: int, end: int) -> dict[str, object]:
@@ -106,11 +105,15 @@ def otio_of(analysis: VideoAnalysis, footage: Footage) -> str:
     return json.dumps(timeline, indent=2)
 
 
-WRITERS: dict[str, Callable[[VideoAnalysis, Footage], str]] = {".csv": csv_of, ".edl": edl_of, ".otio": otio_of}
+SCENE_LIST_FORMATS: dict[str, Callable[[VideoAnalysis, Footage], str]] = {
+    ".csv": csv_of,
+    ".edl": edl_of,
+    ".otio": otio_of,
+}
 
 
 def _cuts(analysis: VideoAnalysis, frame_rate: Fraction) -> list[tuple[int, int, Scene]]:
-    """First frame of each scene and of what follows; a scene shorter than a frame is left out."""
+    """First frame of each scene and of its successor; scenes shorter than a frame are left out."""
     numbered = [
         (round(scene.start_seconds * frame_rate), round(scene.end_seconds * frame_rate), scene)
         for scene in analysis.scenes

@@ -1,4 +1,4 @@
-"""Small pictures of the frames of a video file, for its owner: nothing here guards against hostile files.
+"""Makes thumbnails of frames of a trusted video file: hostile files are not guarded against.
 
 Needs PyAV, which is not installed with the client.
 """
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 SIDE = 192  # pixels of the longer one
 _QUANTIZER = 4  # of the JPEG encoder, from 2, the best, to 31
-# Over a longer gap it is cheaper to leap to the key picture before the wanted one than to decode what lies between.
-_LEAP_SECONDS = 3
-# A leap may end behind the wanted frame where a container counts by decoding time; then it starts earlier.
-_RUN_UP_SECONDS = (0, 10)
+# Over a longer gap it is cheaper to seek to the key frame before the wanted frame than to decode up to it.
+_SEEK_SECONDS = 3
+# A seek may end after the wanted frame where a container indexes by decoding time; it is then repeated earlier.
+_SEEK_MARGINS_SECONDS = (0, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +37,30 @@ class Thumbnail:
 def take(path: Path, times_seconds: Iterable[float], *, budget_seconds: float) -> Iterator[tuple[float, Thumbnail]]:
     """For each of the ascending times, counted from the first frame of the video, the frame on display then.
 
-    Ends early where the file cannot be decoded, or when the budget is spent.
+    Ends early if the file cannot be decoded or the budget is spent.
     """
     until = time.monotonic() + budget_seconds
     try:
-        with _Player(path) as player:
+        with _Reader(path) as reader:
             for seconds in times_seconds:
-                yield seconds, _photograph(player.show(seconds), player.pixel_aspect)
+                yield seconds, _thumbnail(reader.frame_at(seconds), reader.pixel_aspect)
                 if time.monotonic() > until:
                     return
     except (av.FFmpegError, OSError):
         return
 
 
-class _Player:
-    """The best video stream of a file, played forward. Raises av.FFmpegError or OSError."""
+class _Reader:
+    """Reads the best video stream of a file forward. Raises av.FFmpegError or OSError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._can_leap = True
-        # The frame on display and the one after it, each with its pts.
-        self._shown: tuple[int, VideoFrame] | None = None
-        self._ahead: tuple[int, VideoFrame] | None = None
+        self._can_seek = True
+        # The frame on display and the next one, each with its pts.
+        self._current: tuple[int, VideoFrame] | None = None
+        self._next: tuple[int, VideoFrame] | None = None
         self._open()
-        self._origin = self._ahead[0] if self._ahead is not None else 0
+        self._origin = self._next[0] if self._next is not None else 0
 
     def __enter__(self) -> Self:
         return self
@@ -73,25 +73,25 @@ class _Player:
         """Width of a pixel over its height."""
         return self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or Fraction(1)
 
-    def show(self, seconds: float) -> VideoFrame:
+    def frame_at(self, seconds: float) -> VideoFrame:
         """The frame on display then; `seconds` never decrease."""
         tick = self._origin + round(Fraction(seconds) / self._time_base)
-        if self._can_leap and self._shown and tick > self._shown[0] + _LEAP_SECONDS / self._time_base:
-            self._leap(tick)
-        while self._ahead and (self._shown is None or self._ahead[0] <= tick):
-            self._shown, self._ahead = self._ahead, next(self._frames, None)
-        if self._shown is None:
+        if self._can_seek and self._current and tick > self._current[0] + _SEEK_SECONDS / self._time_base:
+            self._seek(tick)
+        while self._next and (self._current is None or self._next[0] <= tick):
+            self._current, self._next = self._next, next(self._frames, None)
+        if self._current is None:
             raise OSError(f"{self._path}: no frame can be decoded")
-        return self._shown[1]
+        return self._current[1]
 
-    def _leap(self, tick: int) -> None:
-        for run_up in _RUN_UP_SECONDS:
-            self._container.seek(max(self._origin, tick - round(run_up / self._time_base)), stream=self._stream)
-            self._play()
-            if self._ahead and self._ahead[0] <= tick:
+    def _seek(self, tick: int) -> None:
+        for margin in _SEEK_MARGINS_SECONDS:
+            self._container.seek(max(self._origin, tick - round(margin / self._time_base)), stream=self._stream)
+            self._start_decoding()
+            if self._next and self._next[0] <= tick:
                 return
-        # Played from the start once more, it shows everything.
-        self._can_leap = False
+        # Decoding from the start reaches every frame.
+        self._can_seek = False
         self._container.close()
         self._open()
 
@@ -102,21 +102,21 @@ class _Player:
             self._stream.thread_type = "AUTO"
             assert self._stream.time_base is not None
             self._time_base = self._stream.time_base
-            self._play()
+            self._start_decoding()
         except BaseException:
             self._container.close()
             raise
 
-    def _play(self) -> None:
+    def _start_decoding(self) -> None:
         self._frames = self._decode()
-        self._shown, self._ahead = None, next(self._frames, None)
+        self._current, self._next = None, next(self._frames, None)
 
     def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                # Of a damaged packet; the frame before it stays on display.
+                # A damaged packet: the previous frame stays on display.
                 continue
             yield from ((frame.pts, frame) for frame in frames if frame.pts is not None)
 
@@ -130,7 +130,7 @@ class _Player:
         return next((stream for stream in moving if stream is best), moving[0])
 
 
-def _photograph(frame: VideoFrame, pixel_aspect: Fraction) -> Thumbnail:
+def _thumbnail(frame: VideoFrame, pixel_aspect: Fraction) -> Thumbnail:
     width, height = frame.width * float(pixel_aspect), float(frame.height)
     scale = SIDE / max(width, height)
     small = frame.reformat(_even(width * scale), _even(height * scale), format="rgb24")

@@ -1,11 +1,11 @@
-"""The timeline of a report: pictures, scene scores, threshold, scene changes and scenes over one axis of time."""
+"""Draws the timeline of a report: thumbnails, scene scores, threshold, scene changes and scenes over time."""
 
+from videoanalysis.formatting import clock
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
 from videoanalysis.video_analysis import SceneChange, VideoAnalysis
-from videoanalysis.wording import clock
 
-# The plot is drawn in these units and stretched to whatever place there is.
+# Units of the plot, which is stretched to the width of the page.
 _WIDTH, _HEIGHT = 1000.0, 100.0
 _PAGE_PIXELS = 1040
 _PIXELS_PER_FRAME = 4
@@ -30,9 +30,9 @@ class Timeline:
         highest = max((score for _, score in self._scores), default=0.0)
         self._top = max(1.15 * highest, 2 * scene_threshold)
         frames = sum(len(chunk.frame_times_seconds) for chunk in analysis.chunks)
-        # Long videos are scrolled.
-        self._least_pixels = min(_PIXELS_PER_FRAME * frames, _MAX_PIXELS)
-        self._pixels = max(_PAGE_PIXELS, self._least_pixels)
+        # The timeline of a long video scrolls.
+        self._min_pixels = min(_PIXELS_PER_FRAME * frames, _MAX_PIXELS)
+        self._pixels = max(_PAGE_PIXELS, self._min_pixels)
 
     def draw(self) -> Markup:
         canvas = element(
@@ -41,8 +41,8 @@ class Timeline:
             element("div", self._plot(), *self._score_labels(), class_="plot"),
             element("div", *self._scenes(), class_="bands"),
             element("div", *self._time_labels(), class_="axis"),
-            class_="canvas long" if self._least_pixels > _PAGE_PIXELS else "canvas",
-            style=f"min-width:{self._least_pixels}px",
+            class_="canvas long" if self._min_pixels > _PAGE_PIXELS else "canvas",
+            style=f"min-width:{self._min_pixels}px",
         )
         return joined([self._legend(), element("div", canvas, class_="scroller", tabindex="0")])
 
@@ -72,7 +72,7 @@ class Timeline:
         level = self._y(self._threshold)
         return element(
             "svg",
-            *(self._upright("chunk-start", self._x(start)) for start in chunk_starts),
+            *(self._vertical("chunk-start", self._x(start)) for start in chunk_starts),
             element("path", d=area, class_="area"),
             element("path", d=f"M{'L'.join(points)}" if points else "", class_="curve"),
             element("line", x1=0, x2=_WIDTH, y1=f"{level:.2f}", y2=f"{level:.2f}", class_="threshold"),
@@ -85,18 +85,18 @@ class Timeline:
 
     def _mark(self, change: SceneChange) -> Markup:
         x, dot = self._x(change.cut_seconds), (self._x(change.timestamp_seconds), self._y(change.score))
-        told = f"scene change at {clock(change.cut_seconds)}, score {change.score:.3f}"
+        title = f"scene change at {clock(change.cut_seconds)}, score {change.score:.3f}"
         return element(
             "g",
-            element("title", told),
-            self._upright("near", x),
-            self._upright("cut", x),
-            # A line of no length with round ends is a dot, however the plot is stretched.
+            element("title", title),
+            self._vertical("near", x),
+            self._vertical("cut", x),
+            # A zero-length line with round caps stays a dot when the plot is stretched.
             element("path", d=f"M{dot[0]:.2f},{dot[1]:.2f}h0", class_="dot"),
             class_="scene-change",
         )
 
-    def _upright(self, kind: str, x: float) -> Markup:
+    def _vertical(self, kind: str, x: float) -> Markup:
         return element("line", x1=f"{x:.2f}", x2=f"{x:.2f}", y1=0, y2=_HEIGHT, class_=kind)
 
     def _score_labels(self) -> list[Markup]:
@@ -105,7 +105,7 @@ class Timeline:
         return [
             element("span", f"{value:.2f}".rstrip("0"), class_="score", style=f"top:{self._y(value):.2f}%")
             for value in values
-            # Not over the label of the threshold.
+            # Keeps clear of the label of the threshold.
             if abs(self._y(value) - self._y(self._threshold)) > 9
         ] + [
             element(
@@ -130,8 +130,8 @@ class Timeline:
         ]
 
     def _time_labels(self) -> list[Markup]:
-        most = self._pixels / _PIXELS_PER_LABEL
-        step = next((step for step in _STEPS_SECONDS if self._duration / step <= most), _STEPS_SECONDS[-1])
+        max_labels = self._pixels / _PIXELS_PER_LABEL
+        step = next((step for step in _STEPS_SECONDS if self._duration / step <= max_labels), _STEPS_SECONDS[-1])
         times = [i * step for i in range(int(self._duration / step) + 1)]
         return [
             element(

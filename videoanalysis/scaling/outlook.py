@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from videoanalysis.scaling.arithmetic import SYNC_SECONDS, Rules, clamp, step_limit, zero_from
 from videoanalysis.scaling.finding import Finding, clock, number, sentence, span, when
 from videoanalysis.scaling.snapshot import Hpa, ScaledObject, Workload
-from videoanalysis.wording import count
+from videoanalysis.formatting import count
 
 _SOON = f"within {SYNC_SECONDS:.0f} s, the HPA's period"
 

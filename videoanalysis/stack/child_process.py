@@ -19,14 +19,14 @@ _REAP_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
 
 
-class Child:
-    """`python -m` followed by `module`, started at once; what it says goes to a log in `directory`."""
+class ChildProcess:
+    """Runs `python -m` with the arguments `module`, from construction on; its output goes to a log in `directory`."""
 
     def __init__(
         self, name: str, module: Sequence[str], *, directory: Path, cwd: Path, environment: Mapping[str, str]
     ) -> None:
         self.name = name
-        # host:port, once it is known to serve.
+        # host:port, set once it serves.
         self.address = ""
         self._module = module
         self._cwd = cwd
@@ -35,7 +35,7 @@ class Child:
         self._process = self._start()
 
     def restart(self, changes: Mapping[str, str]) -> None:
-        """End it at once if it still runs, and start it again, with `changes` to its environment from now on."""
+        """Kill it if it still runs and start it again, with `changes` applied to its environment."""
         self.kill()
         self._environment.update(changes)
         self._process = self._start()
@@ -49,7 +49,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C reaches only us, and what it starts itself can be ended with it.
+                # A process group of its own: Ctrl-C reaches only the parent, and `kill` also ends its children.
                 start_new_session=True,
             )
 
@@ -59,60 +59,60 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, negative where a signal ended it."""
+        """None while it runs, negative if a signal ended it."""
         return self._process.poll()
 
-    async def ended(self) -> int:
-        """Wait until it has ended; its exit code."""
+    async def wait(self) -> int:
+        """Waits for its end; returns the exit code."""
         while True:
             if (code := self.exit_code) is not None:
                 return code
             await asyncio.sleep(_POLL_SECONDS)
 
     def terminate(self) -> None:
-        """Ask it to finish what is in progress and end."""
+        """Send SIGTERM: it finishes work in progress and ends."""
         self._process.terminate()
 
     def suspend(self) -> None:
-        """Stop it and all that it started where they are, as if they hung; `resume` lets them go on."""
+        """Stop it and its children with SIGSTOP, so that they hang until `resume`."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once with all that it started, and wait until it is gone."""
+        """Kill it and its children, and wait for its end."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SECONDS)
 
     def report(self) -> str:
-        """Which process this is, how it ended if it did, and the last lines that it said."""
+        """Its name, process id and state, and the last lines of its log."""
         code = self.exit_code
         if code is None:
-            state = "runs"
+            state = "is running"
         elif code < 0:
-            state = f"was ended by {signal.Signals(-code).name}"
+            state = f"was killed by {signal.Signals(-code).name}"
         else:
             state = f"ended with exit code {code}"
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - _LOG_BYTES))
             lines = log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-        said = "its log ends with:\n" + "\n".join(lines) if lines else "it said nothing"
-        return f"{self.name} (process {self.pid}) {state}; {said}"
+        output = "its log ends with:\n" + "\n".join(lines) if lines else "its log is empty"
+        return f"{self.name} (process {self.pid}) {state}; {output}"
 
 
-def _become(parent: int, module: Sequence[str]) -> None:
+def _exec_module(parent: int, module: Sequence[str]) -> None:
     if sys.platform == "linux":
         import ctypes
 
-        # Should our parent be killed, so that it can end nobody any more, the kernel ends us.
+        # The kernel kills this process when its parent dies, even of SIGKILL.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit("the parent has ended")
+            sys.exit("the parent process has ended")
     os.execv(sys.executable, [sys.executable, "-m", *module])
 
 
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])
+    _exec_module(int(sys.argv[1]), sys.argv[2:])

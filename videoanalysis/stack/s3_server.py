@@ -1,6 +1,6 @@
-"""An S3 protocol server on loopback: `python -m videoanalysis.stack.s3_server ADDRESS_FILE`, which gets its host:port.
+"""An S3 server on loopback, for tests and demos: `python -m videoanalysis.stack.s3_server ADDRESS_FILE`.
 
-Takes any credentials. Its objects lie in memory and end with the process.
+Writes its host:port to ADDRESS_FILE. Accepts any credentials and keeps objects in memory.
 """
 
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from moto.server import ThreadedMotoServer
 
-from videoanalysis.atomic_write import write_whole
+from videoanalysis.atomic_write import write_atomically
 
 
 def main() -> None:
@@ -21,8 +21,8 @@ def main() -> None:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    write_whole(Path(sys.argv[1]), f"{host}:{port}".encode())
-    # The requests are served by threads, which SIGTERM ends with the process.
+    write_atomically(Path(sys.argv[1]), f"{host}:{port}".encode())
+    # Requests run on threads, which end with the process at SIGTERM.
     signal.pause()
 
 

@@ -15,8 +15,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
-from videoanalysis.stack import checkout, default_model
-from videoanalysis.stack.child_process import Child
+from videoanalysis.stack import source_tree, bundled_model
+from videoanalysis.stack.child_process import ChildProcess
 from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank import builder as bank_builder
@@ -49,15 +49,15 @@ _Result = TypeVar("_Result")
 
 
 class StackError(Exception):
-    """The stack cannot start or go on; the message names the process, with the end of its log."""
+    """The stack cannot start or continue; the message names the process and ends with its log."""
 
 
 class Stack:
-    """Runs while it is entered: then everything is ready, and afterwards nothing is left.
+    """Entering it starts everything and waits for readiness; leaving it stops everything and removes its files.
 
-    `model` is a directory or a hub id, by default the bundled one. `settings` are settings of the services, e.g.
-    {"encoder": {"max_in_flight": 1}}; variables of the environment such as ENCODER_MAX_IN_FLIGHT reach them too.
-    `on_step` hears in words what is being done. Entering raises StackError or ServiceError.
+    `model` is a directory or a hub id, by default the bundled model. `settings` are settings of the services, e.g.
+    {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well. `on_step` is
+    called with a description of each step. Entering raises StackError or ServiceError.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Stack:
         self._settings = settings or {}
         self._on_step = on_step
         self._directory = Path()
-        # Those that must run; the services among them also by kind.
-        self._children: list[Child] = []
-        self.services: dict[Kind, list[Child]] = {"ingress": [], "encoder": [], "decoder": []}
+        # All processes, services included. If one ends, the stack fails.
+        self._children: list[ChildProcess] = []
+        self.services: dict[Kind, list[ChildProcess]] = {"ingress": [], "encoder": [], "decoder": []}
         self.s3_endpoint = ""
-        # What the encoders serve.
+        # The model of the encoders.
         self.model = ModelInfo()
 
     @property
@@ -90,7 +90,7 @@ class Stack:
         return self.services["ingress"][0].address
 
     async def __aenter__(self) -> Self:
-        if problem := checkout.problem():
+        if problem := source_tree.missing_services():
             raise StackError(problem)
         self._directory = Path(tempfile.mkdtemp(prefix="videoanalysis-"))
         try:
@@ -111,10 +111,10 @@ class Stack:
                 await storage.write(uri, file, "application/octet-stream")
         return str(uri)
 
-    async def restart(self, child: Child, **settings: object) -> None:
-        """Start a service again at its address, until it is ready; at once, if it still runs.
+    async def restart(self, child: ChildProcess, **settings: object) -> None:
+        """Restart a service at the same address and wait until it is ready; kills it first if it still runs.
 
-        `settings` go over those it had, as in {"synthetic_embedding_dim": 96} for an encoder with another model. Raises
+        `settings` override those it had, e.g. synthetic_embedding_dim=96 for an encoder with another model. Raises
         StackError.
         """
         kind = next(kind for kind, children in self.services.items() if child in children)
@@ -124,7 +124,7 @@ class Stack:
         await self._until_ready(child, _START_SECONDS)
 
     async def guard(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """The result of `work`; once a process of the stack ends, `work` is cancelled and StackError raised."""
+        """The result of `work`. If a process of the stack ends, `work` is cancelled and StackError raised."""
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
@@ -137,18 +137,18 @@ class Stack:
             task.cancel()
             await asyncio.wait([task])
             if not task.cancelled():
-                # What it made of the same death says less.
+                # Retrieved, so that asyncio does not log it: StackError says more about the same failure.
                 task.exception()
 
     async def _start(self) -> None:
-        await _together(self._start_encoders(), self._start_storage_and_decoders())
-        await _together(self._start_ingresses(), self.provide_bank())
+        await _gather(self._start_encoders(), self._start_storage_and_decoders())
+        await _gather(self._start_ingresses(), self.provide_bank())
 
     async def _start_encoders(self) -> None:
         if self._engine == "synthetic":
             wiring, seconds = {"engine": "synthetic"}, _START_SECONDS
         else:
-            model = _absolute(self._model or str(default_model.DIRECTORY))
+            model = _absolute(self._model or str(bundled_model.DIRECTORY))
             self._on_step("loading the model")
             wiring = {"engine": "siglip", "model": model}
             seconds = _HUB_START_SECONDS if self._model else _START_SECONDS
@@ -172,26 +172,26 @@ class Stack:
             "encoders": [encoder.address for encoder in self.services["encoder"]],
             "decoders": [decoder.address for decoder in self.services["decoder"]],
             "image_size": self.model.image_size,
-            # All of them take up what one of them began.
+            # Every ingress accepts the resume tokens of the others.
             "resume_keys": [secrets.token_hex(32)],
             **self._s3_settings(),
         }
         await self._start_services("ingress", wiring, _START_SECONDS)
 
-    async def provide_bank(self, encoder: Child | None = None) -> None:
-        """Build the default bank for the model of `encoder`, by default the first, beside those of other models.
+    async def provide_bank(self, encoder: ChildProcess | None = None) -> None:
+        """Build the default bank for the model of `encoder`, by default the first; banks of other models stay.
 
-        Every decoder serves it then.
+        Returns when every decoder serves it.
         """
         self._on_step("building the text bank")
         async with connect((encoder or self.services["encoder"][0]).address) as channel:
-            texts = default_model.TEXTS if self.model.digest == default_model.DIGEST else _BANK
-            bank = await bank_builder.build(checkout.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
+            texts = bundled_model.TEXTS if self.model.digest == bundled_model.DIGEST else _BANK
+            bank = await bank_builder.build(source_tree.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
         async with self._storage() as storage:
-            of_model = bank.model_digest.rpartition(":")[2]
-            uri = S3Uri.parse(f"{_BANKS}{_BANK}-{of_model}.safetensors", "banks")
+            model_hash = bank.model_digest.rpartition(":")[2]
+            uri = S3Uri.parse(f"{_BANKS}{_BANK}-{model_hash}.safetensors", "banks")
             await storage.write(uri, bank.to_bytes(), "application/octet-stream")
-        await _together(*(self._until_listed(decoder, bank.digest) for decoder in self.services["decoder"]))
+        await _gather(*(self._until_listed(decoder, bank.digest) for decoder in self.services["decoder"]))
 
     async def _start_services(self, kind: Kind, wiring: Mapping[str, object], seconds: float) -> None:
         for number in range(self._counts[kind]):
@@ -199,35 +199,35 @@ class Stack:
             listening = {"host": "127.0.0.1", "port": 0, "address_file": self._address_file(name)}
             environment = self._environment(kind, {**wiring, **listening})
             self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
-        await _together(*(self._until_ready(child, seconds) for child in self.services[kind]))
+        await _gather(*(self._until_ready(child, seconds) for child in self.services[kind]))
 
-    def _spawn(self, name: str, module: list[str], environment: Mapping[str, str]) -> Child:
+    def _spawn(self, name: str, module: list[str], environment: Mapping[str, str]) -> ChildProcess:
         child = self._child(name, module, environment)
         self._children.append(child)
         return child
 
-    def _child(self, name: str, module: list[str], environment: Mapping[str, str]) -> Child:
-        return Child(name, module, directory=self._directory, cwd=checkout.ROOT, environment=environment)
+    def _child(self, name: str, module: list[str], environment: Mapping[str, str]) -> ChildProcess:
+        return ChildProcess(name, module, directory=self._directory, cwd=source_tree.ROOT, environment=environment)
 
-    async def _until_listening(self, child: Child, seconds: float) -> None:
-        async with _at_most(seconds, child):
+    async def _until_listening(self, child: ChildProcess, seconds: float) -> None:
+        async with _timeout(seconds, child):
             address = ""
             while not address:
                 await _poll(child)
                 with suppress(FileNotFoundError):
                     address = child.address = self._address_file(child.name).read_text()
 
-    async def _until_ready(self, child: Child, seconds: float) -> None:
+    async def _until_ready(self, child: ChildProcess, seconds: float) -> None:
         await self._until_listening(child, seconds)
-        async with _at_most(seconds, child), connect(child.address) as channel:
+        async with _timeout(seconds, child), connect(child.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             status = health_pb2.HealthCheckResponse.UNKNOWN
             while status != health_pb2.HealthCheckResponse.SERVING:
                 await _poll(child)
                 status = (await health.Check(health_pb2.HealthCheckRequest(service="readiness"))).status
 
-    async def _until_listed(self, decoder: Child, digest: str) -> None:
-        async with _at_most(_START_SECONDS, decoder), connect(decoder.address) as channel:
+    async def _until_listed(self, decoder: ChildProcess, digest: str) -> None:
+        async with _timeout(_START_SECONDS, decoder), connect(decoder.address) as channel:
             stub = DecoderServiceStub(channel)  # type: ignore[no-untyped-call]
             digests: set[str] = set()
             while digest not in digests:
@@ -236,7 +236,7 @@ class Stack:
                 digests = {bank.digest for bank in listed.text_banks}
 
     async def _stop(self) -> None:
-        """End everything, callers before those they call; cut short by cancellation or too long a wait."""
+        """Stop the ingresses first, then encoders, decoders and S3; after a timeout, or if cancelled, kill them."""
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 for kind in ("ingress", "encoder", "decoder"):
@@ -250,7 +250,7 @@ class Stack:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _environment(self, kind: Kind, wiring: Mapping[str, object]) -> dict[str, str]:
-        """Our defaults give way to the environment, that to what makes it one stack, and this to `settings`."""
+        """Precedence, lowest first: the stack's defaults, the environment, the wiring of the stack, `settings`."""
         environment = self._inherited()
         if os.path.isdir(str(wiring.get("model", ""))):
             environment["HF_HUB_OFFLINE"] = "1"
@@ -261,19 +261,19 @@ class Stack:
         common: dict[str, object] = {"grace_seconds": _GRACE_SECONDS}
         match kind:
             case "ingress":
-                # The bucket server holds nothing but what was put there for this stack.
+                # The S3 server contains only objects of this stack.
                 return {**common, "allowed_buckets": ["*"], "allowed_output_prefixes": [f"s3://{BUCKET}/results/"]}
             case "encoder":
-                # Leaves a core to sampling.
+                # Leaves a core for sampling.
                 return {**common, "torch_threads": max(1, _cores() // self._counts["encoder"] - 1)}
             case "decoder":
                 return {**common, "banks_refresh_seconds": 1}
 
     def _inherited(self) -> dict[str, str]:
-        """Our environment without access to anybody's cloud, and with a place for temporary files that we remove."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        """The environment, with the credentials and the temporary directory of the stack in place of others."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         access_key, secret = CREDENTIALS
-        return ours | {
+        return inherited | {
             "AWS_ACCESS_KEY_ID": access_key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_CONFIG_FILE": os.devnull,
@@ -293,8 +293,8 @@ class Stack:
             yield storage
 
 
-async def _together(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all of it at once; the first failure ends the rest and is raised by itself."""
+async def _gather(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all concurrently; the first failure cancels the rest and is raised without its group."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for part in work:
@@ -305,7 +305,7 @@ async def _together(*work: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def _at_most(seconds: float, child: Child) -> AsyncIterator[None]:
+async def _timeout(seconds: float, child: ChildProcess) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -313,33 +313,33 @@ async def _at_most(seconds: float, child: Child) -> AsyncIterator[None]:
         raise StackError(f"not ready after {seconds} s: {child.report()}") from None
 
 
-async def _poll(child: Child) -> None:
-    """Wait a moment for `child`; raises StackError if it has ended."""
+async def _poll(child: ChildProcess) -> None:
+    """Wait one poll interval; raises StackError if `child` has ended."""
     await asyncio.sleep(_POLL_SECONDS)
     if child.exit_code is not None:
         raise StackError(child.report())
 
 
-async def _finish(children: Iterable[Child]) -> None:
+async def _finish(children: Iterable[ChildProcess]) -> None:
     for child in children:
         child.terminate()
     for child in children:
-        await child.ended()
+        await child.wait()
 
 
 def _absolute(model: str) -> str:
-    """A hub id as it is; a directory without regard to the working directory, which is another one in a service."""
+    """A directory as an absolute path, since services run in another working directory; a hub id unchanged."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() or model.startswith((".", "~")) else model
 
 
 def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:
-    """As the service reads them from its environment."""
+    """The environment variables from which the service reads `settings`."""
     return {f"{kind.upper()}_{name.upper()}": _encoded(value) for name, value in settings.items()}
 
 
 def _encoded(value: object) -> str:
-    """As pydantic-settings reads it."""
+    """The text that pydantic-settings parses as `value`."""
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 

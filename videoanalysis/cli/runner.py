@@ -1,4 +1,4 @@
-"""How commands run and end: signals, exit codes, one clear sentence for what went wrong."""
+"""Runs a command's coroutine and turns signals and errors into exit codes and one-line messages."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ def run(
     *,
     exit_code_of_sigterm: int = 128 + signal.SIGTERM,
 ) -> _Result:
-    """The result of `work`. Told to end, it is cancelled; told again, also what it does to end well.
+    """The result of `work`. The first SIGINT or SIGTERM cancels it, the next one cancels its clean-up as well.
 
     Errors of services, files and the `expected` kind end the process with exit code 1 and their message.
     """
@@ -45,20 +45,20 @@ def run(
     except Exception as error:
         if not isinstance(error, ServiceError | OSError | expected):
             raise
-        again = f"; try again in {error.retry_after_seconds:.0f} s" if isinstance(error, Overloaded) else ""
-        fail(f"{error}{again}")
+        retry = f"; try again in {error.retry_after_seconds:.0f} s" if isinstance(error, Overloaded) else ""
+        fail(f"{error}{retry}")
 
 
 @contextmanager
-def extra(name: str, exit_code: int = 1) -> Iterator[None]:
-    """For imports of what comes with an optional part of the installation."""
+def require_extra(name: str, exit_code: int = 1) -> Iterator[None]:
+    """Surrounds imports of packages that only the extra `name` installs."""
     try:
         yield
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'", exit_code)
 
 
-def misuse(message: str) -> NoReturn:
+def usage_error(message: str) -> NoReturn:
     fail(message, exit_code=2)
 
 

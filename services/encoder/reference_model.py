@@ -1,4 +1,4 @@
-"""SigLIP as transformers itself computes it, in float32 on the CPU: what our engine is compared with."""
+"""SigLIP computed by transformers in float32 on the CPU: the reference that the engine is compared with."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
 
-class Reference:
-    """Network, tokenizer and image processor of the checkpoint in `directory`; OSError or ValueError if one is bad."""
+class ReferenceModel:
+    """Network, tokenizer and image processor of a checkpoint. Raises OSError or ValueError if one cannot be loaded."""
 
     def __init__(self, directory: Path) -> None:
-        # transformers gives this class no types.
+        # transformers does not type this class.
         image_processors: Any = AutoImageProcessor
         options = {"local_files_only": True, "trust_remote_code": False}
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, **options)
@@ -35,7 +35,7 @@ class Reference:
         return sum(parameter.numel() for parameter in self._network.parameters())
 
     def pixels(self, pictures: Iterable[NDArray[Any]]) -> Tensor:
-        """RGB pictures, uint8 [height, width, 3] of any size each, as the image processor makes them for the network.
+        """Preprocesses RGB pictures, uint8 [height, width, 3] of any size each, with the checkpoint's image processor.
 
         float32 [pictures, 3, image_size, image_size], where the processor is that of the network.
         """

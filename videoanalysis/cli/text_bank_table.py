@@ -1,4 +1,4 @@
-"""A text bank for readers, people and programs."""
+"""Prints a text bank as tables or JSON."""
 
 import json
 from itertools import zip_longest
@@ -12,7 +12,7 @@ from videoanalysis.text_bank.format import TextBank
 
 
 def show(console: Console, bank: TextBank) -> None:
-    """Print where the bank comes from, then its texts."""
+    """Print the origin of the bank, then its texts."""
     origin = Table.grid(padding=(0, 3, 0, 0))
     origin.add_column(style="dim")
     origin.add_column(overflow="fold")
@@ -31,7 +31,7 @@ def show(console: Console, bank: TextBank) -> None:
 
 
 def as_json(bank: TextBank) -> str:
-    """All of it but the embeddings."""
+    """Everything except the embeddings."""
     document = {
         "name": bank.name,
         "digest": bank.digest,

@@ -1,4 +1,4 @@
-"""How figures are put for a reader, wherever they are shown."""
+"""Formats times, numbers and names for display."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def count(number: int, noun: str) -> str:
 
 
 def model_name(model: Model) -> str:
-    """Its hub id, or the name of its directory."""
+    """The hub id, or the name of the directory."""
     return Path(model.model_id).name if model.model_id.startswith("/") else model.model_id
 
 

@@ -1,8 +1,8 @@
 import pytest
 
+from videoanalysis.formatting import clock, count, model_name, percent, short_digest
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.video_analysis import Model
-from videoanalysis.wording import clock, count, model_name, percent, short_digest
 
 
 @pytest.mark.parametrize(
