@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from videoanalysis.formatting import count
 from videoanalysis.scaling.arithmetic import SYNC_SECONDS, Rules, clamp, step_limit, zero_from
 from videoanalysis.scaling.finding import Finding, clock, number, sentence, span, when
 from videoanalysis.scaling.snapshot import Hpa, ScaledObject, Workload
-from videoanalysis.formatting import count
 
 _SOON = f"within {SYNC_SECONDS:.0f} s, the HPA's period"
 

@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
-from videoanalysis.stack import source_tree, bundled_model
+from videoanalysis.stack import bundled_model, source_tree
 from videoanalysis.stack.child_process import ChildProcess
 from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
