@@ -256,18 +256,18 @@ def test_the_time_limit_is_kept(silent_service):
     assert ended.stderr.startswith("error: ")
 
 
-async def test_an_interrupted_analysis_goes_on_and_says_where():
+async def test_an_interrupted_analysis_resumes_and_shows_the_position():
     first = Call([chunk(0, 0, b"one"), chunk(1, 10, b"two")], code=grpc.StatusCode.UNAVAILABLE)
     service = Service([first, Call([chunk(2, 20, b"three"), rest(20)])])
     async with serving(service) as address:
         ended = await asyncio.to_thread(run, "analyze", "s3://bucket/clip.mp4", "--address", address, "--batch")
     assert ended.returncode == 0
-    assert "; going on at 0:20.0 in " in ended.stderr
+    assert "; resuming at 0:20.0 in " in ended.stderr
     assert service.tokens == [b"", b"two"]
     assert [request.priority for request in service.requests] == [PRIORITY_BATCH] * 2
 
 
-def test_ctrl_c_ends_it_without_a_word_and_with_130(silent_service):
+def test_ctrl_c_ends_it_silently_with_exit_code_130(silent_service):
     command = [COMMAND, "analyze", "sample://clip", "--address", address(silent_service), "--json"]
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -375,7 +375,7 @@ async def test_texts_that_the_model_cannot_tell_apart_make_a_bank_only_by_force(
         build = ["textbank", "build", tmp_path, "--name", "food", "--encoder", address, "--out", out]
         ended = await asyncio.to_thread(run, *build)
         assert ended.returncode == 1
-        assert ended.stderr.startswith(f"error: the model cannot tell apart some texts of {tmp_path}; ")
+        assert ended.stderr.startswith(f"error: the model cannot distinguish some texts of {tmp_path}; ")
         assert ended.stderr.endswith("--force:\n  tags: 'turkey' and 'Turkey' have cosine 1.0000\n")
         assert not out.exists()
 

@@ -31,7 +31,7 @@ def lines(*news: Progress) -> list[str]:
     return output.getvalue().splitlines()
 
 
-def test_tags_say_how_probable_they_are_and_where_they_fit_best():
+def test_tags_are_shown_with_their_probability_and_their_maximum():
     chunks = [ChunkResult(chunk_index=index, start_seconds=10 * index) for index in range(8)]
     tags = [
         TagScore(text="kitchen", score=0.12345, probability=0.876, best_chunk_index=7, max_probability=0.99),
@@ -43,10 +43,10 @@ def test_tags_say_how_probable_they_are_and_where_they_fit_best():
         if "kitchen" in line or "hall" in line
     )
     assert first[1:3] == ["87.6%", "0.123"]
-    assert first[-3:] == ["99.0%", "from", "1:10.0"]
+    assert first[-3:] == ["99.0%", "at", "1:10.0"]
     assert second[0] == "[red]hall"
     assert second[1:4] == ["<", "0.1%", "-0.020"]
-    # Where it fits best is not known.
+    # Its best chunk is unknown.
     assert second[-1] == "-0.020"
 
 

@@ -38,20 +38,20 @@ async def test_of_many_frames_some_are_pictured_and_the_page_says_so(clip, tmp_p
     assert note == "400 of 600 sampled frames have thumbnails, evenly spread over the video."
 
 
-async def test_what_lies_elsewhere_is_reported_without_pictures(tmp_path):
+async def test_a_video_on_another_machine_is_reported_without_thumbnails(tmp_path):
     root = await written(tmp_path, None)
     assert not root.all("image")
-    assert "not a file of the machine" in root.section("Timeline").one(class_="note").text
+    assert "not a file on the machine" in root.section("Timeline").one(class_="note").text
 
 
-async def test_a_file_that_cannot_be_decoded_is_reported_without_pictures(tmp_path):
+async def test_a_file_that_cannot_be_decoded_is_reported_without_thumbnails(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     root = await written(tmp_path, tmp_path / "clip.mp4")
     assert not root.all("image")
     assert "could not be decoded" in root.section("Timeline").one(class_="note").text
 
 
-def test_without_pyav_the_report_is_made_without_pictures(clip, tmp_path):
+def test_without_pyav_the_report_is_made_without_thumbnails(clip, tmp_path):
     program = f"""
 import asyncio, sys
 sys.modules["av"] = None
@@ -63,10 +63,10 @@ asyncio.run(write_report(Path({str(tmp_path / "report.html")!r}), analysis(), "c
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], timeout=60, check=True)
     root = read((tmp_path / "report.html").read_text())
     assert not root.all("image")
-    assert "PyAV was not installed" in root.section("Timeline").one(class_="note").text
+    assert "PyAV is not installed" in root.section("Timeline").one(class_="note").text
 
 
-async def test_who_does_not_want_to_wait_for_pictures_can_leave(clip, tmp_path):
+async def test_making_thumbnails_can_be_cancelled(clip, tmp_path):
     writing = asyncio.create_task(write_report(tmp_path / "report.html", analysis(), "clip.mp4", clip, 0.15))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
