@@ -483,7 +483,7 @@ def test_texts_that_make_no_bank_are_told(running, tmp_path):
     (encoder,) = running.state["encoder"]
     ended = run("textbank", "build", tmp_path, "--encoder", encoder["address"], "--out", tmp_path / "x.safetensors")
     assert ended.returncode == 1
-    assert ended.stderr == f"error: {tmp_path}/tags.txt: empty, must hold at least one text\n"
+    assert ended.stderr == f"error: {tmp_path}/tags.txt: empty, must contain at least one text\n"
 
 
 def test_starts_without_what_only_the_services_need():

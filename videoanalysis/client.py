@@ -1,10 +1,9 @@
-"""Analyses videos by a service: `AsyncClient` within an event loop, `Client` everywhere else.
+"""Client library of the service: `AsyncClient` for an event loop, `Client` for synchronous code.
 
-What fails in passing is tried again within the time limit: overload when the service says so, unavailability a few
-times. An analysis changes nothing, so it may be repeated whenever it breaks. It goes on behind the last chunk that was
-heard, at whichever replica, if the service gives tokens for that, and otherwise starts from the beginning; a video that
-gets ahead between its interruptions may have any number of them. One with an `output_uri`, to which it writes, is
-repeated only if the service refused it before it had begun.
+Transient failures are retried within the time limit: overload after the delay that the service requests,
+unavailability a limited number of times in a row. An analysis is idempotent, so it is retried at any point: it resumes
+after the last chunk received, on any replica, if the service issues resume tokens, and restarts otherwise. An analysis
+with an `output_uri`, to which it writes, is retried only if the service refused it before starting.
 """
 
 import asyncio
@@ -34,13 +33,13 @@ from videoanalysis.v1.decoder_pb2 import SceneDetection
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
-# As long as a service works on one request unless its operator says otherwise.
+# The default limit of the service.
 TIMEOUT_SECONDS = 3600.0
 ATTEMPTS = 5
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 10.0
-# Whoever is told this of a resume token can only start from the beginning.
-_TOKEN_REFUSALS = {
+_FIRST_BACKOFF_SECONDS = 0.2
+_MAX_BACKOFF_SECONDS = 10.0
+# After these the analysis restarts from the beginning of the video.
+_TOKEN_REJECTIONS = {
     ErrorReason.TOKEN_FORGED,
     ErrorReason.TOKEN_EXPIRED,
     ErrorReason.TOKEN_OF_ANOTHER_CALLER,
@@ -51,16 +50,16 @@ _TOKEN_REFUSALS = {
 }
 _OPTIONS = [
     *channels.OPTIONS,
-    # The summary of a day of short scenes is over gRPC's 4 MiB.
+    # The summary of a day of short scenes exceeds gRPC's 4 MiB.
     ("grpc.max_receive_message_length", 64 << 20),
-    # Where all replicas that were known have gone, new ones are asked for sooner than after gRPC's 30 s.
+    # If all known replicas are gone, DNS is resolved again sooner than after gRPC's 30 s.
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     channels.READY_REPLICAS,
 ]
 
 
 class AnalysisOptions(TypedDict, total=False):
-    """Fields of AnalyzeVideoRequest, which says what they mean; left out or None, the service's default holds."""
+    """Optional fields of AnalyzeVideoRequest, documented there; None is the service's default."""
 
     stream_id: str | None
     frames_per_chunk: int | None
@@ -79,7 +78,7 @@ class AnalysisOptions(TypedDict, total=False):
 
 
 OnProgress = Callable[[Progress], None]
-# What has failed, for how many seconds we wait before the next call, and from which second of the video on that is.
+# Called with the error, the seconds until the next call, and the second of the video at which it resumes.
 OnRetry = Callable[[ServiceError, float, float], None]
 
 
@@ -88,11 +87,10 @@ def _ignore(*_: object) -> None:
 
 
 class AsyncClient:
-    """Calls the service at host:port, over one connection while it is entered; for many analyses at once.
+    """Calls the service at host:port over one connection, open while entered; runs many analyses concurrently.
 
-    In place of an address it takes a channel, which stays open: for TLS, or options of one's own. An analysis fails
-    after `attempts` calls in a row that failed in passing and brought it no further; refusals for overload do not
-    count, they are waited out.
+    Instead of an address it takes a channel, for TLS or other options, and leaves it open. An analysis fails after
+    `attempts` failed calls in a row without progress; refusals for overload do not count, the client waits and retries.
     """
 
     def __init__(self, service: str | grpc.aio.Channel, *, attempts: int = ATTEMPTS) -> None:
@@ -120,10 +118,10 @@ class AsyncClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
-        """Analyse a video of any length, which the service must be able to read at `video_uri`.
+        """Analyse a video of any length; `video_uri` must be readable by the service.
 
-        `on_retry` hears what has failed and how it goes on. Raises ServiceError within `timeout_seconds`. Leaving, by
-        cancellation or by what a callback raises, ends the work there too.
+        Raises ServiceError within `timeout_seconds`. Cancellation, or an exception of a callback, also cancels the
+        work in the service.
         """
         attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
         while True:
@@ -131,18 +129,18 @@ class AsyncClient:
             call = self._stub.StreamAnalyzeVideo(request, timeout=seconds)
             try:
                 async for response in call:
-                    if (analysis := attempts.hear(response)) is not None:
+                    if (analysis := attempts.receive(response)) is not None:
                         return analysis
                 raise _incomplete()
             except grpc.RpcError as error:
-                pause = attempts.pause_after(error)
+                backoff = attempts.backoff_after(error)
             finally:
                 call.cancel()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff)
 
 
 class Client:
-    """As AsyncClient, for callers without an event loop; may be used by many threads at once."""
+    """The synchronous AsyncClient; safe to use from many threads."""
 
     def __init__(self, service: str | grpc.Channel, *, attempts: int = ATTEMPTS) -> None:
         self._service = service
@@ -176,18 +174,20 @@ class Client:
             call = self._stub.StreamAnalyzeVideo(request, timeout=seconds)
             try:
                 for response in call:
-                    if (analysis := attempts.hear(response)) is not None:
+                    if (analysis := attempts.receive(response)) is not None:
                         return analysis
                 raise _incomplete()
             except grpc.RpcError as error:
-                pause = attempts.pause_after(error)
+                backoff = attempts.backoff_after(error)
             finally:
                 call.cancel()
-            time.sleep(pause)
+            time.sleep(backoff)
 
 
+# Own code, not tenacity or stamina: progress restores the attempts, the server sets the delay of a refusal, and each
+# call resumes after the last chunk.
 class _Attempts:
-    """One analysis over as many calls as it takes: what to ask, what was answered, whether a failure is the last."""
+    """One analysis over several calls: the next request, the results so far, and whether a failure is final."""
 
     def __init__(
         self,
@@ -199,57 +199,57 @@ class _Attempts:
         attempts: int,
     ) -> None:
         self._request = AnalyzeVideoRequest(video_uri=video_uri, **options)
-        # The calls of one analysis share their id, also in the log of the service.
+        # All calls of one analysis have the same id in the service's log.
         self._request.stream_id = self._request.stream_id or uuid.uuid4().hex
         self._on_progress = on_progress
         self._on_retry = on_retry
         self._deadline = time.monotonic() + timeout_seconds
         self._attempts = self._attempts_left = attempts
-        self._pause_seconds = _FIRST_PAUSE_SECONDS
-        # Heard so far, scenes only if they have ended, and the token to go on from there; empty: nothing can.
+        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+        # Received so far, finished scenes only, and the token to resume from; empty: cannot resume.
         self._chunks: list[ChunkResult] = []
         self._scenes: list[Scene] = []
         self._token = b""
-        # Of the present call: how much was heard before it, and whether the service may have begun to work.
+        # Results received before the current call, and whether the service may have started work on it.
         self._earlier_chunks = self._earlier_scenes = 0
-        self._has_begun = False
+        self._has_started = False
 
     def begin(self) -> tuple[StreamAnalyzeVideoRequest, float]:
-        """The request of the next call, and its time limit in seconds."""
+        """The request of the next call and its time limit in seconds."""
         if not self._token:
-            self._forget()
+            self._reset()
         self._earlier_chunks, self._earlier_scenes = len(self._chunks), len(self._scenes)
-        self._has_begun = False
+        self._has_started = False
         request = StreamAnalyzeVideoRequest(analysis=self._request, resume_token=self._token)
         return request, self._remaining_seconds()
 
-    def hear(self, response: StreamAnalyzeVideoResponse) -> VideoAnalysis | None:
-        """The analysis, once it is complete."""
+    def receive(self, response: StreamAnalyzeVideoResponse) -> VideoAnalysis | None:
+        """The complete analysis after the last message, otherwise None."""
         event = response.WhichOneof("event")
-        self._has_begun |= event != "progress" or response.progress.stage != STAGE_WAITING
+        self._has_started |= event != "progress" or response.progress.stage != STAGE_WAITING
         match event:
             case "progress":
                 self._on_progress(Progress.from_message(response.progress))
             case "chunk":
                 if response.chunk.chunk_index == 0:
-                    # The video was started anew on another model: what came before is of the old one.
-                    self._forget()
+                    # The service restarted the video on another model: earlier results are of the old model.
+                    self._reset()
                 self._chunks.append(response.chunk)
                 self._scenes += response.finished_scenes
                 self._token = response.resume_token
                 if self._token:
-                    # Got further: whatever fails next is another matter.
-                    self._attempts_left, self._pause_seconds = self._attempts, _FIRST_PAUSE_SECONDS
+                    # Progress restores the attempts.
+                    self._attempts_left, self._backoff_seconds = self._attempts, _FIRST_BACKOFF_SECONDS
             case "summary":
-                return VideoAnalysis.from_message(self._whole(response.summary))
+                return VideoAnalysis.from_message(self._merge(response.summary))
         return None
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._chunks, self._scenes, self._token = [], [], b""
         self._earlier_chunks = self._earlier_scenes = 0
 
-    def _whole(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
-        """With all chunks, and before what it tells itself of scenes and changes what earlier calls have told."""
+    def _merge(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
+        """The summary with all chunks; scenes and scene changes of earlier calls precede its own."""
         earlier = self._chunks[: self._earlier_chunks]
         changes = [change for chunk in earlier for change in chunk.scene_changes] + list(summary.scene_changes)
         scenes = self._scenes[: self._earlier_scenes] + list(summary.scenes)
@@ -260,41 +260,41 @@ class _Attempts:
         summary.scenes.extend(scenes)
         return summary
 
-    def pause_after(self, error: grpc.RpcError) -> float:
-        """Seconds to wait before the next call; raises ServiceError if there is to be none."""
+    def backoff_after(self, error: grpc.RpcError) -> float:
+        """Seconds until the next call; raises ServiceError if the failure is final."""
         failure = from_rpc_error(error)
         is_from_service = carries_details(error)
-        is_refusal = is_from_service and not self._has_begun
+        is_refusal = is_from_service and not self._has_started
         is_overload = isinstance(failure, Overloaded)
-        if self._earlier_chunks and is_from_service and failure.reason in _TOKEN_REFUSALS:
-            return self._start_anew(failure, error)
-        # Of a message over the limit gRPC itself says RESOURCE_EXHAUSTED, and would say so again.
-        is_passing = is_from_service if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
-        if not is_passing or (self._request.output_uri and not is_refusal):
+        if self._earlier_chunks and is_from_service and failure.reason in _TOKEN_REJECTIONS:
+            return self._restart(failure, error)
+        # gRPC itself returns RESOURCE_EXHAUSTED for a message over the size limit: retrying cannot help.
+        is_transient = is_from_service if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
+        if not is_transient or (self._request.output_uri and not is_refusal):
             raise failure from error
         if not (is_overload and is_refusal):
             self._attempts_left -= 1
-        pause = self._pause_seconds * random.uniform(0.5, 1)
-        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+        backoff = self._backoff_seconds * random.uniform(0.5, 1)
+        self._backoff_seconds = min(2 * self._backoff_seconds, _MAX_BACKOFF_SECONDS)
         if isinstance(failure, Overloaded):
-            # Those who were told the same do not all come back at once.
-            pause += failure.retry_after_seconds
-        if self._attempts_left <= 0 or pause >= self._remaining_seconds():
+            # The jitter spreads callers that were refused together.
+            backoff += failure.retry_after_seconds
+        if self._attempts_left <= 0 or backoff >= self._remaining_seconds():
             raise failure from error
-        self._on_retry(failure, pause, self._heard_seconds() if self._token else 0.0)
-        return pause
+        self._on_retry(failure, backoff, self._received_seconds() if self._token else 0.0)
+        return backoff
 
-    def _start_anew(self, refusal: ServiceError, error: grpc.RpcError) -> float:
-        # Not given back by getting further: two replicas that refuse each other's tokens must not go on for ever.
+    def _restart(self, refusal: ServiceError, error: grpc.RpcError) -> float:
+        # Progress does not restore this attempt: two replicas that reject each other's tokens must not loop for ever.
         self._attempts -= 1
         self._attempts_left = min(self._attempts_left - 1, self._attempts)
         if self._attempts_left <= 0:
             raise refusal from error
-        self._forget()
+        self._reset()
         self._on_retry(refusal, 0.0, 0.0)
         return 0.0
 
-    def _heard_seconds(self) -> float:
+    def _received_seconds(self) -> float:
         return self._chunks[-1].start_seconds + self._chunks[-1].duration_seconds
 
     def _remaining_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""What the analysis of a video found, as plain values; the messages they are made of are `videoanalysis.v1.analysis`.
+"""The result of an analysis as plain values, converted from the messages of `videoanalysis.v1.analysis`.
 
 Times are seconds from the first frame of the video.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from videoanalysis.v1 import analysis_pb2, decoder_pb2, encoder_pb2
 
 if TYPE_CHECKING:
-    # Takes longer to import than all the rest, and few ask for embeddings.
+    # Slow to import, and few callers request embeddings.
     import numpy as np
     from numpy.typing import NDArray
 
@@ -19,15 +19,15 @@ Stage = Literal["waiting", "downloading", "analyzing"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the service is; totals are 0 where they are unknown."""
+    """Progress of the service; totals are 0 while unknown."""
 
     stage: Stage
     downloaded_bytes: int
     total_bytes: int
     analyzed_seconds: float
-    # As the container claims.
+    # The duration in the container's header, which may be wrong.
     claimed_duration_seconds: float
-    # While waiting: until the service will have room, 0 where unknown.
+    # In the stage `waiting`: time until a slot is free, 0 if unknown.
     estimated_wait_seconds: float = 0.0
 
     @classmethod
@@ -51,10 +51,10 @@ _STAGES: dict[analysis_pb2.Stage, Stage] = {
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A text and how well it fits: `score` is the cosine, `probability` what the model makes of it.
+    """A text with its `score`, the cosine, and its `probability` by the model's calibration.
 
-    Of the whole video only: `best_chunk_index`, the chunk in which it scored highest, and `max_probability` there; None
-    for the rare text of a large bank that too many others have outdone.
+    For the whole video only: `best_chunk_index`, the chunk with its highest score, and `max_probability` there; None if
+    the text was not among the highest scores of any chunk, which happens with large banks only.
     """
 
     text: str
@@ -66,7 +66,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A description of the text bank; everything else as in Tag."""
+    """A description of the text bank; fields as in Tag."""
 
     text: str
     score: float
@@ -79,8 +79,8 @@ class Caption:
 class SceneChange:
     """A cut, between the sampled frames at `previous_timestamp_seconds` and `timestamp_seconds`.
 
-    `cut_seconds` is the frame from which the new scene is shown, as well as it is known: `cut_confidence` is near 1
-    for a hard cut and 0 where nothing better than `timestamp_seconds` is known.
+    `cut_seconds` is the best estimate of the first frame of the new scene: `cut_confidence` is near 1 for a hard cut,
+    and 0 where the estimate is `timestamp_seconds`.
     """
 
     timestamp_seconds: float
@@ -106,7 +106,7 @@ class SceneChange:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What lies between two scene changes."""
+    """The time between two scene changes."""
 
     start_seconds: float
     end_seconds: float
@@ -120,9 +120,9 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one chunk shows. Each of `frame_times_seconds` is the true time of a sampled frame.
+    """The result of one chunk. `frame_times_seconds` are the presentation times of the sampled frames.
 
-    `scene_scores`, one for each frame, and `embeddings`, float16 [frames, embedding_dim], only if they were asked for.
+    `scene_scores`, one per frame, and `embeddings`, float16 [frames, embedding_dim], are present on request.
     """
 
     chunk_index: int
@@ -152,7 +152,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StageTiming:
-    """Time spent waiting for a stage, and time in which it worked."""
+    """Time in the queue of a stage, and time of its work."""
 
     queue_seconds: float
     compute_seconds: float
@@ -164,7 +164,7 @@ class StageTiming:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time went in the service: the parts add up to the total."""
+    """Time of each stage in the service; the parts add up to the total."""
 
     download: StageTiming
     sample: StageTiming
@@ -185,14 +185,14 @@ class Timing:
         )
 
     def stages(self) -> tuple[tuple[str, StageTiming], ...]:
-        """In the order in which a video walks them, each with its name."""
+        """The stages by name, in the order of processing."""
         names = ("download", "sample", "encode", "decode")
         return tuple((name, getattr(self, name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the answer took: of the file, of the video's frames, and on the encoders' accelerators."""
+    """Resources used: bytes of the file, frames of the video, time on the encoders' accelerators."""
 
     bytes_read: int
     frames_decoded: int
@@ -205,7 +205,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What made the embeddings; ModelInfo explains the fields."""
+    """The model of the embeddings; fields are documented at ModelInfo."""
 
     model_id: str
     revision: str
@@ -236,7 +236,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class TextBank:
-    """What the video was compared with; TextBankInfo explains the fields."""
+    """The text bank of the ranking; fields are documented at TextBankInfo."""
 
     name: str
     digest: str
@@ -261,9 +261,9 @@ class TextBank:
 
 @dataclass(frozen=True, slots=True)
 class VideoAnalysis:
-    """All that is known of a video; `caption` and `text_bank` are None where the service has no bank.
+    """The result for a whole video; `caption` and `text_bank` are None if the service has no bank.
 
-    `message` is the response that it was read from.
+    `message` is the response that it was converted from.
     """
 
     stream_id: str
@@ -306,19 +306,17 @@ class VideoAnalysis:
 
 def _tags(messages: Sequence[decoder_pb2.TagScore], *, of_video: bool = False) -> tuple[Tag, ...]:
     return tuple(
-        Tag(message.text, message.score, message.probability, *_strongest(message, of_video)) for message in messages
+        Tag(message.text, message.score, message.probability, *_maximum(message, of_video)) for message in messages
     )
 
 
 def _caption(message: decoder_pb2.CaptionScore, *, of_video: bool = False) -> Caption | None:
     if not message.text:
         return None
-    return Caption(message.text, message.score, message.probability, *_strongest(message, of_video))
+    return Caption(message.text, message.score, message.probability, *_maximum(message, of_video))
 
 
-def _strongest(
-    message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool
-) -> tuple[int, float] | tuple[()]:
+def _maximum(message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool) -> tuple[int, float] | tuple[()]:
     return (message.best_chunk_index, message.max_probability) if of_video and message.max_probability else ()
 
 

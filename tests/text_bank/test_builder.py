@@ -152,7 +152,7 @@ async def test_an_encoder_that_stays_away_is_given_up(tmp_path):
     encoder = FakeEncoder([grpc.StatusCode.UNAVAILABLE] * 20)
     async with serving(encoder) as channel:
         with pytest.raises(Unavailable, match="not now"):
-            await build(write_texts(tmp_path), name="b", encoder=channel, pause_seconds=0.005)
+            await build(write_texts(tmp_path), name="b", encoder=channel, first_backoff_seconds=0.005)
     assert len(encoder.refusals) == 20 - bank_builder.ATTEMPTS
 
 

@@ -5,7 +5,7 @@ from tests.decoder.samples import make_bank, unit_rows
 from tests.text_bank.test_builder import DEFAULT_TEXTS
 from videoanalysis.text_bank import lint as textbank_lint
 from videoanalysis.text_bank.builder import read_texts
-from videoanalysis.text_bank.lint import Coincidence, hints, same_embeddings, same_words
+from videoanalysis.text_bank.lint import Duplicate, hints, same_embeddings, same_words
 
 
 def at_cosine(row: np.ndarray, cosine: float) -> np.ndarray:
@@ -26,9 +26,9 @@ def bank_of_tags(embeddings: np.ndarray):
 def test_texts_that_differ_only_in_capitals_or_spaces_are_the_same():
     tags = ["City  street", "kitchen", "city street", "KITCHEN", "city streets"]
     assert same_words(tags, ["Straße", "Strasse", "kitchen"]) == [
-        Coincidence("tags", "City  street", "city street"),
-        Coincidence("tags", "kitchen", "KITCHEN"),
-        Coincidence("descriptions", "Straße", "Strasse"),
+        Duplicate("tags", "City  street", "city street"),
+        Duplicate("tags", "kitchen", "KITCHEN"),
+        Duplicate("descriptions", "Straße", "Strasse"),
     ]
 
 
@@ -82,8 +82,8 @@ def test_of_a_bank_whose_texts_all_coincide_only_so_many_pairs_are_found():
 
 
 def test_a_coincidence_reads_as_a_sentence():
-    assert str(Coincidence("tags", "sea", "ocean", 0.99714)) == "tags: 'sea' and 'ocean' have cosine 0.9971"
-    assert str(Coincidence("tags", "sea", "Sea")) == "tags: 'sea' and 'Sea' differ only in capitals or spaces"
+    assert str(Duplicate("tags", "sea", "ocean", 0.99714)) == "tags: 'sea' and 'ocean' have cosine 0.9971"
+    assert str(Duplicate("tags", "sea", "Sea")) == "tags: 'sea' and 'Sea' differ only in capitals or spaces"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Text banks: the tags and descriptions that embeddings are compared with, as one file.
+"""The file format of text banks: the tags and descriptions that embeddings are ranked against.
 
-The file is safetensors, so that reading it runs no code: two float32 tensors, and in the header's metadata the texts
-and where they come from.
+A safetensors file, so that reading it runs no code: two float32 tensors, and the texts and their origin in the
+metadata of the header.
 """
 
 import hashlib
@@ -20,28 +20,28 @@ FORMAT = "videoanalysis.text_bank.v1"
 CREATED_AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_TEXTS = 1_000_000
 MAX_TEXT_CHARACTERS = 200
-# How far from 1 the length of a "unit" row may be; encoders that compute in bfloat16 stay well within it.
+# Tolerance of the length of a unit row; encoders that compute in bfloat16 stay well within it.
 UNIT_TOLERANCE = 1e-3
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# JSON can hold them, UTF-8 and so protobuf cannot.
+# Valid in JSON, not in UTF-8 and therefore not in protobuf.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InvalidTextBank(ValueError):
-    """The texts, or a bank made of them, break a rule; the message is one sentence for the operator."""
+    """Texts or a bank break a rule; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextBank:
-    """Texts with their embeddings by one model. One that exists is valid: breaking a rule raises InvalidTextBank."""
+    """Texts with their embeddings by one model. The constructor raises InvalidTextBank if a rule is broken."""
 
     name: str
     # ModelInfo.digest of the encoder.
     model_digest: str
-    # What each text was put into, in place of "{}", before it was embedded.
+    # The text replaces "{}" before it is embedded.
     template: str
-    # UTC, as CREATED_AT_FORMAT, so that the order of strings is the order of times.
+    # UTC in CREATED_AT_FORMAT, which sorts by time.
     created_at: str
     tags: tuple[str, ...]
     descriptions: tuple[str, ...]
@@ -50,7 +50,7 @@ class TextBank:
     description_embeddings: NDArray[np.float32]
     # "sha256:…" over texts, embeddings, model digest and template.
     digest: str = field(init=False)
-    # Of a tag or description, as UTF-8.
+    # The longest tag or description in UTF-8.
     longest_text_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class TextBank:
             "tags": json.dumps(self.tags, ensure_ascii=False),
             "descriptions": json.dumps(self.descriptions, ensure_ascii=False),
         }
-        # safetensors copies from the address of the first element: the arrays must be contiguous.
+        # safetensors copies memory from the first element on: the arrays must be contiguous.
         embeddings = {
             "tag_embeddings": np.ascontiguousarray(self.tag_embeddings),
             "description_embeddings": np.ascontiguousarray(self.description_embeddings),
@@ -96,12 +96,12 @@ class TextBank:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "TextBank":
-        """The bank that to_bytes wrote; raises InvalidTextBank for anything else."""
+        """Inverse of to_bytes; raises InvalidTextBank for anything else."""
         try:
             embeddings = safetensors.numpy.load(data)
         except (SafetensorError, KeyError, ValueError) as error:
             raise InvalidTextBank(f"not a safetensors file: {error}") from error
-        # Safe after a successful load; the library gives metadata only for files on disk.
+        # Safe after a successful load; safetensors reads metadata of files on disk only.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata: dict[str, str] = header.get("__metadata__") or {}
         if metadata.get("format") != FORMAT:
@@ -129,9 +129,9 @@ class TextBank:
 
 
 def check_template(template: str) -> None:
-    """Raises InvalidTextBank unless a text can be put into `template`."""
+    """Raises InvalidTextBank unless `template` contains "{}" exactly once."""
     if template.count("{}") != 1 or len(template) > 200:
-        raise InvalidTextBank("template: must hold {} exactly once, in at most 200 characters")
+        raise InvalidTextBank("template: must contain {} exactly once, in at most 200 characters")
 
 
 def _check_time(created_at: str) -> None:
@@ -151,9 +151,9 @@ def _check_texts(texts: tuple[str, ...], kind: str) -> None:
         if not text.strip() or len(text) > MAX_TEXT_CHARACTERS:
             raise InvalidTextBank(f"{kind}: {text[:50]!r} is empty or over {MAX_TEXT_CHARACTERS} characters")
         if _SURROGATE.search(text):
-            raise InvalidTextBank(f"{kind}: {text[:50]!r} holds half a character")
+            raise InvalidTextBank(f"{kind}: {text[:50]!r} contains a lone surrogate")
         if text in seen:
-            raise InvalidTextBank(f"{kind}: {text!r} is there twice")
+            raise InvalidTextBank(f"{kind}: {text!r} occurs twice")
         seen.add(text)
 
 
@@ -161,9 +161,9 @@ def _check_embeddings(embeddings: NDArray[Any], texts: int, kind: str) -> None:
     if embeddings.dtype != np.float32:
         raise InvalidTextBank(f"{kind}: {embeddings.dtype}, must be float32")
     if embeddings.ndim != 2 or len(embeddings) != texts or embeddings.shape[1] == 0:
-        raise InvalidTextBank(f"{kind}: shape {list(embeddings.shape)} does not fit {texts} texts")
+        raise InvalidTextBank(f"{kind}: shape {list(embeddings.shape)} does not match {texts} texts")
     if not np.isfinite(embeddings).all():
-        raise InvalidTextBank(f"{kind}: holds values that are not finite")
+        raise InvalidTextBank(f"{kind}: contains values that are not finite")
     with np.errstate(over="ignore"):
         lengths = np.linalg.norm(embeddings, axis=1)
     worst = int(np.argmax(np.abs(lengths - 1)))

@@ -1,9 +1,9 @@
 """Embeddings of the labels that callers bring, kept for the next call with the same ones."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from services.ingress.admission.deadline import Deadline
@@ -17,8 +17,7 @@ class LabelEmbeddings:
     def __init__(self, encoders: Encoders, demand: Demand, max_texts: int = 4096) -> None:
         self._encoders = encoders
         self._demand = demand
-        self._max_texts = max_texts
-        self._known: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._known: LRUCache[tuple[str, str], NDArray[np.float32]] = LRUCache(max_texts)
 
     async def of(self, labels: Sequence[str], model_digest: str, deadline: Deadline) -> NDArray[np.float32]:
         """float32 [labels, embedding_dim], unit rows, in the order of `labels`, which are distinct."""
@@ -33,8 +32,5 @@ class LabelEmbeddings:
         return np.stack([rows[label] for label in labels])
 
     def _remember(self, key: tuple[str, str], row: NDArray[np.float32]) -> None:
-        # A copy: a view would keep alive the whole array that it is part of.
-        self._known.setdefault(key, row.copy())
-        self._known.move_to_end(key)
-        if len(self._known) > self._max_texts:
-            self._known.popitem(last=False)
+        # A copy: a view would keep the whole array alive.
+        self._known[key] = row.copy()
