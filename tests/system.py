@@ -23,10 +23,7 @@ from services.ingress.admission.byte_budget import ByteBudget
 from services.ingress.admission.demand import Demand
 from services.ingress.admission.slots import Admission
 from services.ingress.answer.outputs import Outputs
-from services.ingress.dispatch.decoders import Decoders
-from services.ingress.dispatch.discovery import Discovery, discover
-from services.ingress.dispatch.encoders import Encoders
-from services.ingress.dispatch.replicas import Replicas
+from services.ingress.dispatch import Decoders, Discovery, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool
@@ -158,8 +155,8 @@ async def encoder(
 ) -> AsyncIterator[Replica]:
     size = engine.model.image_size
     buffers = [engine.allocate(64 * size * size * 3) for _ in range(2)]
-    chunks = EncoderAdmission(buffers, max_parked=32, park_seconds=0.2)
-    texts = EncoderAdmission([engine.allocate(0)], max_parked=8, park_seconds=5)
+    chunks = EncoderAdmission(buffers, max_parked=32)
+    texts = EncoderAdmission([engine.allocate(0)], max_parked=8)
     async with chunks, texts:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)

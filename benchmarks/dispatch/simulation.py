@@ -1,83 +1,97 @@
-"""One policy under one load, from the first chunk to the last."""
+"""The placement that ingress and encoder use, and its alternatives, under one simulated load."""
 
+import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
-from benchmarks.dispatch import central
-from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, SERVICE_SECONDS, SLOTS, Encoder
-from benchmarks.dispatch.events import Events
-from benchmarks.dispatch.ingress import Ingress
-from benchmarks.dispatch.policy import Policy
 from benchmarks.dispatch.workload import Chunk, Poisson
+from loadtest.simulate.clock import Clock
+from loadtest.simulate.encoders import Encoders
+from loadtest.simulate.fleet import Fleet, Node, Replica, Start
 
-# Until the lines have filled, nothing is counted.
+PERMITS = 2
+HOP_SECONDS, UPLOAD_SECONDS, SERVICE_SECONDS = 0.0005, 0.006, 0.0226
+# Until the queues have filled, nothing is counted.
 WARM_UP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Times in ms: p50, p95, p99 of chunks and of whole videos. Rates are per second, all ingresses together."""
+    """Times in ms: p50, p95, p99 of chunks and of whole videos."""
 
     chunks: tuple[float, float, float]
     videos: tuple[float, float, float]
-    throughput: float  # share of what the encoders can do
-    refusals: float = 0.0
-    offers: float = 0.0
-    withdrawn: float = 0.0
-    wasted: float = 0.0  # share of all places, held for chunks that went elsewhere
-    computed: int = 0
-    held: int = 0  # places, headers and calls that somebody still counts in the end
+    offers: float = 0.0  # a chunk
+    cancelled: float = 0.0  # a second
+    wasted: float = 0.0  # share of all permits, held for chunks that went elsewhere
 
 
-def simulate(
-    policy: Policy,
-    arrivals: Poisson,
-    speeds: Sequence[float],
-    seconds: float,
-    *,
-    max_waiting: float = inf,
-    drain_seconds: float = 0.0,
-) -> tuple[list[Chunk], Outcome]:
-    """Chunks come for `seconds`, and what waits then is given `drain_seconds`.
+class System:
+    """Encoders of the given speeds, without autoscaling; `done` is called with each chunk."""
 
-    `speeds` has one entry per encoder, 1 for the usual speed; `max_waiting` chunks fit into one ingress.
-    """
-    events = Events()
-    encoders = [Encoder(number, events, policy, speed) for number, speed in enumerate(speeds)]
-    ingresses = [
-        Ingress(events, policy, encoders, max_waiting, arrivals.seed + number) for number in range(arrivals.ingresses)
-    ]
+    def __init__(self, speeds: Sequence[float], seed: int, done: Callable[[Chunk], None]) -> None:
+        self.clock = Clock()
+        replicas = {Replica(Node(0.0)): speed for speed in speeds}
+        self.encoders = Encoders[Chunk](
+            self.clock,
+            Fleet(self.clock, Start(), count=0, grace_seconds=0),
+            permits=PERMITS,
+            upload=lambda chunk: UPLOAD_SECONDS * chunk.bulk,
+            work=lambda chunk, replica: SERVICE_SECONDS * chunk.work / replicas[replica],
+            owner_of=lambda chunk: chunk.ingress,
+            chance=random.Random(seed),
+            on_done=done,
+            expected=lambda replica: SERVICE_SECONDS / replicas[replica],
+            hop_seconds=HOP_SECONDS,
+        )
+        for replica in replicas:
+            self.encoders.add(replica)
+
+
+def simulate(arrivals: Poisson, speeds: Sequence[float], seconds: float) -> tuple[list[Chunk], Outcome]:
+    """Chunks arrive for `seconds`, and all are done."""
+
+    def done(chunk: Chunk) -> None:
+        chunk.done = system.clock.now
+
+    system = System(speeds, arrivals.seed, done)
     chunks = arrivals.chunks(seconds)
     for chunk in chunks:
-        events.at(chunk.arrived, ingresses[chunk.ingress].submit, chunk)
-    events.run(seconds + drain_seconds)
+        system.clock.at(chunk.arrived, system.encoders.submit, chunk)
+    system.clock.run(inf)
     return chunks, Outcome(
         *_times(chunks, seconds),
-        throughput=_throughput(chunks, speeds, seconds),
-        refusals=sum(encoder.refusals for encoder in encoders) / seconds,
-        offers=sum(ingress.offers for ingress in ingresses) / seconds,
-        withdrawn=sum(encoder.withdrawn for encoder in encoders) / seconds,
-        wasted=sum(encoder.wasted_seconds for encoder in encoders) / (seconds * len(encoders) * SLOTS),
-        computed=sum(encoder.computed for encoder in encoders),
-        held=sum(encoder.load for encoder in encoders) + sum(ingress.held for ingress in ingresses),
+        offers=system.encoders.offers / len(chunks),
+        cancelled=system.encoders.cancelled / seconds,
+        wasted=system.encoders.wasted_seconds / (seconds * len(speeds) * PERMITS),
     )
 
 
-def ideal(arrivals: Poisson, speeds: Sequence[float], seconds: float) -> Outcome:
-    """The central queue, with the messages and the copy that even an idle encoder costs."""
+def alternative(serve: Callable[..., None], arrivals: Poisson, speeds: Sequence[float], seconds: float) -> Outcome:
+    """One of `alternatives`, with the messages and the upload that even an idle encoder costs."""
     chunks = arrivals.chunks(seconds)
-    central.serve(chunks, speeds, SERVICE_SECONDS, before=3 * HOP_SECONDS + COPY_SECONDS, after=HOP_SECONDS)
-    return Outcome(*_times(chunks, seconds), throughput=_throughput(chunks, speeds, seconds))
+    serve(chunks, speeds, SERVICE_SECONDS, before=3 * HOP_SECONDS + UPLOAD_SECONDS, after=HOP_SECONDS)
+    return Outcome(*_times(chunks, seconds))
 
 
-def _throughput(chunks: Sequence[Chunk], speeds: Sequence[float], seconds: float) -> float:
-    start = WARM_UP * seconds
-    done = sum(chunk.work for chunk in chunks if chunk.done is not None and start <= chunk.done < seconds)
-    return done * SERVICE_SECONDS / (sum(speeds) * (seconds - start))
+def saturate(outstanding: Sequence[int], speeds: Sequence[float], seconds: float) -> list[list[tuple[float, float]]]:
+    """Of each ingress, which has so many chunks outstanding at any time: when each was submitted and done."""
+    times: list[list[tuple[float, float]]] = [[] for _ in outstanding]
+
+    def done(chunk: Chunk) -> None:
+        times[chunk.ingress].append((chunk.arrived, system.clock.now))
+        system.encoders.submit(Chunk(video=0, ingress=chunk.ingress, arrived=system.clock.now, work=1.0))
+
+    system = System(speeds, 1, done)
+    for ingress, count in enumerate(outstanding):
+        for _ in range(count):
+            system.encoders.submit(Chunk(video=0, ingress=ingress, arrived=0.0, work=1.0))
+    system.clock.run(seconds)
+    return times
 
 
 def _times(chunks: Sequence[Chunk], seconds: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -85,17 +99,15 @@ def _times(chunks: Sequence[Chunk], seconds: float) -> tuple[tuple[float, float,
     for chunk in chunks:
         videos[chunk.video].append(chunk)
     start = WARM_UP * seconds
-    finished = [chunk.seconds for chunk in chunks if chunk.done is not None and chunk.arrived >= start]
+    finished = [chunk.seconds for chunk in chunks if chunk.arrived >= start]
     completions = [
-        max(chunk.done or 0.0 for chunk in video) - video[0].arrived
+        max(chunk.arrived + chunk.seconds for chunk in video) - video[0].arrived
         for video in videos.values()
-        if video[0].arrived >= start and all(chunk.done is not None for chunk in video)
+        if video[0].arrived >= start
     ]
     return _percentiles(finished), _percentiles(completions)
 
 
 def _percentiles(seconds: list[float]) -> tuple[float, float, float]:
-    if not seconds:
-        return (inf, inf, inf)
     p50, p95, p99 = (1000 * np.percentile(seconds, [50, 95, 99])).tolist()
     return p50, p95, p99

@@ -1,4 +1,4 @@
-"""Videos and their chunks as they come: the same for every policy, and for the ideal beside them."""
+"""Videos and their chunks as they arrive: the same for every placement that is compared."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ _MIX = [1] * 6 + [6] * 3 + [60]
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """Times are seconds; `work` and `bulk` are its times of service and of copying in units of the usual ones."""
+    """Times are seconds; `work` and `bulk` are its service and upload in units of the usual ones."""
 
     video: int
     ingress: int
@@ -19,7 +19,6 @@ class Chunk:
     work: float
     bulk: float = 1.0
     done: float | None = None
-    refused: bool = False  # at the ingress's door: it has no room for more
 
     @property
     def seconds(self) -> float:
@@ -64,7 +63,7 @@ class Poisson:
     chunks_per_second: float
     ingresses: int = 1
     noise: float = 0.0  # service times are uniform within so much of the usual one
-    copy_noise: float = 0.0  # deviation of the logarithm of copying times
+    upload_noise: float = 0.0  # deviation of the logarithm of upload times
     seed: int = 1
     _random: random.Random = field(init=False)
 
@@ -89,4 +88,4 @@ class Poisson:
         return self._random.uniform(1 - self.noise, 1 + self.noise) if self.noise else 1.0
 
     def _bulk(self) -> float:
-        return self._random.lognormvariate(0.0, self.copy_noise) if self.copy_noise else 1.0
+        return self._random.lognormvariate(0.0, self.upload_noise) if self.upload_noise else 1.0

@@ -10,11 +10,11 @@ import numpy as np
 
 from loadtest.simulate.arrivals import Arrival
 from loadtest.simulate.autoscaler import Autoscaler
+from loadtest.simulate.central_queue import CentralQueue
 from loadtest.simulate.clock import Clock
+from loadtest.simulate.encoders import Encoders
 from loadtest.simulate.fleet import Fleet
 from loadtest.simulate.ingresses import Chunk, Ingresses, Video
-from loadtest.simulate.offers import Offers
-from loadtest.simulate.one_line import OneLine
 from loadtest.simulate.outcome import Course, Outcome
 from loadtest.simulate.plan import SERVICES, ClosedLoad, Level, OpenLoad, Plan, Service
 from loadtest.simulate.station import Station
@@ -52,21 +52,23 @@ class _Simulation:
             on_done=self._answered,
             on_refused=self._refused,
         )
-        self._encoders: Station[Chunk] = Offers(
+        encode = draw("encode_seconds")
+        self._encoders: Station[Chunk] = Encoders(
             clock,
             self._fleets["encoder"],
+            permits=plan.deployment.encoder_permits,
+            upload=lambda _: plan.times.upload_seconds,
+            work=lambda _chunk, _replica: encode(),
             owner_of=lambda chunk: chunk[0].ingress,
             chance=random.Random(f"places {plan.seed}"),
-            permits=plan.deployment.encoder_permits,
-            upload_seconds=plan.times.upload_seconds,
-            work=draw("encode_seconds"),
             on_done=self._ingresses.encoded,
+            expected=lambda _: plan.times.encode_seconds,
         )
-        self._decoders: Station[Video] = OneLine(
+        # Decoders are seldom the bottleneck, so their placement is not modelled.
+        self._decoders: Station[Video] = CentralQueue(
             clock,
             self._fleets["decoder"],
             permits=_DECODER_PERMITS,
-            upload_seconds=0.0,
             work=draw("decode_seconds"),
             on_done=self._ingresses.decoded,
         )

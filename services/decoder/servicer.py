@@ -68,7 +68,10 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
     async def ListTextBanks(
         self, request: decoder_pb2.ListTextBanksRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.ListTextBanksResponse:
-        return decoder_pb2.ListTextBanksResponse(text_banks=[_bank_info(bank) for bank in self._text_banks.banks()])
+        return decoder_pb2.ListTextBanksResponse(
+            text_banks=[_bank_info(bank) for bank in self._text_banks.banks()],
+            has_location=self._text_banks.has_location,
+        )
 
     def _candidates(self, options: RankingOptions, rows: NDArray[np.float32]) -> Candidates:
         if options.labels is not None and not self._text_banks.has_location:

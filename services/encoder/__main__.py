@@ -46,14 +46,12 @@ async def serve(settings: EncoderSettings) -> None:
     chunks = Admission(
         [engine.allocate(buffer_bytes) for _ in range(settings.max_in_flight)],
         max_parked=settings.max_parked,
-        park_seconds=settings.park_seconds,
+        max_parked_per_ingress=settings.max_parked_per_ingress,
         piece_seconds=settings.piece_seconds,
         upload_seconds=settings.upload_seconds,
     )
-    # A place of their own: texts wait for no chunk's upload, and take no permit from the chunks.
-    texts = Admission(
-        [engine.allocate(0)], max_parked=settings.max_parked_texts, park_seconds=settings.park_texts_seconds
-    )
+    # Texts have a permit of their own: they wait for no chunk's upload, and take no permit from the chunks.
+    texts = Admission([engine.allocate(0)], max_parked=settings.max_parked_texts)
     encoder_metrics.follow(chunks, settings.max_in_flight)
     async with chunks, texts:
         await chunks.warm_up(engine.warm_up)

@@ -1,7 +1,6 @@
-"""Who may use the accelerator: a fixed number of permits, each owning a buffer, and a short queue in front."""
+"""Admission to the accelerator: a fixed number of permits, each owning a buffer, and a bounded queue in front."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,7 +11,8 @@ import structlog
 from numpy.typing import NDArray
 
 from services.encoder.engine import Encoded
-from services.encoder.lead import Lead
+from services.encoder.parking import ParkedHeaders
+from services.encoder.upload_lead import UploadLead
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -23,16 +23,14 @@ _log = structlog.get_logger()
 
 # By then one of the chunks in flight on a GPU is done.
 _RETRY_AFTER_SECONDS = 0.1
-# With so many in line there is always one whose upload is in time: no reason to hold back a place.
-_CROWD = 4
 
 
 class Admission:
-    """Hands out `max_in_flight` permits, first come first served, to be used on one event loop.
+    """Hands out one permit for each of `buffers`, in turn by ingress, to be used on one event loop.
 
-    A permit comes back when its holder leaves, but not while its work runs on a thread: that cannot be stopped, and the
-    buffer is being read. So there are never more than `max_in_flight` chunks on the way to or on the accelerator. While
-    one is, a further permit is held back until it is time to upload the next, unless many wait.
+    A permit is freed when its holder leaves, but not while its work runs on a thread: that cannot be stopped, and the
+    buffer is being read. So there are never more chunks on the way to or on the accelerator than permits. While one
+    is, a further permit is held back until it is time to upload the next.
     """
 
     def __init__(
@@ -40,21 +38,19 @@ class Admission:
         buffers: list[Buffer],
         *,
         max_parked: int,
-        park_seconds: float,
+        max_parked_per_ingress: int | None = None,
         piece_seconds: float = 1.0,
         upload_seconds: float = 5.0,
     ) -> None:
         self._free = list(buffers)
-        self._parked: deque[asyncio.Future[Buffer]] = deque()
+        self._parked: ParkedHeaders[PermitRequest] = ParkedHeaders(max_parked, max_parked_per_ingress or max_parked)
         self._max_in_flight = len(buffers)
-        self._max_parked = max_parked
-        self._park_seconds = park_seconds
         self.piece_seconds = piece_seconds
         self.upload_seconds = upload_seconds
         self.threads = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
-        self.lead = Lead()
+        self.lead = UploadLead()
         self._holders: set[Permit] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def in_flight(self) -> int:
@@ -65,23 +61,32 @@ class Admission:
         return len(self._parked)
 
     @asynccontextmanager
-    async def permit(self, frames: int = 1) -> AsyncGenerator["Permit"]:
-        """A permit for a chunk of so many frames.
+    async def request(
+        self, frames: int = 1, *, ingress: str = "", waited_seconds: float = 0.0
+    ) -> AsyncGenerator["PermitRequest"]:
+        """A request for a permit for a chunk of `frames` frames that `ingress` has held for `waited_seconds`.
 
-        It is waited for at most `park_seconds`; raises Overloaded where that, or the queue, is not enough.
+        It waits as long as the context is open, and is refused (Overloaded) only while too many wait.
         """
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
-        buffer = await self._take()
-        permit = Permit(self, buffer, frames, loop.time() - arrived, loop.time())
-        self._holders.add(permit)
+        request = PermitRequest(self, frames)
+        self._parked.add(ingress, request.arrived_at - waited_seconds, request)
+        self.hand_out()
+        if (excess := self._parked.pop_excess(ingress)) is not None:
+            excess.refuse(self._busy())
         try:
-            yield permit
+            yield request
         finally:
-            permit.when_idle(lambda: self._end(permit, buffer))
+            self._parked.discard(ingress, request)
+            request.close()
+
+    @asynccontextmanager
+    async def permit(self, frames: int = 1) -> AsyncGenerator["Permit"]:
+        """A permit, waited for without limit; raises Overloaded while too many wait."""
+        async with self.request(frames) as request:
+            yield await request.granted()
 
     async def warm_up(self, work: Callable[[], Encoded]) -> None:
-        """Run `work` on every thread on which permits will run theirs. The fastest run tells what to expect of them."""
+        """Run `work` on every thread on which permits will run theirs. The fastest run predicts the first chunks."""
         loop = asyncio.get_running_loop()
         runs = await asyncio.gather(*(loop.run_in_executor(self.threads, work) for _ in range(self._max_in_flight)))
         fastest = min(runs, key=lambda run: run.compute_seconds / len(run.embeddings))
@@ -91,83 +96,84 @@ class Admission:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.threads.shutdown(wait=False)
 
-    async def _take(self) -> Buffer:
-        if self._free and not self._parked and self._seconds_until_next() <= 0:
-            return self._free.pop()
-        if len(self._parked) >= self._max_parked:
-            if self._free and not self._max_parked:
-                return self._free.pop()
-            raise self._busy("as many wait")
-        place: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
-        self._parked.append(place)
-        self.hand_out()
-        try:
-            await asyncio.wait([place], timeout=self._park_seconds)
-            if place.done():
-                return place.result()
-            if self._free:
-                # Held back for somebody later, while we cannot wait any longer.
-                return self._free.pop()
-            raise self._busy(f"none became free within {self._park_seconds:g} s")
-        except asyncio.CancelledError:
-            if place.done():
-                # The caller left in the instant in which it was let in.
-                self._give_back(place.result())
-            raise
-        finally:
-            if not place.done():
-                self._parked.remove(place)
-
     def hand_out(self) -> None:
-        """Give what is free to those who wait, as far as it is time; and come back when it is."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        """Give free permits to parked requests as far as they are due, and set a timer for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._free and self._parked:
             if (seconds := self._seconds_until_next()) > 0:
-                self._alarm = asyncio.get_running_loop().call_later(seconds, self.hand_out)
+                self._timer = asyncio.get_running_loop().call_later(seconds, self.hand_out)
                 return
-            self._parked.popleft().set_result(self._free.pop())
+            self._holders.add(self._parked.pop().grant(self._free.pop()))
 
     def _seconds_until_next(self) -> float:
         """Until a free permit is to be given away, 0 or less for now."""
-        if self.in_flight == 0 or len(self._parked) >= _CROWD or not self._holders:
+        if not self._holders:
             return 0.0
         times = [self.lead.next_at(one.admitted_at, one.uploaded_at, one.frames) for one in self._holders]
         return min(times) - asyncio.get_running_loop().time()
 
-    def _end(self, permit: "Permit", buffer: Buffer) -> None:
+    def take_back(self, permit: "Permit", buffer: Buffer) -> None:
         self._holders.discard(permit)
-        self._give_back(buffer)
-
-    def _give_back(self, buffer: Buffer) -> None:
         self._free.append(buffer)
         self.hand_out()
 
-    def _busy(self, why: str) -> Overloaded:
+    def _busy(self) -> Overloaded:
         return Overloaded(
-            f"all {self._max_in_flight} places of this encoder are taken and {why}",
+            f"all {self._max_in_flight} permits of this encoder are in use and too many requests wait",
             reason=ErrorReason.ENCODER_BUSY,
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 
 
+class PermitRequest:
+    """A place in the queue for a permit, and then the permit, until it is closed."""
+
+    def __init__(self, admission: Admission, frames: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.arrived_at = loop.time()
+        self._admission = admission
+        self._frames = frames
+        self._answer: asyncio.Future[Permit] = loop.create_future()
+
+    async def granted(self) -> "Permit":
+        """Raises Overloaded if the request is refused."""
+        await asyncio.wait([self._answer])
+        return self._answer.result()
+
+    async def granted_within(self, seconds: float) -> "Permit | None":
+        """The permit, None if there is none by then. Raises Overloaded if the request is refused."""
+        await asyncio.wait([self._answer], timeout=seconds)
+        return self._answer.result() if self._answer.done() else None
+
+    def grant(self, buffer: Buffer) -> "Permit":
+        permit = Permit(self._admission, buffer, self._frames, self.arrived_at)
+        self._answer.set_result(permit)
+        return permit
+
+    def refuse(self, error: Overloaded) -> None:
+        self._answer.set_exception(error)
+
+    def close(self) -> None:
+        """Frees the permit, if there is one, once no work of it runs."""
+        if not self._answer.done():
+            self._answer.cancel()
+        elif self._answer.exception() is None:
+            self._answer.result().free_when_idle()
+
+
 class Permit:
-    """A place on the accelerator and the buffer that goes with it. `parked_seconds` is how long it was waited for.
+    """The right to use the accelerator, and the buffer that goes with it. Times are those of the event loop."""
 
-    The times are those of the event loop.
-    """
-
-    def __init__(
-        self, admission: Admission, buffer: Buffer, frames: int, parked_seconds: float, admitted_at: float
-    ) -> None:
+    def __init__(self, admission: Admission, buffer: Buffer, frames: int, arrived_at: float) -> None:
         self.frames = frames
-        self.parked_seconds = parked_seconds
-        self.admitted_at = admitted_at
+        self.admitted_at = asyncio.get_running_loop().time()
+        self.parked_seconds = self.admitted_at - arrived_at
         self.uploaded_at: float | None = None
         self._admission = admission
         self._buffer = buffer
@@ -176,8 +182,8 @@ class Permit:
     async def receive(self, pieces: AsyncIterator[bytes], nbytes: int) -> Buffer:
         """Copy all pieces into the buffer; its first `nbytes` bytes, valid until the permit is given back.
 
-        Raises InvalidInput if there are more or fewer bytes than that, DeadlineExceeded if the caller is silent for
-        the admission's `piece_seconds` or not done after its `upload_seconds`.
+        Raises InvalidInput if there are more or fewer bytes than that, DeadlineExceeded if no piece arrives for the
+        admission's `piece_seconds` or the upload takes longer than its `upload_seconds`.
         """
         loop = asyncio.get_running_loop()
         piece_seconds, upload_seconds = self._admission.piece_seconds, self._admission.upload_seconds
@@ -205,7 +211,7 @@ class Permit:
         return self._buffer[:nbytes]
 
     def computed(self, seconds: float) -> None:
-        """Tell how long the accelerator took."""
+        """Record how long the accelerator took."""
         self._admission.lead.computed(seconds, self.frames)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
@@ -214,14 +220,14 @@ class Permit:
         result: T = await asyncio.shield(self._work)
         return result
 
-    def when_idle(self, then: Callable[[], None]) -> None:
-        """Call `then` once no work of this permit runs: now, or when it ends."""
+    def free_when_idle(self) -> None:
+        """Free the permit: now, or when its work ends."""
         if self._work is None or self._work.done():
-            then()
+            self._admission.take_back(self, self._buffer)
             return
 
         def end_alone(work: asyncio.Future[Any]) -> None:
-            then()
+            self._admission.take_back(self, self._buffer)
             if not work.cancelled() and work.exception() is not None:
                 _log.error("work failed after its caller left", exc_info=work.exception())
 

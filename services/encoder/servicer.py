@@ -31,10 +31,15 @@ from videoanalysis.v1.encoder_pb2 import (
     GetModelRequest,
     GetModelResponse,
     ModelInfo,
+    Parked,
 )
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _MAX_KEY_CHARACTERS = 200
+_MAX_INGRESS_ID_CHARACTERS = 64
+_MAX_WAITED_SECONDS = 3600.0
+# A caller that receives none of these for a few seconds takes the encoder for hung.
+_HEARTBEAT_SECONDS = 1.0
 _MAX_PIECE_BYTES = 2 << 20
 _MAX_TEXTS = 256
 _MAX_TEXT_CHARACTERS = 2000
@@ -49,12 +54,20 @@ _log = structlog.get_logger()
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     """`chunks` admits EncodeChunk; its buffers hold `max_frames` frames. `texts` admits EncodeTexts."""
 
-    def __init__(self, engine: Engine, chunks: Admission, texts: Admission, max_frames: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        chunks: Admission,
+        texts: Admission,
+        max_frames: int,
+        heartbeat_seconds: float = _HEARTBEAT_SECONDS,
+    ) -> None:
         self._engine = engine
         self._model = engine.model
         self._chunks = chunks
         self._texts = texts
         self._max_frames = max_frames
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def EncodeChunk(
         self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext
@@ -66,7 +79,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         shape = (header.frames, header.height, header.width, _CHANNELS)
         upload = Upload(requests)
         try:
-            async with self._chunks.permit(header.frames) as permit:
+            async with self._chunks.request(
+                header.frames, ingress=header.ingress_id, waited_seconds=_waited_seconds(header)
+            ) as request:
+                while (permit := await request.granted_within(self._heartbeat_seconds)) is None:
+                    yield EncodeChunkResponse(parked=Parked())
                 yield EncodeChunkResponse(admitted=Admitted(parked=_duration(permit.parked_seconds)))
                 frames = await permit.receive(upload, math.prod(shape))
                 received = time.perf_counter()
@@ -116,6 +133,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             raise InvalidInput("pixel_format: not PIXEL_FORMAT_RGB24", field="header.pixel_format")
         if len(header.chunk_key) > _MAX_KEY_CHARACTERS:
             raise InvalidInput(f"chunk_key: over {_MAX_KEY_CHARACTERS} characters", field="header.chunk_key")
+        if len(header.ingress_id) > _MAX_INGRESS_ID_CHARACTERS:
+            raise InvalidInput(f"ingress_id: over {_MAX_INGRESS_ID_CHARACTERS} characters", field="header.ingress_id")
         self._check_digest(header.model_digest)
 
     def _check_digest(self, wanted: str) -> None:
@@ -124,6 +143,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 f"model: {wanted} is wanted, this encoder serves {self._model.digest}",
                 reason=ErrorReason.MODEL_MISMATCH,
             )
+
+
+def _waited_seconds(header: ChunkHeader) -> float:
+    return min(max(0.0, header.waited.ToNanoseconds() / 1e9), _MAX_WAITED_SECONDS)
 
 
 class Upload:

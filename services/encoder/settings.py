@@ -40,10 +40,10 @@ class EncoderSettings(ServiceSettings):
     )
     max_frames: int = Field(64, ge=1, le=64, description="Frames per chunk; sizes the buffer of each permit.")
     max_parked: int = Field(
-        32, ge=0, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
+        256, ge=1, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
     )
-    park_seconds: float = Field(
-        1.0, ge=0, le=60, description="How long a header waits before it is refused and may look elsewhere."
+    max_parked_per_ingress: int = Field(
+        16, ge=1, le=10_000, description="Of these, the headers of one ingress; ours offers four chunks at a time."
     )
     piece_seconds: float = Field(
         1.0, gt=0, le=60, description="An admitted caller that is silent for longer loses its permit to the next."
@@ -52,9 +52,8 @@ class EncoderSettings(ServiceSettings):
         5.0, gt=0, le=600, description="An admitted caller that has not sent all frames by then loses its permit."
     )
     max_parked_texts: int = Field(
-        8, ge=0, le=10_000, description="EncodeTexts calls that wait while one computes; banks are built rarely."
+        8, ge=1, le=10_000, description="EncodeTexts calls that wait while one computes; banks are built rarely."
     )
-    park_texts_seconds: float = Field(10.0, ge=0, le=600, description="How long an EncodeTexts call waits.")
 
     synthetic_image_size: int = Field(384, ge=8, le=4096, description="Side of the stand-in's picture, in pixels.")
     synthetic_embedding_dim: int = Field(1152, ge=1, le=8_192, description="Length of the stand-in's embeddings.")

@@ -8,10 +8,7 @@ from services.ingress.admission.byte_budget import ByteBudget
 from services.ingress.admission.demand import Demand
 from services.ingress.admission.slots import Admission
 from services.ingress.answer.outputs import Outputs
-from services.ingress.dispatch.decoders import Decoders
-from services.ingress.dispatch.discovery import discover
-from services.ingress.dispatch.encoders import Encoders
-from services.ingress.dispatch.replicas import Replicas
+from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool, WorkerLimits

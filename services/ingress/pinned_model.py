@@ -4,10 +4,7 @@ from dataclasses import dataclass
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.demand import Demand
-from services.ingress.dispatch.decoders import Decoders
-from services.ingress.dispatch.encoders import Encoders
-from services.ingress.dispatch.label_embeddings import LabelEmbeddings
-from services.ingress.dispatch.replicas import Gone
+from services.ingress.dispatch import Decoders, Encoders, LabelEmbeddings, NoLongerServed
 from services.ingress.job import AnalysisRequest
 from services.ingress.resume.state import ResumeState
 from services.ingress.resume.token import refused
@@ -22,7 +19,7 @@ _BANK_MISSING = {ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH}
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """What every chunk of a video is compared with. `text_bank` is empty if there are labels and none is loaded."""
+    """What every chunk of a video is compared with. `text_bank` is empty if the decoders are to have none."""
 
     model: ModelInfo
     text_bank: TextBankInfo
@@ -43,7 +40,7 @@ class ModelPinning:
         while True:
             try:
                 model = await self._encoders.model(deadline, without_bank)
-            except Gone:
+            except NoLongerServed:
                 if not without_bank:
                     raise
                 raise next(reversed(without_bank.values())) from None
@@ -58,7 +55,7 @@ class ModelPinning:
         """The model and text bank of `state`; raises FailedPrecondition if they are no longer served."""
         try:
             model = await self._encoders.model_again(state.model_digest, deadline)
-        except Gone as error:
+        except NoLongerServed as error:
             raise refused(ErrorReason.MODEL_CHANGED, "no encoder serves its model any more") from error
         try:
             pinned = await self._pin_to(model, request, deadline)
@@ -80,14 +77,10 @@ class ModelPinning:
             logit_bias=model.logit_bias,
         )
         if request.labels:
-            embeddings = await self._labels.of(request.labels, model.digest, deadline)
+            embeddings = await self._labels.of(request.labels, model, deadline)
             ranking.labels.CopyFrom(LabelSet(texts=request.labels, embeddings=tensors.to_proto(embeddings)))
-        try:
-            text_bank = await self._decoders.text_bank(request.text_bank, model.digest, deadline)
-        except Unavailable as error:
-            # Labels need no bank; a decoder that is configured with one reports by itself that it is missing.
-            if not request.labels or error.reason != ErrorReason.BANK_NOT_READY:
-                raise
-            text_bank = TextBankInfo()
+        text_bank = await self._decoders.text_bank(
+            request.text_bank, model.digest, deadline, labels_suffice=bool(request.labels)
+        )
         ranking.text_bank_digest = text_bank.digest
         return PinnedModel(model, text_bank, ranking)

@@ -13,7 +13,7 @@ from services.ingress.admission.fair_queue import Share
 from services.ingress.admission.slots import Admission
 from services.ingress.answer.observers import Observer
 from services.ingress.answer.timeline import Part, Timeline
-from services.ingress.dispatch.replicas import Gone
+from services.ingress.dispatch import NoLongerServed
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import ModelPinning, PinnedModel
 from services.ingress.resume.token import RequestTokens, Resumption, refused
@@ -103,7 +103,7 @@ class Pipeline:
             pinned = pinning.result()
             try:
                 return await VideoRun(self._resources, video, pinned, start.state if start else None).run(trace)
-            except* Gone:
+            except* NoLongerServed:
                 _log.warning(
                     "model or text bank no longer served, the video restarts",
                     model_digest=pinned.model.digest,

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.ingress.dispatch.location import Location
+from services.ingress.dispatch import Location
 from videoanalysis.settings import ServiceSettings
 
 MAX_FRAMES_PER_CHUNK = 64

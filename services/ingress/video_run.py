@@ -17,8 +17,7 @@ from services.ingress.admission.fair_queue import Share
 from services.ingress.answer.observers import Observer
 from services.ingress.answer.summary import Summary
 from services.ingress.answer.timeline import Part, Timeline, Trace
-from services.ingress.dispatch.decoders import Decoders
-from services.ingress.dispatch.encoders import EncodedChunk, Encoders
+from services.ingress.dispatch import Decoders, EncodedChunk, Encoders
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
 from services.ingress.resume.state import ResumeState
@@ -136,7 +135,7 @@ class VideoRun:
                 buffer,
                 self._request.frames_per_chunk,
                 f"{self._request.stream_id}/{chunk.index}",
-                self._pinned.model.digest,
+                self._pinned.model,
                 self._video.job.deadline,
                 self._video.share,
             )

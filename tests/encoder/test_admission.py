@@ -18,16 +18,21 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 
 
-def admission(permits: int = 2, parked: int = 8, park_seconds: float = 5.0, **limits: float) -> Admission:
+def admission(permits: int = 2, parked: int = 8, **limits: float) -> Admission:
     buffers = [np.zeros(1000, np.uint8) for _ in range(permits)]
-    return Admission(buffers, max_parked=parked, park_seconds=park_seconds, **limits)
+    return Admission(buffers, max_parked=parked, **limits)
 
 
 async def hold(
-    admission: Admission, leave: asyncio.Event | None = None, order: list | None = None, name: object = None
+    admission: Admission,
+    leave: asyncio.Event | None = None,
+    order: list | None = None,
+    name: object = None,
+    **request: object,
 ):
     """Take a permit and keep it until `leave`, or until cancelled."""
-    async with admission.permit() as permit:
+    async with admission.request(**request) as waiting:
+        permit = await waiting.granted()
         if order is not None:
             order.append(name)
         await (leave or asyncio.Event()).wait()
@@ -80,16 +85,33 @@ async def test_a_parked_caller_is_admitted_when_a_permit_comes_back():
         assert 0.04 < (await second).parked_seconds < 1
 
 
-async def test_parked_callers_are_admitted_in_the_order_they_came():
-    async with admission(permits=1) as gate:
+async def order_of_service(*requests: tuple[str, float]) -> list[int]:
+    """In which order one permit serves requests, each of an ingress and with the seconds that it has waited before."""
+    async with admission(permits=1, parked=len(requests)) as gate:
         leave, order = asyncio.Event(), []
-        calls = []
-        for name in range(5):
-            calls.append(asyncio.create_task(hold(gate, leave, order, name)))
+        calls = [asyncio.create_task(hold(gate, leave))]
+        for number, (ingress, waited) in enumerate(requests):
+            calls.append(asyncio.create_task(hold(gate, leave, order, number, ingress=ingress, waited_seconds=waited)))
             await until(lambda: gate.in_flight + gate.parked == len(calls))
         leave.set()
         await asyncio.gather(*calls)
-        assert order == list(range(5))
+    return order
+
+
+async def test_requests_of_one_ingress_are_admitted_in_the_order_they_came():
+    assert await order_of_service(*[("a", 0.0)] * 5) == [0, 1, 2, 3, 4]
+
+
+async def test_ingresses_are_served_in_turn_however_many_requests_each_has():
+    assert await order_of_service(("a", 0), ("a", 0), ("a", 0), ("b", 0), ("c", 0), ("c", 0)) == [0, 3, 4, 1, 5, 2]
+
+
+async def test_a_request_that_has_waited_elsewhere_keeps_its_age():
+    assert await order_of_service(("a", 0), ("a", 60), ("a", 120)) == [2, 1, 0]
+
+
+async def test_age_gives_an_ingress_no_more_than_its_turn():
+    assert await order_of_service(("a", 0), ("a", 0), ("b", 3600), ("b", 3600)) == [0, 2, 1, 3]
 
 
 async def test_over_the_parking_limit_callers_are_refused_at_once():
@@ -97,7 +119,7 @@ async def test_over_the_parking_limit_callers_are_refused_at_once():
         calls = [asyncio.create_task(hold(gate)) for _ in range(2)]
         await until(lambda: gate.parked == 1)
         started = asyncio.get_running_loop().time()
-        with pytest.raises(Overloaded, match="all 1 places") as refusal:
+        with pytest.raises(Overloaded, match="all 1 permits") as refusal:
             await hold(gate)
         assert asyncio.get_running_loop().time() - started < 0.1
         assert refusal.value.reason == ErrorReason.ENCODER_BUSY
@@ -106,16 +128,29 @@ async def test_over_the_parking_limit_callers_are_refused_at_once():
             await cancelled(call)
 
 
-async def test_a_parked_caller_is_refused_when_its_time_is_up():
-    async with admission(permits=1, park_seconds=0.05) as gate:
-        holder = asyncio.create_task(hold(gate))
-        await until(lambda: gate.in_flight == 1)
-        with pytest.raises(Overloaded, match=r"within 0\.05 s") as refusal:
-            await hold(gate)
-        assert refusal.value.reason == ErrorReason.ENCODER_BUSY
-        assert gate.parked == 0
-        await cancelled(holder)
-        assert gate.in_flight == 0
+async def test_an_ingress_over_its_own_limit_is_refused_while_another_may_wait():
+    async with admission(permits=1, parked=8, max_parked_per_ingress=2) as gate:
+        calls = [asyncio.create_task(hold(gate, ingress="a")) for _ in range(3)]
+        await until(lambda: gate.parked == 2)
+        with pytest.raises(Overloaded):
+            await hold(gate, ingress="a")
+        calls.append(asyncio.create_task(hold(gate, ingress="b")))
+        await until(lambda: gate.parked == 3)
+        for call in calls:
+            await cancelled(call)
+        assert (gate.in_flight, gate.parked) == (0, 0)
+
+
+async def test_where_all_wait_the_newest_of_the_ingress_with_most_makes_way_for_another():
+    async with admission(permits=1, parked=3) as gate:
+        calls = [asyncio.create_task(hold(gate, ingress="a", waited_seconds=age)) for age in (9, 3, 1, 2)]
+        await until(lambda: gate.parked == 3)
+        calls.append(asyncio.create_task(hold(gate, ingress="b")))
+        await until(lambda: calls[2].done())
+        assert isinstance(calls[2].exception(), Overloaded)
+        assert gate.parked == 3
+        for call in calls[:2] + calls[3:]:
+            await cancelled(call)
 
 
 async def test_a_caller_that_leaves_while_parked_gives_up_its_place_in_the_queue():
@@ -258,12 +293,15 @@ async def test_warms_up_on_every_thread():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32), permits=st.integers(1, 3), parked=st.integers(0, 3))
+@given(seed=st.integers(0, 2**32), permits=st.integers(1, 3), parked=st.integers(1, 4))
 def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked):
     chance = random.Random(seed)
 
     async def caller(gate: Admission) -> None:
-        async with gate.permit() as permit:
+        async with gate.request(ingress=chance.choice("ab"), waited_seconds=chance.choice([0.0, 1.0])) as request:
+            if await request.granted_within(chance.choice([0, 0.001, 1])) is None:
+                return
+            permit = await request.granted()
             assert gate.in_flight <= permits
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
@@ -271,7 +309,7 @@ def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked)
                 await permit.run(lambda: None)
 
     async def scenario() -> None:
-        async with admission(permits, parked, park_seconds=chance.choice([0, 0.001, 1])) as gate:
+        async with admission(permits, parked, max_parked_per_ingress=2) as gate:
             calls = []
             for _ in range(30):
                 calls.append(asyncio.create_task(caller(gate)))
@@ -293,7 +331,7 @@ def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked)
     asyncio.run(scenario())
 
 
-# When the next is let in
+# When the next is admitted
 
 
 async def learnt(gate: Admission, upload: float, computation: float) -> None:
@@ -326,16 +364,6 @@ async def test_what_the_warm_up_took_is_known_to_the_first():
         assert gate.lead.next_at(10.0, None, 1) == pytest.approx(10.3)
 
 
-async def test_where_many_wait_the_next_is_let_in_at_once():
-    async with admission() as gate:
-        await learnt(gate, upload=0.1, computation=60)
-        async with gate.permit():
-            others = [asyncio.create_task(hold(gate)) for _ in range(4)]
-            await until(lambda: gate.in_flight == 2 and gate.parked == 3)
-            for other in others:
-                await cancelled(other)
-
-
 async def test_when_one_leaves_early_the_next_takes_over_at_once():
     async with admission() as gate:
         await learnt(gate, upload=0.1, computation=60)
@@ -353,14 +381,3 @@ async def test_behind_an_upload_that_hangs_the_next_is_let_in():
         await until(lambda: gate.in_flight == 2)
         for task in (hanging, following):
             await cancelled(task)
-
-
-async def test_nobody_is_refused_for_a_place_that_is_held_back():
-    async with admission(park_seconds=0.05) as gate:
-        await learnt(gate, upload=0.01, computation=60)
-        async with gate.permit(), gate.permit():
-            assert gate.in_flight == 2
-    async with admission(parked=0) as gate:
-        await learnt(gate, upload=0.01, computation=60)
-        async with gate.permit(), gate.permit():
-            assert gate.in_flight == 2

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.admission import Admission
 from services.encoder.servicer import EncoderServicer
@@ -42,14 +43,14 @@ class Encoder:
 
 @asynccontextmanager
 async def serving(
-    *, max_frames: int = 64, parked: int = 8, park_seconds: float = 5.0, **limits: float
+    *, max_frames: int = 64, parked: int = 8, heartbeat_seconds: float = 5.0, **limits: float
 ) -> AsyncIterator[Encoder]:
     engine = FakeEngine()
     buffers = [engine.allocate(max_frames * FRAME_BYTES) for _ in range(2)]
-    chunks = Admission(buffers, max_parked=parked, park_seconds=park_seconds, **limits)
-    texts = Admission([engine.allocate(0)], max_parked=1, park_seconds=park_seconds)
+    chunks = Admission(buffers, max_parked=parked, **limits)
+    texts = Admission([engine.allocate(0)], max_parked=1)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, max_frames), server)
+    add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, max_frames, heartbeat_seconds), server)
     port = server.add_insecure_port("127.0.0.1:0")
     async with chunks, texts:
         await server.start()
@@ -176,6 +177,7 @@ async def test_an_empty_or_equal_digest_is_served_and_another_refused_naming_bot
         (header(width=SIZE - 1), "header.height"),
         (header(pixel_format=0), "header.pixel_format"),
         (header(chunk_key="k" * 201), "header.chunk_key"),
+        (header(ingress_id="i" * 65), "header.ingress_id"),
     ],
 )
 async def test_refuses_a_header_naming_the_field(wanted, field):
@@ -269,12 +271,39 @@ async def test_beyond_two_in_flight_and_the_parked_a_chunk_is_refused_with_a_hin
         waiting.cancel()
 
 
-async def test_a_header_parked_too_long_is_refused():
-    async with serving(park_seconds=0.05) as encoder:
+async def test_a_parked_header_gets_a_heartbeat_until_it_is_admitted():
+    async with serving(heartbeat_seconds=0.02) as encoder:
+        first, _ = await admitted(encoder, header())
         await admitted(encoder, header())
-        await admitted(encoder, header())
-        with pytest.raises(Overloaded):
-            await encode(encoder, header(), picture_bytes(2))
+        parked = encoder.stub.EncodeChunk(timeout=20)
+        await parked.write(EncodeChunkRequest(header=header()))
+        for _ in range(3):
+            assert (await parked.read()).HasField("parked")
+        await finish(first, picture_bytes(2))
+        while (response := await parked.read()).HasField("parked"):
+            pass
+        assert response.HasField("admitted")
+
+
+async def test_a_header_carries_its_ingress_and_its_age():
+    async with serving() as encoder:
+        holders = [await admitted(encoder, header()) for _ in range(2)]
+        order = []
+
+        async def wait_in_line(name: str, ingress: str, waited: float) -> None:
+            age = Duration(seconds=int(waited))
+            call, _ = await admitted(encoder, header(ingress_id=ingress, waited=age))
+            order.append(name)
+            await finish(call, picture_bytes(2))
+
+        lines = []
+        for line in (("new", "a", 0), ("old", "a", 60), ("other", "b", 0), ("absurd", "a", -(10**9))):
+            lines.append(asyncio.create_task(wait_in_line(*line)))
+            await until(lambda: encoder.chunks.parked == len(lines))
+        for call, _ in holders:
+            call.cancel()
+        await asyncio.gather(*lines)
+        assert set(order[:2]) == {"old", "other"}
 
 
 async def test_a_caller_that_cancels_while_parked_leaves_the_queue():

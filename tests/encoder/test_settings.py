@@ -30,7 +30,7 @@ def test_every_setting_says_why():
     [
         ("MAX_IN_FLIGHT", "0"),
         ("MAX_FRAMES", "65"),
-        ("PARK_SECONDS", "-1"),
+        ("MAX_PARKED", "0"),
         ("PRECISION", "int8"),
         ("UPLOAD_SECONDS", "0"),
     ],

@@ -14,9 +14,8 @@ from services.ingress.admission.caller import Caller
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.demand import Demand
 from services.ingress.admission.slots import Admission
+from services.ingress.dispatch import EncodedChunk, NoLongerServed
 from services.ingress.dispatch.cold_start import ColdStart
-from services.ingress.dispatch.encoders import EncodedChunk
-from services.ingress.dispatch.replicas import Gone
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume.token import ResumeTokens, Resumption
@@ -123,7 +122,7 @@ class FakeSampling:
 
 
 class FakeEncoders:
-    """Serves `models` in turn, the next one whenever `encode` has raised Gone."""
+    """Serves `models` in turn, the next one whenever `encode` has raised NoLongerServed."""
 
     def __init__(self, encode: Callable[[int, str], object] = lambda index, model: None) -> None:
         self.cold_start = ColdStart()
@@ -138,7 +137,7 @@ class FakeEncoders:
 
     async def model_again(self, digest: str, deadline: Deadline) -> ModelInfo:
         if digest != self.models[0]:
-            raise Gone("another model")
+            raise NoLongerServed("another model")
         return await self.model(deadline, ())
 
     async def encode(self, frames, count, chunk_key, model_digest, deadline, share) -> EncodedChunk:
@@ -147,7 +146,7 @@ class FakeEncoders:
         await self.released.wait()
         outcome = self._encode(index, model_digest)
         if isinstance(outcome, Exception):
-            if isinstance(outcome, Gone):
+            if isinstance(outcome, NoLongerServed):
                 self.models = [model for model in self.models if model != model_digest]
             raise outcome
         if outcome is not None:
@@ -321,7 +320,7 @@ async def test_chunks_in_flight_are_bounded(chunks_ahead, buffers, most):
 
 
 async def test_a_video_restarts_on_another_model_when_its_own_is_no_longer_served():
-    encoders = FakeEncoders(lambda index, model: Gone("replaced") if (index, model) == (1, "model a") else None)
+    encoders = FakeEncoders(lambda index, model: NoLongerServed("replaced") if (index, model) == (1, "model a") else None)
     bench = Bench(chunks=3, encoders=encoders)
     answer = await bench.analyze()
     assert [model for _, model, _ in bench.events.opened_with] == ["model a", "model b"]
@@ -335,8 +334,8 @@ async def test_a_video_restarts_on_another_model_when_its_own_is_no_longer_serve
 
 
 async def test_a_video_restarts_once_at_most():
-    bench = Bench(encoders=FakeEncoders(lambda index, model: Gone("replaced")))
-    with pytest.raises(Gone):
+    bench = Bench(encoders=FakeEncoders(lambda index, model: NoLongerServed("replaced")))
+    with pytest.raises(NoLongerServed):
         await bench.analyze()
     assert len(bench.sampling.videos) == 2
     assert bench.is_at_rest()

@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from services.encoder.engine import Model
 from services.ingress.admission.byte_budget import ByteBudget
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import Share
+from services.ingress.dispatch.discovery.endpoint_slices import EndpointSlices
+from services.ingress.dispatch.discovery.location import KubernetesService
 from services.ingress.dispatch.encoders import Encoders
-from services.ingress.dispatch.endpoint_slices import EndpointSlices
-from services.ingress.dispatch.location import KubernetesService
 from services.ingress.dispatch.replicas import Replicas
 from services.ingress.sampling.frame_buffer import FrameBuffer
-from tests.ingress.dispatch.api_server import POD, api_server, endpoint_slice
+from tests.ingress.dispatch.discovery.api_server import POD, api_server, endpoint_slice
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, render, steady
 from tests.system import IMAGE_SIZE, Engine, Replica, System, encoder, system
@@ -33,7 +34,7 @@ def in_slice(name: str, replica: Replica, **conditions: object) -> dict:
 
 
 @asynccontextmanager
-async def load(encoders: Encoders, digest: str, callers: int = 6) -> AsyncIterator[None]:
+async def load(encoders: Encoders, model: Model, callers: int = 6) -> AsyncIterator[None]:
     """Chunks, one after another from each of `callers`, while it is entered; leaving raises what a call has raised."""
     over = asyncio.Event()
     budget = ByteBudget(1 << 20)
@@ -42,7 +43,7 @@ async def load(encoders: Encoders, digest: str, callers: int = 6) -> AsyncIterat
         frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, budget)
         try:
             while not over.is_set():
-                await encoders.encode(frames, FRAMES, "chunk", digest, Deadline.after(30), SHARE)
+                await encoders.encode(frames, FRAMES, "chunk", model, Deadline.after(30), SHARE)
         finally:
             frames.close()
 
@@ -65,7 +66,7 @@ async def has_no_more_work(engine: Engine) -> bool:
 
 async def test_an_encoder_that_is_ready_gets_work_within_2_s_and_one_that_terminates_none_and_no_call_fails():
     engines = [Engine(service_ms=10) for _ in range(2)]
-    digest = engines[0].model.digest
+    model = engines[0].model
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(api_server())
         first, second = [await stack.enter_async_context(encoder(engine)) for engine in engines]
@@ -74,7 +75,7 @@ async def test_an_encoder_that_is_ready_gets_work_within_2_s_and_one_that_termin
         encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE)
 
         await server.put(in_slice("a", first))
-        async with load(encoders, digest):
+        async with load(encoders, model):
             await until(lambda: engines[0].chunks > 5)
             await server.put(in_slice("b", second, conditions=POD | {"ready": False}))
             assert await has_no_more_work(engines[1])

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from services.ingress.dispatch.location import DnsName, KubernetesService
+from services.ingress.dispatch.discovery.location import DnsName, KubernetesService
 from services.ingress.settings import IngressSettings
 
 REPLICAS = {"encoders": ["encoder:1"], "decoders": ["decoder:1"]}

@@ -195,10 +195,12 @@ class ListTextBanksRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListTextBanksResponse(_message.Message):
-    __slots__ = ("text_banks",)
+    __slots__ = ("text_banks", "has_location")
     TEXT_BANKS_FIELD_NUMBER: _ClassVar[int]
+    HAS_LOCATION_FIELD_NUMBER: _ClassVar[int]
     text_banks: _containers.RepeatedCompositeFieldContainer[TextBankInfo]
-    def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ...) -> None: ...
+    has_location: bool
+    def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ..., has_location: _Optional[bool] = ...) -> None: ...
 
 class TextBankInfo(_message.Message):
     __slots__ = ("name", "digest", "model_digest", "template", "created_at", "tags", "descriptions", "longest_text_bytes")

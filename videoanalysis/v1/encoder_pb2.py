@@ -26,35 +26,37 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from videoanalysis.v1 import tensor_pb2 as videoanalysis_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideoanalysis/v1/encoder.proto\x12\x10videoanalysis.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvideoanalysis/v1/tensor.proto\"\x9a\x01\n\x0b\x43hunkHeader\x12\x0e\n\x06\x66rames\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x33\n\x0cpixel_format\x18\x04 \x01(\x0e\x32\x1d.videoanalysis.v1.PixelFormat\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\t\x12\x11\n\tchunk_key\x18\x06 \x01(\t\"^\n\x12\x45ncodeChunkRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.videoanalysis.v1.ChunkHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"5\n\x08\x41\x64mitted\x12)\n\x06parked\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\x0f\x43hunkEmbeddings\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x1e\n\x16other_chunks_in_flight\x18\x05 \x01(\r\"\x82\x01\n\x13\x45ncodeChunkResponse\x12.\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1a.videoanalysis.v1.AdmittedH\x00\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32!.videoanalysis.v1.ChunkEmbeddingsH\x00\x42\x06\n\x04part\"9\n\x12\x45ncodeTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"Y\n\x13\x45ncodeTextsResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"\x11\n\x0fGetModelRequest\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.videoanalysis.v1.ModelInfo\"\xc6\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x15\n\rembedding_dim\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x13\n\x0blogit_scale\x18\x06 \x01(\x01\x12\x12\n\nlogit_bias\x18\x07 \x01(\x01\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t*C\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x32\x9f\x02\n\x0e\x45ncoderService\x12^\n\x0b\x45ncodeChunk\x12$.videoanalysis.v1.EncodeChunkRequest\x1a%.videoanalysis.v1.EncodeChunkResponse(\x01\x30\x01\x12Z\n\x0b\x45ncodeTexts\x12$.videoanalysis.v1.EncodeTextsRequest\x1a%.videoanalysis.v1.EncodeTextsResponse\x12Q\n\x08GetModel\x12!.videoanalysis.v1.GetModelRequest\x1a\".videoanalysis.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideoanalysis/v1/encoder.proto\x12\x10videoanalysis.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvideoanalysis/v1/tensor.proto\"\xd9\x01\n\x0b\x43hunkHeader\x12\x0e\n\x06\x66rames\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x33\n\x0cpixel_format\x18\x04 \x01(\x0e\x32\x1d.videoanalysis.v1.PixelFormat\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\t\x12\x11\n\tchunk_key\x18\x06 \x01(\t\x12\x12\n\ningress_id\x18\x07 \x01(\t\x12)\n\x06waited\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x12\x45ncodeChunkRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.videoanalysis.v1.ChunkHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x08\n\x06Parked\"5\n\x08\x41\x64mitted\x12)\n\x06parked\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\x0f\x43hunkEmbeddings\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x1e\n\x16other_chunks_in_flight\x18\x05 \x01(\r\"\xae\x01\n\x13\x45ncodeChunkResponse\x12.\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1a.videoanalysis.v1.AdmittedH\x00\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32!.videoanalysis.v1.ChunkEmbeddingsH\x00\x12*\n\x06parked\x18\x03 \x01(\x0b\x32\x18.videoanalysis.v1.ParkedH\x00\x42\x06\n\x04part\"9\n\x12\x45ncodeTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"Y\n\x13\x45ncodeTextsResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"\x11\n\x0fGetModelRequest\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.videoanalysis.v1.ModelInfo\"\xc6\x01\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x15\n\rembedding_dim\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x13\n\x0blogit_scale\x18\x06 \x01(\x01\x12\x12\n\nlogit_bias\x18\x07 \x01(\x01\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t*C\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x32\x9f\x02\n\x0e\x45ncoderService\x12^\n\x0b\x45ncodeChunk\x12$.videoanalysis.v1.EncodeChunkRequest\x1a%.videoanalysis.v1.EncodeChunkResponse(\x01\x30\x01\x12Z\n\x0b\x45ncodeTexts\x12$.videoanalysis.v1.EncodeTextsRequest\x1a%.videoanalysis.v1.EncodeTextsResponse\x12Q\n\x08GetModel\x12!.videoanalysis.v1.GetModelRequest\x1a\".videoanalysis.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoanalysis.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PIXELFORMAT']._serialized_start=1196
-  _globals['_PIXELFORMAT']._serialized_end=1263
+  _globals['_PIXELFORMAT']._serialized_start=1313
+  _globals['_PIXELFORMAT']._serialized_end=1380
   _globals['_CHUNKHEADER']._serialized_start=116
-  _globals['_CHUNKHEADER']._serialized_end=270
-  _globals['_ENCODECHUNKREQUEST']._serialized_start=272
-  _globals['_ENCODECHUNKREQUEST']._serialized_end=366
-  _globals['_ADMITTED']._serialized_start=368
-  _globals['_ADMITTED']._serialized_end=421
-  _globals['_CHUNKEMBEDDINGS']._serialized_start=424
-  _globals['_CHUNKEMBEDDINGS']._serialized_end=627
-  _globals['_ENCODECHUNKRESPONSE']._serialized_start=630
-  _globals['_ENCODECHUNKRESPONSE']._serialized_end=760
-  _globals['_ENCODETEXTSREQUEST']._serialized_start=762
-  _globals['_ENCODETEXTSREQUEST']._serialized_end=819
-  _globals['_ENCODETEXTSRESPONSE']._serialized_start=821
-  _globals['_ENCODETEXTSRESPONSE']._serialized_end=910
-  _globals['_GETMODELREQUEST']._serialized_start=912
-  _globals['_GETMODELREQUEST']._serialized_end=929
-  _globals['_GETMODELRESPONSE']._serialized_start=931
-  _globals['_GETMODELRESPONSE']._serialized_end=993
-  _globals['_MODELINFO']._serialized_start=996
-  _globals['_MODELINFO']._serialized_end=1194
-  _globals['_ENCODERSERVICE']._serialized_start=1266
-  _globals['_ENCODERSERVICE']._serialized_end=1553
+  _globals['_CHUNKHEADER']._serialized_end=333
+  _globals['_ENCODECHUNKREQUEST']._serialized_start=335
+  _globals['_ENCODECHUNKREQUEST']._serialized_end=429
+  _globals['_PARKED']._serialized_start=431
+  _globals['_PARKED']._serialized_end=439
+  _globals['_ADMITTED']._serialized_start=441
+  _globals['_ADMITTED']._serialized_end=494
+  _globals['_CHUNKEMBEDDINGS']._serialized_start=497
+  _globals['_CHUNKEMBEDDINGS']._serialized_end=700
+  _globals['_ENCODECHUNKRESPONSE']._serialized_start=703
+  _globals['_ENCODECHUNKRESPONSE']._serialized_end=877
+  _globals['_ENCODETEXTSREQUEST']._serialized_start=879
+  _globals['_ENCODETEXTSREQUEST']._serialized_end=936
+  _globals['_ENCODETEXTSRESPONSE']._serialized_start=938
+  _globals['_ENCODETEXTSRESPONSE']._serialized_end=1027
+  _globals['_GETMODELREQUEST']._serialized_start=1029
+  _globals['_GETMODELREQUEST']._serialized_end=1046
+  _globals['_GETMODELRESPONSE']._serialized_start=1048
+  _globals['_GETMODELRESPONSE']._serialized_end=1110
+  _globals['_MODELINFO']._serialized_start=1113
+  _globals['_MODELINFO']._serialized_end=1311
+  _globals['_ENCODERSERVICE']._serialized_start=1383
+  _globals['_ENCODERSERVICE']._serialized_end=1670
 # @@protoc_insertion_point(module_scope)

@@ -19,20 +19,24 @@ PIXEL_FORMAT_UNSPECIFIED: PixelFormat
 PIXEL_FORMAT_RGB24: PixelFormat
 
 class ChunkHeader(_message.Message):
-    __slots__ = ("frames", "height", "width", "pixel_format", "model_digest", "chunk_key")
+    __slots__ = ("frames", "height", "width", "pixel_format", "model_digest", "chunk_key", "ingress_id", "waited")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     PIXEL_FORMAT_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CHUNK_KEY_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ID_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FIELD_NUMBER: _ClassVar[int]
     frames: int
     height: int
     width: int
     pixel_format: PixelFormat
     model_digest: str
     chunk_key: str
-    def __init__(self, frames: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., pixel_format: _Optional[_Union[PixelFormat, str]] = ..., model_digest: _Optional[str] = ..., chunk_key: _Optional[str] = ...) -> None: ...
+    ingress_id: str
+    waited: _duration_pb2.Duration
+    def __init__(self, frames: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., pixel_format: _Optional[_Union[PixelFormat, str]] = ..., model_digest: _Optional[str] = ..., chunk_key: _Optional[str] = ..., ingress_id: _Optional[str] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EncodeChunkRequest(_message.Message):
     __slots__ = ("header", "piece")
@@ -41,6 +45,10 @@ class EncodeChunkRequest(_message.Message):
     header: ChunkHeader
     piece: bytes
     def __init__(self, header: _Optional[_Union[ChunkHeader, _Mapping]] = ..., piece: _Optional[bytes] = ...) -> None: ...
+
+class Parked(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Admitted(_message.Message):
     __slots__ = ("parked",)
@@ -63,12 +71,14 @@ class ChunkEmbeddings(_message.Message):
     def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., model_digest: _Optional[str] = ..., other_chunks_in_flight: _Optional[int] = ...) -> None: ...
 
 class EncodeChunkResponse(_message.Message):
-    __slots__ = ("admitted", "result")
+    __slots__ = ("admitted", "result", "parked")
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
     admitted: Admitted
     result: ChunkEmbeddings
-    def __init__(self, admitted: _Optional[_Union[Admitted, _Mapping]] = ..., result: _Optional[_Union[ChunkEmbeddings, _Mapping]] = ...) -> None: ...
+    parked: Parked
+    def __init__(self, admitted: _Optional[_Union[Admitted, _Mapping]] = ..., result: _Optional[_Union[ChunkEmbeddings, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ...) -> None: ...
 
 class EncodeTextsRequest(_message.Message):
     __slots__ = ("texts", "model_digest")

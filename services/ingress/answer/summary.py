@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.answer.top_texts import Peak, TopTexts
-from services.ingress.dispatch.decoders import Decoders
+from services.ingress.dispatch import Decoders
 from videoanalysis import tensors
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, Scene
 from videoanalysis.v1.decoder_pb2 import (

@@ -1,4 +1,4 @@
-"""How long it takes until there is somebody, where there is nobody."""
+"""How long a service takes to scale up from no replica."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from videoanalysis.latency import LatencyEstimate
 
 
 class ColdStart:
-    """From the first need of a replica, while there are none, to the first that is there; learnt from those before."""
+    """Measures from the first need of a replica, while there is none, to the first that exists; predicts the next."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._usual = LatencyEstimate()
+        self._estimate = LatencyEstimate()
         self._began_at: float | None = None
 
     @property
@@ -19,18 +19,18 @@ class ColdStart:
         return self._began_at is not None
 
     def begin(self) -> None:
-        """Somebody is needed and nobody is there."""
+        """A replica is needed and there is none."""
         if self._began_at is None:
             self._began_at = self._clock()
 
     def end(self) -> None:
-        """Somebody is there."""
+        """There is a replica."""
         if self._began_at is not None:
-            self._usual.observe(self._clock() - self._began_at)
+            self._estimate.observe(self._clock() - self._began_at)
             self._began_at = None
 
     def remaining(self) -> float:
         """Seconds that are likely left; 0 where that is unknown, or should be over."""
-        if self._began_at is None or self._usual.mean is None:
+        if self._began_at is None or self._estimate.mean is None:
             return 0.0
-        return max(0.0, self._began_at + self._usual.mean - self._clock())
+        return max(0.0, self._began_at + self._estimate.mean - self._clock())

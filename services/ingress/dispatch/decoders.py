@@ -2,6 +2,7 @@
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.demand import Demand
+from services.ingress.dispatch import answers, retry
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
@@ -20,47 +21,62 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 class Decoders:
+    """Every answer has been checked for form."""
+
     def __init__(self, replicas: Replicas, demand: Demand) -> None:
         self._replicas = replicas
         self._demand = demand
         self._decode_time = LatencyEstimator(replicas.attempt_seconds)
         self._rank_time = LatencyEstimator(replicas.attempt_seconds)
         self._list_time = LatencyEstimator(replicas.attempt_seconds)
-        self._rank_time = LatencyEstimator(replicas.attempt_seconds)
-        self._list_time = LatencyEstimator(replicas.attempt_seconds)
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
             answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
+            answers.check_decoded(answer, request)
             return answer
 
         with self._demand.decoder_call():
-            return await self._replicas.call(
-                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._decode_time
+            return await retry.call(
+                self._replicas,
+                attempt,
+                deadline,
+                needs=request.ranking.text_bank_digest,
+                service_time=self._decode_time,
             )
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
             answer: RankTextsResponse = await _stub(replica).RankTexts(request, timeout=seconds)
+            answers.check_ranked(answer, request)
             return answer
 
         with self._demand.decoder_call():
-            return await self._replicas.call(
-                attempt, deadline, needs=request.ranking.text_bank_digest, service_time=self._rank_time
+            return await retry.call(
+                self._replicas,
+                attempt,
+                deadline,
+                needs=request.ranking.text_bank_digest,
+                service_time=self._rank_time,
             )
 
-    async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
-        """The bank `name` for the model; asked before anything is encoded, so that no GPU works for nothing.
+    async def text_bank(
+        self, name: str, model_digest: str, deadline: Deadline, *, labels_suffice: bool = False
+    ) -> TextBankInfo:
+        """The bank `name` for the model; requested before anything is encoded, so that no GPU works in vain.
 
-        Raises Unavailable (BANK_NOT_READY) or FailedPrecondition (BANK_MODEL_MISMATCH).
+        With `labels_suffice`, an empty message if the decoders are to have no bank. Raises Unavailable (BANK_NOT_READY)
+        or FailedPrecondition (BANK_MODEL_MISMATCH).
         """
 
         async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
             loaded: ListTextBanksResponse = await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+            if labels_suffice and not loaded.has_location:
+                return TextBankInfo()
             return _choose(list(loaded.text_banks), name, model_digest)
 
         with self._demand.decoder_call():
-            return await self._replicas.call(attempt, deadline, service_time=self._list_time)
+            return await retry.call(self._replicas, attempt, deadline, service_time=self._list_time)
 
 
 def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:

@@ -1,23 +1,27 @@
 """The encoders: frames and texts in, embeddings out."""
 
 import asyncio
+import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import Share
+from services.ingress.dispatch import answers, hedging, retry
 from services.ingress.dispatch.cold_start import ColdStart
+from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed, Unresponsive
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.queue import DispatchQueue
 from services.ingress.dispatch.replica import Replica
-from services.ingress.dispatch.replicas import Gone, Lost, Replicas
+from services.ingress.dispatch.replicas import Replicas
 from services.ingress.sampling.frame_buffer import FrameBuffer
-from videoanalysis import tensors
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
@@ -35,6 +39,8 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Measured on loopback with 7 MB chunks: 8 pieces cost the least CPU, and each stays far under gRPC's default limit.
 _PIECE_BYTES = 900 << 10
+# An encoder sends a heartbeat every second while a header is parked; one that sends nothing for so long hangs.
+_HEARTBEAT_TIMEOUT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,8 @@ class Encoders:
     def __init__(self, replicas: Replicas, image_size: int) -> None:
         self._replicas = replicas
         self._image_size = image_size
-        # Two waiting for each encoder: one takes over when a place becomes free, the other while that is under way.
-        self.line = DispatchQueue(lambda: 2 * len(replicas.by_address))
+        self._queue = DispatchQueue()
+        self._ingress_id = secrets.token_hex(8)
         self._frame_time = LatencyEstimator(replicas.attempt_seconds)
         self._model_time = LatencyEstimator(replicas.attempt_seconds)
 
@@ -59,32 +65,33 @@ class Encoders:
         return self._replicas.cold_start
 
     async def model(self, deadline: Deadline, other_than: Collection[str] = ()) -> ModelInfo:
-        """A model that is served now, to which a video may be pinned, of none of the digests `other_than`.
+        """A model that is served now and whose digest is not in `other_than`.
 
-        Raises Gone if there is none, Unavailable if its pictures have another size than ours.
+        Raises NoLongerServed if there is none, Unavailable if its image size is not ours.
         """
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             model = await self._model_of(replica, seconds)
             if model.digest in other_than:
-                raise Gone(f"the encoder serves {model.digest}")
+                raise NoLongerServed(f"the encoder serves {model.digest}")
             return model
 
-        return await self._replicas.call(attempt, deadline, service_time=self._model_time)
+        return await retry.call(self._replicas, attempt, deadline, service_time=self._model_time)
 
     async def model_again(self, digest: str, deadline: Deadline) -> ModelInfo:
-        """The model to which a video was pinned before; raises Gone if no encoder serves it any more."""
+        """The model of a video that goes on; raises NoLongerServed if no encoder serves it any more."""
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             model = await self._model_of(replica, seconds)
             if model.digest != digest:
-                raise Gone(f"the encoder serves {model.digest}")
+                raise NoLongerServed(f"the encoder serves {model.digest}")
             return model
 
-        return await self._replicas.call(attempt, deadline, needs=digest, service_time=self._model_time)
+        return await retry.call(self._replicas, attempt, deadline, needs=digest, service_time=self._model_time)
 
     async def _model_of(self, replica: Replica, seconds: float) -> ModelInfo:
         answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
+        answers.check_model(answer.model)
         if answer.model.image_size != self._image_size:
             raise Unavailable(
                 f"the encoder's model takes pictures of {answer.model.image_size} pixels, the ingress samples "
@@ -94,76 +101,93 @@ class Encoders:
         return answer.model
 
     async def encode(
-        self, frames: FrameBuffer, count: int, chunk_key: str, model_digest: str, deadline: Deadline, share: Share
+        self, frames: FrameBuffer, count: int, chunk_key: str, model: ModelInfo, deadline: Deadline, share: Share
     ) -> EncodedChunk:
-        """Embed the `count` frames, when the turn of `share` has come and an encoder has room.
+        """Embeds the `count` frames with `model`, after those that go before `share`.
 
-        Raises Gone if no encoder serves the model any more.
+        Raises NoLongerServed if no encoder serves the model any more.
         """
-        header = ChunkHeader(
-            frames=count,
-            height=self._image_size,
-            width=self._image_size,
-            pixel_format=PIXEL_FORMAT_RGB24,
-            model_digest=model_digest,
-            chunk_key=chunk_key,
-        )
-        async with self.line.turn(share) as turn:
-            return await self._replicas.place(
-                lambda replica: _Handshake(replica, header, frames, deadline.remaining()),
+        async with self._queue.slot(share) as slot:
+            offered_at = time.monotonic()
+
+            def offer(replica: Replica) -> _ChunkOffer:
+                header = ChunkHeader(
+                    frames=count,
+                    height=self._image_size,
+                    width=self._image_size,
+                    pixel_format=PIXEL_FORMAT_RGB24,
+                    model_digest=model.digest,
+                    chunk_key=chunk_key,
+                    ingress_id=self._ingress_id,
+                    waited=_duration(time.monotonic() - offered_at),
+                )
+                return _ChunkOffer(replica, header, frames, model.embedding_dim, deadline.remaining())
+
+            return await hedging.place(
+                self._replicas,
+                offer,
                 deadline,
-                needs=model_digest,
+                needs=model.digest,
                 service_time=self._frame_time,
                 units=count,
-                on_admitted=turn.admitted,
-                on_refused=turn.refused,
+                on_admitted=slot.release,
             )
 
-    async def encode_texts(self, texts: Sequence[str], model_digest: str, deadline: Deadline) -> NDArray[np.float32]:
+    async def encode_texts(self, texts: Sequence[str], model: ModelInfo, deadline: Deadline) -> NDArray[np.float32]:
         """float32 [texts, embedding_dim], unit rows."""
-        request = EncodeTextsRequest(texts=texts, model_digest=model_digest)
+        request = EncodeTextsRequest(texts=texts, model_digest=model.digest)
 
         async def attempt(replica: Replica, seconds: float) -> NDArray[np.float32]:
             answer: EncodeTextsResponse = await _stub(replica).EncodeTexts(request, timeout=seconds)
-            return _rows(tensors.from_proto(answer.embeddings), len(texts))
+            answers.require(answer.model_digest == model.digest, f"texts of model {answer.model_digest}")
+            return answers.unit_rows(answer.embeddings, len(texts), model.embedding_dim)
 
-        return await self._replicas.call(attempt, deadline, needs=model_digest)
+        return await retry.call(self._replicas, attempt, deadline, needs=model.digest)
 
 
-class _Handshake:
+class _ChunkOffer:
     """One chunk offered to one encoder: header, admission, frames, result. No frame is sent before admission."""
 
-    def __init__(self, replica: Replica, header: ChunkHeader, frames: FrameBuffer, seconds: float) -> None:
-        self._call: Any = _stub(replica).EncodeChunk(timeout=seconds)
-        self._answers: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
+    def __init__(
+        self, replica: Replica, header: ChunkHeader, frames: FrameBuffer, embedding_dim: int, timeout: float
+    ) -> None:
+        self._call: Any = _stub(replica).EncodeChunk(timeout=timeout)
+        self._responses: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
         self._header = header
         self._frames = frames
+        self._embedding_dim = embedding_dim
         self.seconds, self.other_chunks_in_flight = 0.0, 0
 
     async def admitted(self) -> None:
-        with suppress(asyncio.InvalidStateError):
-            await self._call.write(EncodeChunkRequest(header=self._header))
-        answer = await anext(self._answers, None)
-        if answer is None or not answer.HasField("admitted"):
-            raise Unavailable("the encoder ended the call without a word")
+        try:
+            async with asyncio.timeout(_HEARTBEAT_TIMEOUT_SECONDS) as silence:
+                with suppress(asyncio.InvalidStateError):
+                    await self._call.write(EncodeChunkRequest(header=self._header))
+                while (response := await anext(self._responses, None)) is not None and response.HasField("parked"):
+                    silence.reschedule(asyncio.get_running_loop().time() + _HEARTBEAT_TIMEOUT_SECONDS)
+        except TimeoutError as error:
+            raise Unresponsive(f"it sent nothing within {_HEARTBEAT_TIMEOUT_SECONDS:g} s") from error
+        if response is None or not response.HasField("admitted"):
+            raise Unavailable("the encoder ended the call before it admitted the chunk")
 
     async def result(self) -> EncodedChunk:
-        # So grpc.aio says that the encoder has ended the call meanwhile; why, is read where the answer would be.
+        # grpc.aio raises this when the encoder has ended the call; its status is read where the answer would be.
         with suppress(asyncio.InvalidStateError):
             for piece in self._frames.pieces(_PIECE_BYTES):
                 await self._call.write(EncodeChunkRequest(piece=piece))
             await self._call.done_writing()
-        answer = await anext(self._answers, None)
-        if answer is None or not answer.HasField("result"):
-            raise Lost("the encoder ended the call without a result")
-        embeddings = _rows(tensors.from_proto(answer.result.embeddings), self._header.frames)
-        self.seconds, self.other_chunks_in_flight = (
-            answer.result.compute.ToNanoseconds() / 1e9,
-            answer.result.other_chunks_in_flight,
-        )
+        response = await anext(self._responses, None)
+        if response is None or not response.HasField("result"):
+            raise FailedAttempt("the encoder ended the call without a result")
+        result, header = response.result, self._header
+        answers.require(result.model_digest == header.model_digest, f"embeddings of model {result.model_digest}")
+        embeddings = answers.unit_rows(result.embeddings, header.frames, self._embedding_dim)
+        self.seconds = result.compute.ToNanoseconds() / 1e9
+        answers.require(self.seconds >= 0, "a negative duration")
+        self.other_chunks_in_flight = result.other_chunks_in_flight
         return EncodedChunk(embeddings, self.seconds)
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         self._call.cancel()
 
 
@@ -171,7 +195,7 @@ def _stub(replica: Replica) -> EncoderServiceStub:
     return EncoderServiceStub(replica.channel)  # type: ignore[no-untyped-call]
 
 
-def _rows(embeddings: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
-    if embeddings.ndim != 2 or len(embeddings) != count:
-        raise Lost(f"the encoder answered with shape {list(embeddings.shape)} for {count} rows")
-    return embeddings.astype(np.float32, copy=False)
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration

@@ -1,101 +1,72 @@
-"""Whose chunk is offered to the encoders next."""
+"""The ingress's queue in front of the encoders: fair by caller, then by video."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from services.ingress.admission.fair_queue import FairQueue, Share
-
-# At most one halving in this time: the refusals of one crowded moment count once.
-_EASE_SECONDS = 0.1
-_FIRST_WINDOW = 4.0
+from services.ingress.dispatch.placement import MAX_CHUNKS_ON_OFFER
 
 
 class DispatchQueue:
-    """A fair line in front of the encoders: a few chunks are offered at a time, the others wait here with their bytes.
+    """At most `max_offered` chunks are on offer at a time; the others wait here.
 
-    What is on offer waits at encoders, first come first served, beyond all fairness; so it is no more than keeps them
-    busy. How much that is depends on how many other ingresses there are, which nobody tells us: as TCP finds its share
-    of a link, the window grows with each chunk that is taken up and halves when encoders refuse. It is never above
-    `most()`. How many chunks can wait is bounded by whoever holds their bytes.
+    Encoders know ingresses but no callers, so a chunk on offer is beyond this queue's fairness. A constant does as well
+    as a window that adapts to the encoders (measured). How many chunks can wait is bounded by the frame budget.
     """
 
-    def __init__(self, most: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
-        self._clock = clock
-        self._line: FairQueue[asyncio.Future[None]] = FairQueue()
-        self._window = _FIRST_WINDOW
-        self._eased_at = -_EASE_SECONDS
+    def __init__(self, max_offered: int = MAX_CHUNKS_ON_OFFER) -> None:
+        self._max_offered = max_offered
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self.offered = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
-
-    @property
-    def window(self) -> int:
-        """How many may be on offer at a time."""
-        return max(1, min(int(self._window), self._most()))
+        return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self, share: Share) -> AsyncGenerator["Turn"]:
+    async def slot(self, share: Share) -> AsyncGenerator["Slot"]:
         """Waits until a chunk of `share` may be offered."""
-        if self.offered < self.window:
+        if self.offered < self._max_offered:
             self.offered += 1
         else:
             await self._wait(share)
-        turn = Turn(self)
+        slot = Slot(self)
         try:
-            yield turn
+            yield slot
         finally:
-            turn.end()
+            slot.release()
 
     async def _wait(self, share: Share) -> None:
-        mine = asyncio.get_running_loop().create_future()
-        self._line.push(share, mine)
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.push(share, granted)
         try:
-            await mine
+            await granted
         except BaseException:
-            if mine.cancelled():
-                self._line.discard(share, mine)
-            else:  # its turn had come already
-                self.leave()
+            if granted.cancelled():
+                self._waiting.discard(share, granted)
+            else:  # it was granted in the same moment
+                self.release()
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.offered -= 1
-        while self.offered < self.window and (following := self._line.pop()) is not None:
-            _, turn = following
-            # One that was cancelled a moment ago has not left the line yet.
-            if not turn.done():
+        while self.offered < self._max_offered and (following := self._waiting.pop()) is not None:
+            _, granted = following
+            # One that was cancelled a moment ago has not left the queue yet.
+            if not granted.done():
                 self.offered += 1
-                turn.set_result(None)
-
-    def widen(self) -> None:
-        self._window = min(self._window + 1 / self._window, max(_FIRST_WINDOW, self._most()))
-
-    def narrow(self) -> None:
-        if (now := self._clock()) >= self._eased_at + _EASE_SECONDS:
-            self._window, self._eased_at = max(1.0, self._window / 2), now
+                granted.set_result(None)
 
 
-class Turn:
-    """The right to offer one chunk, until an encoder has taken it up or it is given up."""
+class Slot:
+    """The right to offer one chunk, until an encoder admits it or it is given up."""
 
-    def __init__(self, line: DispatchQueue) -> None:
-        self._line = line
-        self._is_over = False
+    def __init__(self, queue: DispatchQueue) -> None:
+        self._queue = queue
+        self._is_released = False
 
-    def admitted(self) -> None:
-        if not self._is_over:
-            self._line.widen()
-        self.end()
-
-    def refused(self) -> None:
-        self._line.narrow()
-
-    def end(self) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._line.leave()
+    def release(self) -> None:
+        if not self._is_released:
+            self._is_released = True
+            self._queue.release()

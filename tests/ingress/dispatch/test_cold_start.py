@@ -6,6 +6,7 @@ import pytest
 from services.ingress.admission.deadline import Deadline
 from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.dispatch.replicas import Replicas
+from services.ingress.dispatch.retry import call
 from tests.ingress.announced import Announced
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, render, steady
@@ -49,16 +50,16 @@ async def test_where_there_are_none_they_are_waited_for_longer_than_where_they_a
     discovery = Announced("a:1")
     async with Replicas("encoder", discovery, **patience) as pool:
         with pytest.raises(Unavailable):
-            await pool.call(away, Deadline.after(20))
+            await call(pool, away, Deadline.after(20))
     discovery = Announced()
     async with Replicas("encoder", discovery, **patience) as pool:
-        call = asyncio.ensure_future(pool.call(away, Deadline.after(20)))
+        waiting = asyncio.ensure_future(call(pool, away, Deadline.after(20)))
         await asyncio.sleep(0.5)
-        assert not call.done()
+        assert not waiting.done()
         assert pool.cold_start.is_under_way
         discovery.say("a:1")
         with pytest.raises(Unavailable):
-            await call
+            await waiting
         assert not pool.cold_start.is_under_way
 
 

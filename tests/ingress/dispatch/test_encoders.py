@@ -48,5 +48,5 @@ async def test_a_chunk_whose_upload_one_encoder_breaks_off_is_encoded_by_another
         frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, budget)
         stack.callback(frames.close)
         while not impatient.calls:
-            encoded = await encoders.encode(frames, FRAMES, "chunk", engine.model.digest, Deadline.after(30), SHARE)
+            encoded = await encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE)
             assert encoded.embeddings.shape == (FRAMES, engine.model.embedding_dim)

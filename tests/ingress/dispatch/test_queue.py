@@ -1,34 +1,27 @@
 import asyncio
 
 from services.ingress.admission.fair_queue import Share
-from services.ingress.dispatch.queue import DispatchQueue, Turn
+from services.ingress.dispatch.queue import DispatchQueue
 
 LONG, SHORT, OTHER = Share("a", 1), Share("a", 2), Share("b", 3)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Chunk:
-    """One that asks for its turn, and then has it until told what became of it."""
+    """Waits for a slot, and then holds it until the test ends it."""
 
-    def __init__(self, line: DispatchQueue, share: Share) -> None:
-        self.has_turn = asyncio.Event()
-        self._told = asyncio.Event()
-        self._line = line
+    def __init__(self, queue: DispatchQueue, share: Share) -> None:
+        self.has_slot = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._queue = queue
         self.task = asyncio.ensure_future(self._live(share))
 
     async def _live(self, share: Share) -> None:
-        async with self._line.turn(share) as self.turn:
-            self.has_turn.set()
-            await self._told.wait()
+        async with self._queue.slot(share) as self.slot:
+            self.has_slot.set()
+            await self._ended.wait()
 
     async def ends(self) -> None:
-        self._told.set()
+        self._ended.set()
         await self.task
         await settle()
 
@@ -38,12 +31,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def line(window: int = 1, clock: Clock | None = None) -> DispatchQueue:
-    return DispatchQueue(lambda: window, clock or Clock())
-
-
-async def test_no_more_are_on_offer_than_the_window_holds():
-    dispatch = line(3)
+async def test_no_more_are_on_offer_than_the_limit():
+    dispatch = DispatchQueue(3)
     chunks = [Chunk(dispatch, LONG) for _ in range(5)]
     await settle()
     assert (dispatch.offered, dispatch.waiting) == (3, 2)
@@ -54,67 +43,43 @@ async def test_no_more_are_on_offer_than_the_window_holds():
     assert (dispatch.offered, dispatch.waiting) == (0, 0)
 
 
-async def test_the_turn_goes_round_by_caller_and_by_video():
-    dispatch = line(1)
+async def test_slots_go_round_by_caller_and_by_video():
+    dispatch = DispatchQueue(1)
     first, *chunks = [Chunk(dispatch, share) for share in (LONG, LONG, LONG, SHORT, OTHER)]
     await settle()
     order = []
     await first.ends()
     while waiting := [chunk for chunk in chunks if not chunk.task.done()]:
-        chunk = next(chunk for chunk in waiting if chunk.has_turn.is_set())
+        chunk = next(chunk for chunk in waiting if chunk.has_slot.is_set())
         order.append(chunks.index(chunk))
         await chunk.ends()
     assert order == [0, 3, 2, 1]
 
 
-async def test_once_it_is_taken_up_the_next_is_offered_though_the_work_goes_on():
-    dispatch = line(1)
+async def test_once_one_is_admitted_the_next_is_offered_though_the_work_goes_on():
+    dispatch = DispatchQueue(1)
     first, second = Chunk(dispatch, LONG), Chunk(dispatch, LONG)
     await settle()
-    first.turn.admitted()
+    first.slot.release()
     await settle()
-    assert second.has_turn.is_set()
-    first.turn.admitted()
+    assert second.has_slot.is_set()
+    first.slot.release()
     assert dispatch.offered == 1
     await first.ends()
     await second.ends()
     assert dispatch.offered == 0
 
 
-async def test_whoever_leaves_while_waiting_or_in_the_moment_of_its_turn_leaves_nothing_behind():
-    dispatch = line(1)
+async def test_a_chunk_that_is_cancelled_while_waiting_or_as_it_gets_its_slot_leaves_nothing_behind():
+    dispatch = DispatchQueue(1)
     first, leaving, in_the_moment, last = (Chunk(dispatch, LONG) for _ in range(4))
     await settle()
     leaving.task.cancel()
-    first.turn.end()
+    first.slot.release()
     in_the_moment.task.cancel()
     await settle()
-    assert last.has_turn.is_set()
+    assert last.has_slot.is_set()
     assert (dispatch.offered, dispatch.waiting) == (1, 0)
     await last.ends()
     await first.ends()
     assert dispatch.offered == 0
-
-
-async def test_refusals_of_one_moment_halve_the_window_once_and_later_ones_again_down_to_one():
-    clock = Clock()
-    dispatch = line(100, clock)
-    turn = Turn(dispatch)
-    assert dispatch.window == 4
-    turn.refused()
-    turn.refused()
-    assert dispatch.window == 2
-    clock.now = 1
-    turn.refused()
-    clock.now = 2
-    turn.refused()
-    assert dispatch.window == 1
-
-
-async def test_the_window_grows_by_one_for_each_window_of_chunks_taken_up_and_not_beyond_the_most():
-    dispatch = line(6)
-    for expected in (4, 5, 6, 6):
-        assert dispatch.window == expected
-        for _ in range(expected + 1):
-            dispatch.offered += 1
-            Turn(dispatch).admitted()

@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
+from loadtest.simulate.central_queue import CentralQueue
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.fleet import Fleet, Start
 from loadtest.simulate.ingresses import Chunk, Ingresses, IngressLimits, Video
-from loadtest.simulate.one_line import OneLine
 
 
 class System:
@@ -30,12 +30,10 @@ class System:
             Fleet(clock, Start(), count=encoders, grace_seconds=60),
             Fleet(clock, Start(), count=1, grace_seconds=60),
         )
-        self.encoders = OneLine[Chunk](
-            clock, several, permits=2, upload_seconds=0, work=_always(10.0), on_done=self.ingresses.encoded
+        self.encoders = CentralQueue[Chunk](
+            clock, several, permits=2, work=_always(10.0), on_done=self.ingresses.encoded
         )
-        decoders = OneLine[Video](
-            clock, one, permits=2, upload_seconds=0, work=_always(0.0), on_done=self.ingresses.decoded
-        )
+        decoders = CentralQueue[Video](clock, one, permits=2, work=_always(0.0), on_done=self.ingresses.decoded)
         self.ingresses.connect(self.encoders, decoders)
         self.fleet.open(self.ingresses)
         several.open(self.encoders)

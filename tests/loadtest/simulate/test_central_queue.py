@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from loadtest.simulate.central_queue import CentralQueue
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.fleet import Fleet, Start
-from loadtest.simulate.one_line import OneLine
 from loadtest.simulate.service_times import ServiceTimes
 from tests.loadtest.simulate.queueing import ClosedForm, Measured, crommelin, erlang_c, measure
 
@@ -15,7 +15,7 @@ def measured(servers: int, load: float, *, variation: float = 0.0, permits: int 
     clock = Clock()
     fleet = Fleet(clock, Start(), count=servers, grace_seconds=60)
     work = ServiceTimes(encode_seconds=1, variation=variation).draw("encode_seconds", random.Random(1))
-    line = OneLine[int](clock, fleet, permits=permits, upload_seconds=0, work=work, on_done=lambda _: None)
+    line = CentralQueue[int](clock, fleet, permits=permits, work=work, on_done=lambda _: None)
     fleet.open(line)
     return measure(clock, line, servers * load)
 
@@ -58,25 +58,18 @@ def test_a_second_permit_binds_early_and_costs_a_little():
     assert crommelin(4, run.offered) < run.wait < 2 * crommelin(4, run.offered)
 
 
-def finished_at(pieces: int, *, servers: int, permits: int, upload: float) -> list[float]:
+def finished_at(pieces: int, *, servers: int, permits: int) -> list[float]:
     clock = Clock()
     fleet = Fleet(clock, Start(), count=servers, grace_seconds=60)
     done: list[float] = []
-    line = OneLine[int](
-        clock, fleet, permits=permits, upload_seconds=upload, work=lambda: 1.0, on_done=lambda _: done.append(clock.now)
-    )
-    fleet.open(line)
+    queue = CentralQueue[int](clock, fleet, permits=permits, work=lambda: 1.0, on_done=lambda _: done.append(clock.now))
+    fleet.open(queue)
     for piece in range(pieces):
-        line.submit(piece)
+        queue.submit(piece)
     clock.run(100)
     return done
 
 
-def test_with_two_permits_only_the_first_upload_is_seen():
-    assert finished_at(3, servers=1, permits=2, upload=0.25) == [1.25, 2.25, 3.25]
-    assert finished_at(3, servers=1, permits=1, upload=0.25) == [1.25, 2.5, 3.75]
-
-
 def test_an_idle_replica_is_taken_before_one_that_has_room():
-    assert finished_at(4, servers=4, permits=2, upload=0) == [1.0] * 4
-    assert finished_at(6, servers=4, permits=2, upload=0) == [1.0] * 4 + [2.0] * 2
+    assert finished_at(4, servers=4, permits=2) == [1.0] * 4
+    assert finished_at(6, servers=4, permits=2) == [1.0] * 4 + [2.0] * 2

@@ -4,12 +4,12 @@ from collections.abc import Callable
 import pytest
 
 from loadtest.simulate.clock import Clock
+from loadtest.simulate.encoders import Encoders
 from loadtest.simulate.fleet import Fleet, Start
-from loadtest.simulate.offers import Offers
 from tests.loadtest.simulate.queueing import crommelin, measure
 
 
-class Encoders:
+class System:
     def __init__(
         self,
         count: int,
@@ -22,60 +22,62 @@ class Encoders:
         self.clock = Clock()
         self.done: list[tuple[float, int]] = []
         self.fleet = Fleet(self.clock, Start(load=load), count=count, grace_seconds=60)
-        self.offers = Offers[int](
+        self.station = Encoders[int](
             self.clock,
             self.fleet,
             permits=permits,
-            upload_seconds=upload,
-            work=lambda: 1.0,
+            upload=lambda _: upload,
+            work=lambda _piece, _replica: 1.0,
             on_done=lambda piece: self.done.append((self.clock.now, piece)),
             owner_of=owner_of,
             chance=random.Random(1),
+            expected=lambda _: 1.0,
         )
-        self.fleet.open(self.offers)
+        self.fleet.open(self.station)
 
     def submit(self, pieces: int) -> None:
         for piece in range(pieces):
-            self.offers.submit(piece)
+            self.station.submit(piece)
 
     def finished_at(self) -> list[float]:
         return [at for at, _ in self.done]
 
 
 def test_one_owner_with_as_many_encoders_as_offers_has_one_line_for_all():
-    encoders = Encoders(3, permits=1)
+    encoders = System(3, permits=1)
 
-    run = measure(encoders.clock, encoders.offers, 3 * 0.8)
+    run = measure(encoders.clock, encoders.station, 3 * 0.8)
 
     assert run.wait == pytest.approx(crommelin(3, run.offered), rel=0.05)
 
 
 def test_owners_who_know_nothing_of_each_other_wait_longer_but_far_less_than_in_lines_of_their_own():
-    encoders = Encoders(10, permits=1, owner_of=lambda piece: piece % 20)
+    encoders = System(10, permits=1, owner_of=lambda piece: piece % 20)
 
-    run = measure(encoders.clock, encoders.offers, 10 * 0.85)
+    run = measure(encoders.clock, encoders.station, 10 * 0.85)
 
     assert crommelin(10, run.offered) < run.wait < 0.25 * crommelin(1, run.offered / 10)
 
 
 def test_the_second_permit_is_given_when_it_is_time_to_upload():
-    encoders = Encoders(1, upload=0.25)
+    encoders = System(1, upload=0.25)
 
-    encoders.submit(3)
-    encoders.clock.run(0.9)
-    assert encoders.offers.in_flight == 1
-    encoders.clock.run(1.1)
-    assert encoders.offers.in_flight == 2
-    encoders.clock.run(10)
+    encoders.submit(30)
+    # Uploads vary not at all, so in the end the lead is their time.
+    encoders.clock.run(20.25 + 0.7)
+    assert encoders.station.in_flight == 1
+    encoders.clock.run(20.25 + 0.8)
+    assert encoders.station.in_flight == 2
+    encoders.clock.run(40)
 
-    assert encoders.finished_at() == [1.25, 2.25, 3.25]
+    assert encoders.finished_at() == [1.25 + number for number in range(30)]
 
 
 def test_nothing_is_put_behind_another_while_one_is_idle():
     # Each has an owner of its own, who knows of no other.
-    encoders = Encoders(3, owner_of=lambda piece: piece)
+    encoders = System(3, owner_of=lambda piece: piece)
     for piece in range(3):
-        encoders.clock.at(piece * 0.1, encoders.offers.submit, piece)
+        encoders.clock.at(piece * 0.1, encoders.station.submit, piece)
 
     encoders.clock.run(10)
 
@@ -83,7 +85,7 @@ def test_nothing_is_put_behind_another_while_one_is_idle():
 
 
 def test_the_one_encoder_that_is_idle_is_found_though_its_user_knows_of_none():
-    encoders = Encoders(16, permits=1, owner_of=lambda piece: piece < 15)
+    encoders = System(16, permits=1, owner_of=lambda piece: piece < 15)
     encoders.submit(16)
 
     encoders.clock.run(10)
@@ -93,27 +95,27 @@ def test_the_one_encoder_that_is_idle_is_found_though_its_user_knows_of_none():
 
 
 def test_an_owner_keeps_to_where_it_was_alone():
-    encoders = Encoders(64, permits=1, owner_of=lambda piece: piece % 2)
+    encoders = System(64, permits=1, owner_of=lambda piece: piece % 2)
     encoders.submit(60)
     encoders.clock.run(10)
 
     for piece in range(60):
-        encoders.offers.submit(piece)
+        encoders.station.submit(piece)
 
     # Were they asked at random, 14 would wait behind another on average.
-    assert encoders.offers.waiting <= 3
+    assert encoders.station.waiting <= 3
 
 
 def test_with_many_waiting_all_permits_are_given():
-    encoders = Encoders(1)
+    encoders = System(1)
 
     encoders.submit(6)
 
-    assert encoders.offers.in_flight == 2
+    assert encoders.station.in_flight == 2
 
 
 def test_an_owner_spreads_its_own_over_encoders_before_it_doubles_up():
-    encoders = Encoders(4)
+    encoders = System(4)
 
     encoders.submit(6)
     encoders.clock.run(10)
@@ -122,10 +124,10 @@ def test_an_owner_spreads_its_own_over_encoders_before_it_doubles_up():
 
 
 def test_what_waits_with_none_ready_goes_to_the_first_that_is():
-    encoders = Encoders(0, load=20)
+    encoders = System(0, load=20)
     encoders.submit(3)
     encoders.clock.run(5)
-    assert encoders.offers.queue == 3
+    assert encoders.station.queue == 3
 
     encoders.fleet.scale_to(1)
     encoders.clock.run(100)
@@ -134,7 +136,7 @@ def test_what_waits_with_none_ready_goes_to_the_first_that_is():
 
 
 def test_an_encoder_that_comes_helps_with_what_has_waited_elsewhere_for_a_second():
-    encoders = Encoders(1, load=2.5)
+    encoders = System(1, load=2.5)
     encoders.fleet.scale_to(2)
     encoders.submit(8)
 
@@ -143,11 +145,11 @@ def test_an_encoder_that_comes_helps_with_what_has_waited_elsewhere_for_a_second
     # One at 1, 2, 3 s; from 2.5 s on there are two.
     assert len(encoders.done) == 8
     assert max(encoders.finished_at()) == 5.5
-    assert encoders.offers.queue == 0
+    assert encoders.station.queue == 0
 
 
 def test_what_waits_at_an_encoder_that_goes_is_done_elsewhere():
-    encoders = Encoders(2)
+    encoders = System(2)
     encoders.submit(10)
     encoders.fleet.scale_to(1)
 
@@ -160,10 +162,10 @@ def test_what_waits_at_an_encoder_that_goes_is_done_elsewhere():
 
 
 def test_all_that_is_submitted_is_done_once_whatever_comes_and_goes():
-    encoders = Encoders(3, owner_of=lambda piece: piece % 5, load=3)
+    encoders = System(3, owner_of=lambda piece: piece % 5, load=3)
     chance = random.Random(4)
     for piece in range(2000):
-        encoders.clock.at(chance.uniform(0, 400), encoders.offers.submit, piece)
+        encoders.clock.at(chance.uniform(0, 400), encoders.station.submit, piece)
     for at in range(10, 400, 10):
         encoders.clock.at(at, encoders.fleet.scale_to, chance.randint(0, 12))
     encoders.clock.at(401, encoders.fleet.scale_to, 5)
@@ -171,4 +173,4 @@ def test_all_that_is_submitted_is_done_once_whatever_comes_and_goes():
     encoders.clock.run(2000)
 
     assert sorted(piece for _, piece in encoders.done) == list(range(2000))
-    assert (encoders.offers.waiting, encoders.offers.in_flight, encoders.fleet.draining) == (0, 0, 0)
+    assert (encoders.station.waiting, encoders.station.in_flight, encoders.fleet.draining) == (0, 0, 0)

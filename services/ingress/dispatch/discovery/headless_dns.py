@@ -1,21 +1,21 @@
-"""The replicas behind one DNS name, resolved again and again."""
+"""The replicas behind one DNS name, which is resolved periodically."""
 
 import asyncio
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-from services.ingress.dispatch.location import DnsName
-from services.ingress.dispatch.outage import Outage
+from services.ingress.dispatch.discovery.location import DnsName
+from services.ingress.dispatch.discovery.source import SourceHealth
 
 # A name without addresses may be a service at zero, but also one whose pods are all being replaced. Beyond this time
-# the addresses may belong to somebody else's pods.
+# the addresses may belong to pods of another service.
 _KEEP_SECONDS = 30.0
 _NO_ADDRESSES = {socket.EAI_NONAME, socket.EAI_NODATA}
 
 
 async def resolve(host: str) -> set[str]:
-    """The IP addresses of `host`, empty if it has none; raises OSError if nobody can tell.
+    """The IP addresses of `host`, empty if it has none; raises OSError if there is no answer.
 
     Those of one family: a pod with an IPv4 and an IPv6 address is one replica.
     """
@@ -31,7 +31,7 @@ async def resolve(host: str) -> set[str]:
 
 
 class HeadlessDns:
-    """A new replica is heard of within `every_seconds` and the time for which DNS caches keep the record.
+    """A new replica is known within `every_seconds` and the time for which DNS caches keep the record.
 
     Without an answer the last addresses hold until there is one; when the answer is that there are none, for 30 s.
     """
@@ -50,17 +50,17 @@ class HeadlessDns:
         self._keep_seconds = keep_seconds
 
     async def watch(self) -> AsyncGenerator[frozenset[str]]:
-        outage = Outage(f"dns://{self._name.host}:{self._name.port}")
+        health = SourceHealth(f"dns://{self._name.host}:{self._name.port}")
         known: frozenset[str] = frozenset()
         empty_since: float | None = None
         while True:
             try:
                 answer = frozenset(self._with_port(address) for address in await self._resolve(self._name.host))
             except OSError as error:
-                outage.begin(str(error))
+                health.failed(str(error))
                 answer = known
             else:
-                outage.end()
+                health.works()
                 empty_since = None if answer else empty_since or time.monotonic()
                 if empty_since is not None and time.monotonic() - empty_since < self._keep_seconds:
                     answer = known

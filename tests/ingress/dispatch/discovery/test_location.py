@@ -1,6 +1,6 @@
 import pytest
 
-from services.ingress.dispatch.location import DnsName, KubernetesService, parse
+from services.ingress.dispatch.discovery.location import DnsName, KubernetesService, parse
 
 
 def test_a_list_is_the_addresses_themselves():

@@ -1,4 +1,4 @@
-"""Where an operator says that a service is: the value of INGRESS_ENCODERS and of INGRESS_DECODERS."""
+"""Where a service is: the value of INGRESS_ENCODERS and of INGRESS_DECODERS."""
 
 import re
 from dataclasses import dataclass

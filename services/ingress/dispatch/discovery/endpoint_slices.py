@@ -1,8 +1,7 @@
-"""The replicas behind a Kubernetes Service, as its EndpointSlices tell; needs the rights to list and watch them."""
+"""The replicas behind a Kubernetes Service, from its EndpointSlices; needs the rights to list and watch them."""
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -10,8 +9,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from services.ingress.dispatch.location import KubernetesService
-from services.ingress.dispatch.outage import Outage
+from services.ingress.dispatch.backoff import Backoff
+from services.ingress.dispatch.discovery.location import KubernetesService
+from services.ingress.dispatch.discovery.source import SourceHealth
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -21,20 +21,20 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 # The server ends a watch after so long; one that then stays silent is a dead connection.
 _WATCH_SECONDS = 60
 _ANSWER_SECONDS = 10.0
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 10.0
+_FIRST_BACKOFF_SECONDS = 0.1
+_MAX_BACKOFF_SECONDS = 10.0
 
 EndpointSlice: TypeAlias = dict[str, Any]  # As in the API's JSON: discovery.k8s.io/v1.
 
 
-class _Gone(Exception):
-    """The server has forgotten the version from which we go on."""
+class _VersionExpired(Exception):
+    """The server no longer has the version from which the watch goes on."""
 
 
 class EndpointSlices:
-    """Hears at once of pods that become ready, and of those that are about to go.
+    """Reports at once pods that become ready and pods that terminate.
 
-    `configuration` says how to reach the API server, by default with the pod's service account.
+    `configuration` is that of the API server's client, by default with the pod's service account.
     """
 
     def __init__(self, service: KubernetesService, configuration: "Configuration | None" = None) -> None:
@@ -42,32 +42,31 @@ class EndpointSlices:
         self._configuration = configuration
 
     async def watch(self) -> AsyncGenerator[frozenset[str]]:
-        outage = Outage(f"kubernetes://{self._service.namespace or ''}/{self._service.name}:{self._service.port}")
+        health = SourceHealth(f"kubernetes://{self._service.namespace or ''}/{self._service.name}:{self._service.port}")
         known: frozenset[str] = frozenset()
-        pause = _FIRST_PAUSE_SECONDS
+        backoff = Backoff(_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
         while True:
             began = time.monotonic()
             try:
                 async with aclosing(self._follow()) as states:
                     async for slices in states:
                         addresses = ready_addresses(slices, self._service.port)
-                        outage.end()
+                        health.works()
                         if addresses != known:
                             known = addresses
                             yield known
-            except _Gone:
+            except _VersionExpired:
                 pass
             # Whatever it is, to end the watch would be worse.
             except Exception as error:
-                outage.begin(str(error) or type(error).__name__)
-            if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                health.failed(str(error) or type(error).__name__)
+            if time.monotonic() - began > _MAX_BACKOFF_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
 
     async def _follow(self) -> AsyncGenerator[list[EndpointSlice]]:
         """All slices of the service, at first and after every change; ends with an exception only."""
-        # Costs 0.3 s and 40 MB, for those alone who use it.
+        # Costs 0.3 s and 40 MB, so it is imported only where it is used.
         from kubernetes.aio.client import ApiClient, DiscoveryV1Api
 
         namespace = self._service.namespace or _own_namespace()
@@ -93,10 +92,14 @@ class EndpointSlices:
                             slices[changed["metadata"]["name"]] = changed
                         yield list(slices.values())
                 # A server that ends every watch at once must not be asked in a tight loop.
-                await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+                await asyncio.sleep(_FIRST_BACKOFF_SECONDS)
 
     async def _events(self, api: "DiscoveryV1Api", namespace: str, version: str) -> AsyncGenerator[dict[str, Any]]:
-        """What has happened since `version`, until the server ends the watch."""
+        """What has happened since `version`, until the server ends the watch.
+
+        Own code instead of kubernetes.aio's Watch, which opens a second client session for each watch, raises an
+        expired version as any other error, and waits for a dead connection without limit.
+        """
         query = {"resource_version": version, "allow_watch_bookmarks": True, "timeout_seconds": _WATCH_SECONDS}
         async with self._request(api, namespace, watch=True, **query) as answer:
             while True:
@@ -122,7 +125,7 @@ class EndpointSlices:
 
 
 def ready_addresses(slices: Iterable[EndpointSlice], port: str | int) -> frozenset[str]:
-    """host:port of the pods that are ready and not about to go; raises LookupError if there is no port of this name.
+    """host:port of the pods that are ready and not terminating; raises LookupError if there is no port of this name.
 
     A pod with an IPv4 and an IPv6 address is one replica.
     """
@@ -141,7 +144,7 @@ def ready_addresses(slices: Iterable[EndpointSlice], port: str | int) -> frozens
 
 
 def _is_ready(conditions: dict[str, bool | None]) -> bool:
-    # The API: what is not said about readiness is to be taken for ready.
+    # The API: an unknown readiness is to be taken for ready.
     return conditions.get("ready") is not False and conditions.get("terminating") is not True
 
 
@@ -153,15 +156,15 @@ def _port_number(item: EndpointSlice, name: str) -> int:
     return int(number)
 
 
-def _failure(code: Any, said: Any, namespace: str) -> Exception:
+def _failure(code: Any, message: Any, namespace: str) -> Exception:
     if code == HTTPStatus.GONE:
-        return _Gone()
+        return _VersionExpired()
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return PermissionError(
-            f"{code} {said}: the service account needs list and watch on endpointslices (discovery.k8s.io) in the "
+            f"{code} {message}: the service account needs list and watch on endpointslices (discovery.k8s.io) in the "
             f"namespace {namespace}"
         )
-    return ConnectionError(f"the API server says {code} {said}")
+    return ConnectionError(f"the API server answers {code} {message}")
 
 
 def _own_namespace() -> str:

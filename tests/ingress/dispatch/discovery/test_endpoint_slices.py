@@ -6,9 +6,9 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from services.ingress.dispatch.endpoint_slices import EndpointSlices, ready_addresses
-from services.ingress.dispatch.location import KubernetesService
-from tests.ingress.dispatch.api_server import POD, ApiServer, api_server, endpoint_slice
+from services.ingress.dispatch.discovery.endpoint_slices import EndpointSlices, ready_addresses
+from services.ingress.dispatch.discovery.location import KubernetesService
+from tests.ingress.dispatch.discovery.api_server import POD, ApiServer, api_server, endpoint_slice
 
 ENCODER = KubernetesService("videos", "encoder", "grpc")
 

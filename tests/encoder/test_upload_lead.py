@@ -1,10 +1,10 @@
 import pytest
 
-from services.encoder.lead import Lead
+from services.encoder.upload_lead import UploadLead
 
 
-def learnt(upload: float, computation: float, frames: int = 16) -> Lead:
-    lead = Lead()
+def learnt(upload: float, computation: float, frames: int = 16) -> UploadLead:
+    lead = UploadLead()
     for _ in range(100):  # So long alike that the deviation is nothing.
         lead.uploaded(upload, frames)
         lead.computed(computation, frames)
@@ -12,14 +12,14 @@ def learnt(upload: float, computation: float, frames: int = 16) -> Lead:
 
 
 def test_while_nothing_is_known_the_next_may_come_at_once():
-    assert Lead().next_at(5.0, None, 16) == 5.0
-    half = Lead()
+    assert UploadLead().next_at(5.0, None, 16) == 5.0
+    half = UploadLead()
     half.uploaded(0.1, 16)
     assert half.next_at(5.0, 5.1, 16) == 5.0
 
 
 def test_until_a_computation_is_known_it_takes_what_is_expected():
-    lead = Lead()
+    lead = UploadLead()
     lead.expect(0.1, 4)
     assert lead.next_at(5.0, None, 16) == pytest.approx(5.4)
     lead.uploaded(0.016, 16)

@@ -3,8 +3,8 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from services.ingress.dispatch.headless_dns import HeadlessDns, resolve
-from services.ingress.dispatch.location import DnsName
+from services.ingress.dispatch.discovery.headless_dns import HeadlessDns, resolve
+from services.ingress.dispatch.discovery.location import DnsName
 
 
 class Resolver:

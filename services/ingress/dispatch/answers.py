@@ -1,0 +1,100 @@
+"""Checks of what replicas answer: a malformed answer is a failed attempt, and never reaches the caller."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ingress.dispatch.failures import FailedAttempt
+from videoanalysis import tensors
+from videoanalysis.errors import InvalidInput
+from videoanalysis.text_bank.format import UNIT_TOLERANCE
+from videoanalysis.v1.decoder_pb2 import (
+    CaptionScore,
+    DecodeChunkRequest,
+    DecodeChunkResponse,
+    LeadingTexts,
+    RankTextsRequest,
+    RankTextsResponse,
+    TagScore,
+)
+from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.tensor_pb2 import Tensor
+
+
+def require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise FailedAttempt(f"malformed answer: {problem}")
+
+
+def unit_rows(tensor: Tensor, rows: int, dimensions: int, name: str = "embeddings") -> NDArray[np.float32]:
+    """float32 [rows, dimensions]: finite, each row of unit length."""
+    array = _floats(tensor, [rows, dimensions], name)
+    lengths = np.linalg.norm(array.astype(np.float64), axis=1)
+    require(bool((np.abs(lengths - 1) <= UNIT_TOLERANCE).all()), f"{name} has a row that is not of unit length")
+    return array
+
+
+def check_model(model: ModelInfo) -> None:
+    require(model.digest != "", "the model has no digest")
+    require(model.embedding_dim > 0, "the model has no embedding_dim")
+    require(0 < model.logit_scale < math.inf and math.isfinite(model.logit_bias), "the model's logit scale or bias")
+
+
+def check_decoded(response: DecodeChunkResponse, request: DecodeChunkRequest) -> None:
+    frames, dimensions = request.embeddings.shape
+    require(len(response.scene_scores) == frames, f"{len(response.scene_scores)} scene scores for {frames} frames")
+    _check_finite(response.scene_scores, "scene_scores")
+    indices = [change.frame_index for change in response.scene_changes]
+    require(sorted(set(indices)) == indices and all(index < frames for index in indices), f"scene changes at {indices}")
+    for change in response.scene_changes:
+        _check_finite((change.timestamp_seconds, change.previous_timestamp_seconds, change.score), "scene_changes")
+    pooled = _floats(response.pooled_embedding, [dimensions], "pooled_embedding")
+    require(float(np.linalg.norm(pooled.astype(np.float64))) <= 1 + UNIT_TOLERANCE, "pooled_embedding is too long")
+    state = response.ema_state
+    ema = _floats(state.ema, [dimensions], "ema_state.ema")
+    require(
+        abs(float(np.linalg.norm(ema.astype(np.float64))) - 1) <= UNIT_TOLERANCE, "ema_state.ema has no unit length"
+    )
+    _check_finite((state.last_event_seconds, state.last_frame_seconds), "ema_state")
+    _check_scores(response.tags)
+    if response.HasField("caption"):
+        _check_scores([response.caption])
+    for leading in (response.leading_tags, response.leading_captions):
+        _check_leading(leading)
+
+
+def check_ranked(response: RankTextsResponse, request: RankTextsRequest) -> None:
+    rows = request.embeddings.shape[0]
+    require(len(response.rankings) == rows, f"{len(response.rankings)} rankings for {rows} rows")
+    for ranking in response.rankings:
+        require(len(ranking.tags) == len(ranking.tag_positions), "tags and tag_positions of different length")
+        _check_scores(ranking.tags)
+        if ranking.HasField("caption"):
+            _check_scores([ranking.caption])
+
+
+def _floats(tensor: Tensor, shape: list[int], name: str) -> NDArray[np.float32]:
+    try:
+        array = tensors.from_proto(tensor, name)
+    except InvalidInput as error:
+        raise FailedAttempt(f"malformed answer: {error.message}") from error
+    require(list(array.shape) == shape, f"{name} has shape {list(array.shape)}, not {shape}")
+    require(array.dtype == np.float32 and bool(np.isfinite(array).all()), f"{name} is not finite float32")
+    return array.astype(np.float32, copy=False)
+
+
+def _check_scores(texts: Iterable[TagScore | CaptionScore]) -> None:
+    for text in texts:
+        _check_finite((text.score,), "a score")
+        require(0 <= text.probability <= 1, f"a probability of {text.probability}")
+
+
+def _check_leading(leading: LeadingTexts) -> None:
+    require(len(leading.positions) == len(leading.scores), "positions and scores of different length")
+    _check_finite(leading.scores, "a leading score")
+
+
+def _check_finite(values: Iterable[float], name: str) -> None:
+    require(all(map(math.isfinite, values)), f"{name} is not finite")

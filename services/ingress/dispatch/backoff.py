@@ -1,0 +1,25 @@
+"""Exponential backoff with jitter."""
+
+import random
+
+
+class Backoff:
+    """Delays that double from `first` to `longest`, each spread by half so that callers do not return together.
+
+    Own code instead of `tenacity` or `stamina`: those wrap a function and sleep by themselves, while the loops here end
+    a delay early (a new replica), lengthen it (RetryInfo), check it against a deadline or reset it after good times.
+    """
+
+    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
+        self._first_seconds = first_seconds
+        self._longest_seconds = longest_seconds
+        self.reset()
+
+    def reset(self) -> None:
+        self._seconds = self._first_seconds
+
+    def next(self, at_least_seconds: float = 0.0) -> float:
+        """The next delay in seconds."""
+        seconds = max(self._seconds, at_least_seconds)
+        self._seconds = min(2 * self._seconds, self._longest_seconds)
+        return seconds * random.uniform(0.5, 1.5)

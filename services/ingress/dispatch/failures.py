@@ -1,0 +1,87 @@
+"""What an attempt at a replica can end with, and what of it is believed.
+
+Only a status with a reason of our own, and a bare UNAVAILABLE, mean what they say. Any other is a failed attempt: it
+counts against the replica and the call is tried elsewhere. A replica's status reaches the caller only if it names a
+field of the caller's request.
+"""
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from videoanalysis.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+)
+from videoanalysis.status import carries_details, from_rpc_error
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+# A replica with such a reason may be passed over for one that has what is asked for.
+MISSING = frozenset({ErrorReason.MODEL_MISMATCH, ErrorReason.TEXT_BANK_REPLACED})
+# An answer that waiting does not change: no other replica is expected to know better.
+FINAL = frozenset({ErrorReason.BANK_NOT_READY, ErrorReason.IMAGE_SIZE_MISMATCH})
+# Fields of DecoderService that the caller's request sets, and how the caller calls them.
+_CALLER_FIELDS = {
+    "ranking.labels.texts": "labels",
+    "ranking.text_bank": "text_bank",
+    "text_bank": "text_bank",
+    "ranking.top_k_tags": "top_k_tags",
+    "ranking.min_probability": "min_probability",
+    "scene.detection": "scene_detection",
+    "scene.threshold": "scene_threshold",
+    "scene.ema_alpha": "ema_alpha",
+}
+
+
+class FailedAttempt(Unavailable):
+    """The replica accepted the work and failed: it broke, timed out (`timed_out`) or sent a malformed answer."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class Unresponsive(Unavailable):
+    """The replica sent nothing before it accepted the work."""
+
+
+class NoLongerServed(FailedPrecondition):
+    """No replica that answers has the model, or the version of a text bank, that is asked for."""
+
+    default_reason = ErrorReason.MODEL_MISMATCH
+
+
+class MessageRefused(Exception):
+    """gRPC itself refused a message, as too large for example; no replica would accept it. A bug of ours."""
+
+
+def from_attempt(error: grpc.RpcError | DecodeError) -> ServiceError:
+    """What an attempt that raised `error` ended with; raises MessageRefused."""
+    if isinstance(error, DecodeError):
+        return FailedAttempt("the answer is not a message of the protocol")
+    code: grpc.StatusCode = error.code()
+    failed = FailedAttempt(f"{code.name}: {error.details()}", timed_out=code is grpc.StatusCode.DEADLINE_EXCEEDED)
+    if not carries_details(error):
+        match code:
+            case grpc.StatusCode.UNAVAILABLE:
+                return from_rpc_error(error)
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise MessageRefused(error.details()) from error
+            case _:
+                return failed
+    reported = from_rpc_error(error)
+    match reported:
+        case Overloaded() | Unavailable():
+            return reported
+        case DeadlineExceeded() if reported.reason == ErrorReason.UPLOAD_TOO_SLOW:
+            return reported
+        case FailedPrecondition() if reported.reason in MISSING:
+            return reported
+        case InvalidInput() | FailedPrecondition() if reported.field in _CALLER_FIELDS:
+            reported.field = _CALLER_FIELDS[reported.field]
+            return reported
+        case _:
+            return failed

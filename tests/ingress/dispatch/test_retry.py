@@ -1,0 +1,149 @@
+import time
+
+import pytest
+
+from services.ingress.admission.deadline import Deadline
+from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed
+from services.ingress.dispatch.replica import Replica
+from services.ingress.dispatch.retry import call
+from tests.ingress.dispatch.behaviour import NAMES, SOON, Behaviour, replicas
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+
+async def test_a_refusal_moves_on_to_another_replica():
+    behaviour = Behaviour(a=Overloaded("busy"), b=Overloaded("busy"))
+    async with replicas() as pool:
+        assert await call(pool, behaviour, Deadline.after(SOON)) == "ok from c"
+    assert all(count <= 1 for count in behaviour.attempts.values())
+
+
+async def test_when_all_refuse_it_asks_again_until_one_has_room():
+    full_twice = lambda attempt: Overloaded("busy") if attempt <= 2 else "ok"  # noqa: E731
+    behaviour = Behaviour(a=full_twice, b=full_twice, c=full_twice)
+    async with replicas(wait_seconds=0) as pool:  # a refusal is a sign of life: waiting for room is not bounded by it
+        assert (await call(pool, behaviour, Deadline.after(SOON))).startswith("ok")
+
+
+async def test_a_replica_that_failed_is_asked_last_next_time():
+    behaviour = Behaviour(a=lambda attempt: Unavailable("gone") if attempt == 1 else "ok")
+    async with replicas(["a:1", "b:1"]) as pool:
+        while not behaviour.attempts["a"]:
+            await call(pool, behaviour, Deadline.after(SOON))
+        for _ in range(20):
+            assert await call(pool, behaviour, Deadline.after(SOON)) == "ok from b"
+
+
+async def test_a_replica_that_comes_back_in_time_is_waited_for():
+    behaviour = Behaviour(a=lambda attempt: Unavailable("gone") if attempt <= 4 else "ok")
+    async with replicas(["a:1"]) as pool:
+        assert await call(pool, behaviour, Deadline.after(SOON)) == "ok from a"
+
+
+async def test_replicas_that_stay_away_make_the_service_unavailable():
+    gone = Unavailable("connection refused")
+    async with replicas(wait_seconds=0.1) as pool:
+        with pytest.raises(Unavailable) as caught:
+            await call(pool, Behaviour(a=gone, b=gone, c=gone), Deadline.after(SOON))
+    assert caught.value.reason == ErrorReason.ENCODER_UNAVAILABLE
+    assert "connection refused" not in caught.value.message
+
+
+async def test_what_the_caller_must_change_is_told_at_once():
+    behaviour = Behaviour(a=InvalidInput("bad"), b=InvalidInput("bad"), c=InvalidInput("bad"))
+    async with replicas() as pool:
+        with pytest.raises(InvalidInput):
+            await call(pool, behaviour, Deadline.after(SOON))
+    assert behaviour.attempts.total() == 1
+
+
+async def test_work_that_takes_down_every_replica_is_given_up():
+    lost = FailedAttempt("it crashed")
+    behaviour = Behaviour(a=lost, b=lost, c=lost)
+    async with replicas(wait_seconds=60) as pool:
+        with pytest.raises(Unavailable):
+            await call(pool, behaviour, Deadline.after(SOON))
+    assert behaviour.attempts.total() == 3
+
+
+async def test_a_replica_of_another_model_is_passed_over():
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
+    async with replicas() as pool:
+        assert await call(pool, Behaviour(a=other, b=other), Deadline.after(SOON)) == "ok from c"
+
+
+async def test_a_model_that_nobody_serves_any_more_is_gone():
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
+    async with replicas() as pool:
+        with pytest.raises(NoLongerServed):
+            await call(pool, Behaviour(a=other, b=other, c=other), Deadline.after(SOON))
+
+
+async def test_a_model_is_not_gone_while_a_replica_that_may_serve_it_is_busy():
+    other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
+    busy_once = lambda attempt: Overloaded("busy") if attempt == 1 else "ok"  # noqa: E731
+    async with replicas() as pool:
+        assert await call(pool, Behaviour(a=other, b=other, c=busy_once), Deadline.after(SOON)) == "ok from c"
+
+
+async def test_a_deadline_ends_the_wait():
+    busy = Overloaded("busy")
+    async with replicas() as pool:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            await call(pool, Behaviour(a=busy, b=busy, c=busy), Deadline.after(0.2))
+        assert time.monotonic() - started < 5
+
+
+async def test_an_answer_that_all_give_and_that_waiting_does_not_change_is_passed_on():
+    missing = Unavailable("no bank yet", reason=ErrorReason.BANK_NOT_READY)
+    behaviour = Behaviour(a=missing, b=missing, c=missing)
+    async with replicas(wait_seconds=60) as pool:
+        with pytest.raises(Unavailable) as caught:
+            await call(pool, behaviour, Deadline.after(SOON))
+    assert caught.value is missing
+    assert behaviour.attempts.total() == 3
+
+
+async def test_the_least_busy_replica_is_asked_first():
+    async with replicas() as pool:
+        seen = []
+
+        async def nested(replica: Replica, seconds: float) -> None:
+            seen.append(replica.address)
+            if len(seen) < 3:
+                await call(pool, nested, Deadline.after(SOON))
+
+        await call(pool, nested, Deadline.after(SOON))
+    assert sorted(seen) == NAMES
+
+
+# Several models side by side
+
+
+OTHER = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
+
+
+async def test_a_replica_that_refused_a_model_is_not_asked_for_it_again_but_for_others():
+    behaviour = Behaviour(a=OTHER)
+    async with replicas(["a:1", "b:1"]) as pool:
+        for _ in range(50):
+            assert await call(pool, behaviour, Deadline.after(SOON), needs="sha256:1") == "ok from b"
+        assert behaviour.attempts["a"] == 1
+        behaviour.answers["a"] = "ok"
+        answers = {await call(pool, behaviour, Deadline.after(SOON), needs="sha256:2") for _ in range(50)}
+        assert answers == {"ok from a", "ok from b"}
+
+
+async def test_a_refusal_is_forgotten_when_nobody_else_is_left_to_ask():
+    behaviour = Behaviour(a=lambda attempt: OTHER if attempt == 1 else "ok", b=lambda attempt: OTHER)
+    async with replicas(["a:1", "b:1"]) as pool:
+        with pytest.raises(NoLongerServed):
+            await call(pool, behaviour, Deadline.after(SOON), needs="sha256:1")
+        assert await call(pool, behaviour, Deadline.after(SOON), needs="sha256:1") == "ok from a"
+
+
+async def test_a_model_whose_replicas_stay_away_is_gone_if_others_answer():
+    async with replicas(["a:1", "b:1"], wait_seconds=0.1) as pool:
+        with pytest.raises(NoLongerServed):
+            await call(pool, Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), needs="sha256:1")
