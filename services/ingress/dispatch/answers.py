@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,15 @@ from videoanalysis.v1.decoder_pb2 import (
 )
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.tensor_pb2 import Tensor
+
+T = TypeVar("T")
+
+
+def received(answer: T | None) -> T:
+    """`answer`, which grpc.aio makes None if the bytes received are no such message."""
+    if answer is None:
+        raise FailedAttempt("malformed answer: not a message of the protocol")
+    return answer
 
 
 def require(condition: bool, problem: str) -> None:

@@ -32,7 +32,7 @@ class Decoders:
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
-            answer: DecodeChunkResponse = await _stub(replica).DecodeChunk(request, timeout=seconds)
+            answer: DecodeChunkResponse = answers.received(await _stub(replica).DecodeChunk(request, timeout=seconds))
             answers.check_decoded(answer, request)
             return answer
 
@@ -47,7 +47,7 @@ class Decoders:
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
-            answer: RankTextsResponse = await _stub(replica).RankTexts(request, timeout=seconds)
+            answer: RankTextsResponse = answers.received(await _stub(replica).RankTexts(request, timeout=seconds))
             answers.check_ranked(answer, request)
             return answer
 
@@ -70,7 +70,9 @@ class Decoders:
         """
 
         async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
-            loaded: ListTextBanksResponse = await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+            loaded: ListTextBanksResponse = answers.received(
+                await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+            )
             if labels_suffice and not loaded.has_location:
                 return TextBankInfo()
             return _choose(list(loaded.text_banks), name, model_digest)

@@ -90,7 +90,7 @@ class Encoders:
         return await retry.call(self._replicas, attempt, deadline, needs=digest, service_time=self._model_time)
 
     async def _model_of(self, replica: Replica, seconds: float) -> ModelInfo:
-        answer: GetModelResponse = await _stub(replica).GetModel(GetModelRequest(), timeout=seconds)
+        answer: GetModelResponse = answers.received(await _stub(replica).GetModel(GetModelRequest(), timeout=seconds))
         answers.check_model(answer.model)
         if answer.model.image_size != self._image_size:
             raise Unavailable(
@@ -138,7 +138,7 @@ class Encoders:
         request = EncodeTextsRequest(texts=texts, model_digest=model.digest)
 
         async def attempt(replica: Replica, seconds: float) -> NDArray[np.float32]:
-            answer: EncodeTextsResponse = await _stub(replica).EncodeTexts(request, timeout=seconds)
+            answer: EncodeTextsResponse = answers.received(await _stub(replica).EncodeTexts(request, timeout=seconds))
             answers.require(answer.model_digest == model.digest, f"texts of model {answer.model_digest}")
             return answers.unit_rows(answer.embeddings, len(texts), model.embedding_dim)
 

@@ -6,7 +6,6 @@ field of the caller's request.
 """
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from videoanalysis.errors import (
     DeadlineExceeded,
@@ -58,10 +57,8 @@ class MessageRefused(Exception):
     """gRPC itself refused a message, as too large for example; no replica would accept it. A bug of ours."""
 
 
-def from_attempt(error: grpc.RpcError | DecodeError) -> ServiceError:
+def from_attempt(error: grpc.RpcError) -> ServiceError:
     """What an attempt that raised `error` ended with; raises MessageRefused."""
-    if isinstance(error, DecodeError):
-        return FailedAttempt("the answer is not a message of the protocol")
     code: grpc.StatusCode = error.code()
     failed = FailedAttempt(f"{code.name}: {error.details()}", timed_out=code is grpc.StatusCode.DEADLINE_EXCEEDED)
     if not carries_details(error):

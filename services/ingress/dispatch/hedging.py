@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.dispatch.failures import FailedAttempt, from_attempt
@@ -28,7 +27,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Offer(Protocol[T_co]):
-    """Work offered to one replica. Both coroutines raise ServiceError, grpc.RpcError or DecodeError.
+    """Work offered to one replica. Both coroutines raise ServiceError or grpc.RpcError.
 
     Set with the result: `seconds`, what the work alone took there, and `other_chunks_in_flight` there by then.
     """
@@ -147,7 +146,7 @@ async def _result(admitted: "_OpenOffer[T]", deadline: Deadline, service_time: L
         if deadline.remaining() > 0:
             service_time.on_timeout()
         raise _Failed(FailedAttempt(f"no result within {timeout:.1f} s", timed_out=True)) from error
-    except (grpc.RpcError, DecodeError) as error:
+    except grpc.RpcError as error:
         raise _Failed(_after_admission(from_attempt(error))) from error
     except ServiceError as error:
         raise _Failed(_after_admission(error)) from error
@@ -183,7 +182,7 @@ class _OpenOffer(Generic[T]):
     async def _wait(self) -> None:
         try:
             await self.offer.admitted()
-        except (grpc.RpcError, DecodeError) as error:
+        except grpc.RpcError as error:
             raise from_attempt(error) from error
 
     def refusal(self) -> ServiceError | None:

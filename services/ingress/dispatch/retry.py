@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.dispatch import placement
@@ -59,7 +58,7 @@ async def call(
             try:
                 try:
                     result = await attempt(replica, min(timeout, deadline.remaining()))
-                except (grpc.RpcError, DecodeError) as error:
+                except grpc.RpcError as error:
                     raise from_attempt(error) from error
                 finally:
                     await replica.end()

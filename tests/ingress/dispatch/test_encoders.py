@@ -1,29 +1,42 @@
-"""Chunks and encoders that do not keep to the rules: real servers that end the call when it suits them worst."""
+"""Encoders that break the protocol: real servers that end the call, fall silent or answer nonsense."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf, nan
 
 import grpc
+import numpy as np
+import pytest
 
 from services.ingress.admission.byte_budget import ByteBudget
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import Share
-from services.ingress.dispatch.discovery import Static
-from services.ingress.dispatch.encoders import Encoders
-from services.ingress.dispatch.replicas import Replicas
+from services.ingress.dispatch import Encoders, Replicas, Static
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from tests.system import IMAGE_SIZE, Engine, encoder, replica
-from videoanalysis.v1.encoder_pb2 import Admitted, EncodeChunkRequest, EncodeChunkResponse
+from videoanalysis import tensors
+from videoanalysis.v1.encoder_pb2 import (
+    Admitted,
+    ChunkEmbeddings,
+    EncodeChunkRequest,
+    EncodeChunkResponse,
+    EncodeTextsResponse,
+    GetModelResponse,
+    ModelInfo,
+    Parked,
+)
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceServicer, add_EncoderServiceServicer_to_server
 
 FRAMES = 64
 SHARE = Share("a caller", 1)
 
 
-class Impatient(EncoderServiceServicer):
-    """Admits, and ends the call before the frames are there."""
+class Sick(EncoderServiceServicer):
+    """Admits each chunk and then answers as `answer` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[], EncodeChunkResponse] | None = None, model: ModelInfo | None = None) -> None:
+        self._answer = answer
+        self._model = model
         self.calls = 0
 
     async def EncodeChunk(
@@ -31,22 +44,111 @@ class Impatient(EncoderServiceServicer):
     ) -> AsyncIterator[EncodeChunkResponse]:
         self.calls += 1
         await anext(requests)
+        yield EncodeChunkResponse(parked=Parked())
         yield EncodeChunkResponse(admitted=Admitted())
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+        if self._answer is None:
+            # Before the frames are there.
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+        async for _ in requests:
+            pass
+        yield self._answer()
+
+    async def EncodeTexts(self, request, context):
+        self.calls += 1
+        rows = np.full((len(request.texts), self._model.embedding_dim), nan, np.float32)
+        return EncodeTextsResponse(embeddings=tensors.to_proto(rows), model_digest=request.model_digest)
+
+    async def GetModel(self, request, context):
+        self.calls += 1
+        return GetModelResponse(model=ModelInfo(image_size=IMAGE_SIZE))
 
 
-async def test_a_chunk_whose_upload_one_encoder_breaks_off_is_encoded_by_another():
-    impatient, engine = Impatient(), Engine()
+@asynccontextmanager
+async def with_sick(sick: EncoderServiceServicer, engine: Engine) -> AsyncIterator[tuple[Encoders, FrameBuffer]]:
     async with AsyncExitStack() as stack:
         server = grpc.aio.server()
-        add_EncoderServiceServicer_to_server(impatient, server)
-        rude = await stack.enter_async_context(replica(server))
+        add_EncoderServiceServicer_to_server(sick, server)
+        bad = await stack.enter_async_context(replica(server))
         good = await stack.enter_async_context(encoder(engine))
-        pool = Replicas("encoder", Static([rude.address, good.address]), attempt_seconds=10, wait_seconds=10)
+        pool = Replicas("encoder", Static([bad.address, good.address]), attempt_seconds=10, wait_seconds=10)
         encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE)
-        budget = ByteBudget(1 << 24)
-        frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, budget)
+        # The sick one has less work, so it comes first.
+        pool.by_address[good.address].begin()
+        frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, ByteBudget(1 << 24))
         stack.callback(frames.close)
-        while not impatient.calls:
+        yield encoders, frames
+
+
+def result(rows: np.ndarray, model_digest: str | None = None) -> Callable[[], EncodeChunkResponse]:
+    digest = Engine().model.digest if model_digest is None else model_digest
+    return lambda: EncodeChunkResponse(
+        result=ChunkEmbeddings(embeddings=tensors.to_proto(rows.astype(np.float32)), model_digest=digest)
+    )
+
+
+def unfilled() -> EncodeChunkResponse:
+    answer = result(UNIT)()
+    answer.result.embeddings.data = answer.result.embeddings.data[:-1]
+    return answer
+
+
+DIMENSIONS = Engine().model.embedding_dim
+UNIT = np.tile(np.eye(1, DIMENSIONS), (FRAMES, 1))
+BROKEN = {
+    "ends the call": None,
+    "a NaN": result(np.where(np.arange(FRAMES)[:, None] == 5, nan, UNIT)),
+    "an infinity": result(np.where(np.arange(FRAMES)[:, None] == 5, inf, UNIT)),
+    "rows that are not of unit length": result(1.1 * UNIT),
+    "a row too few": result(UNIT[:-1]),
+    "another dimension": result(UNIT[:, :-1]),
+    "one axis": result(UNIT.reshape(-1)),
+    "bytes that do not fill the shape": unfilled,
+    "another model": result(UNIT, "sha256:other"),
+    "no result": lambda: EncodeChunkResponse(admitted=Admitted()),
+}
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_chunk_that_one_encoder_fails_at_is_encoded_by_another_and_the_sick_one_is_avoided(answer):
+    sick, engine = Sick(answer), Engine()
+    async with with_sick(sick, engine) as (encoders, frames):
+        for _ in range(5):
             encoded = await encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE)
             assert encoded.embeddings.shape == (FRAMES, engine.model.embedding_dim)
+        assert sick.calls == 1
+
+
+async def test_malformed_text_embeddings_and_models_are_asked_of_another():
+    engine = Engine()
+    sick = Sick(model=engine.model)
+    async with with_sick(sick, engine) as (encoders, _):
+        while not sick.calls:
+            texts = await encoders.encode_texts(["a", "b"], engine.model, Deadline.after(30))
+            assert np.isfinite(texts).all()
+    sick = Sick()
+    async with with_sick(sick, engine) as (encoders, _):
+        while not sick.calls:
+            assert (await encoders.model(Deadline.after(30))).digest == engine.model.digest
+
+
+async def test_bytes_that_are_no_message_are_a_failed_attempt():
+    engine = Engine()
+    calls = 0
+
+    async def garble(_request: bytes, _context: object) -> bytes:
+        nonlocal calls
+        calls += 1
+        return b"\xff\xff\xff"
+
+    handlers = {"EncodeTexts": grpc.unary_unary_rpc_method_handler(garble)}
+    async with AsyncExitStack() as stack:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("videoanalysis.v1.EncoderService", handlers),)
+        )
+        bad = await stack.enter_async_context(replica(server))
+        good = await stack.enter_async_context(encoder(engine))
+        pool = Replicas("encoder", Static([bad.address, good.address]), attempt_seconds=10, wait_seconds=10)
+        encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE)
+        while not calls:
+            assert len(await encoders.encode_texts(["a"], engine.model, Deadline.after(30))) == 1

@@ -5,11 +5,12 @@ import pytest
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.dispatch import hedging
-from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed
+from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed, Unresponsive
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
-from tests.ingress.dispatch.behaviour import NAMES, SOON, replicas
+from tests.ingress.announced import Announced
+from tests.ingress.dispatch.behaviour import NAMES, SOON, discovered, replicas
 from tests.ingress.waiting import until
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, Unavailable
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -274,3 +275,36 @@ async def test_uploads_that_we_have_broken_off_ourselves_are_repeated_without_li
         assert not pool.by_address["a:1"].is_avoided(time.monotonic())
         places.places["a"].ends = None
         assert await work == "done by a"
+
+
+async def test_work_that_waits_is_offered_to_a_new_replica_at_once():
+    discovery = Announced(*NAMES)
+    places = Places(**{name[0]: Site() for name in NAMES}, d=with_room())
+    async with discovered(discovery) as pool:
+        for replica in pool.by_address.values():
+            replica.begin()
+        work = asyncio.ensure_future(place(pool, places))
+        await until(lambda: places.offered() == 3)
+        # By now it tries about once a second.
+        await asyncio.sleep(0.5)
+        discovery.say(*NAMES, "d:1")
+        assert await asyncio.wait_for(work, 0.4) == "done by d"
+
+
+async def test_a_replica_that_sends_nothing_is_unresponsive_and_another_does_the_work():
+    places = Places(a=Site(refuses=Unresponsive("nothing came")), b=with_room())
+    async with replicas(["a:1", "b:1"]) as pool:
+        pool.by_address["b:1"].begin()  # so that the other comes first
+        assert await place(pool, places) == "done by b"
+        assert pool.by_address["a:1"].is_hung(time.monotonic())
+
+
+async def test_no_work_begins_that_would_not_be_done_by_the_deadline():
+    places = Places(a=with_room())
+    slow = LatencyEstimator(100)
+    slow.observe(50)
+    async with replicas(["a:1"]) as pool:
+        with pytest.raises(DeadlineExceeded) as caught:
+            await place(pool, places, deadline=Deadline.after(10), service_time=slow)
+    assert caught.value.reason == ErrorReason.DEADLINE_INFEASIBLE
+    assert places.offered() == 0

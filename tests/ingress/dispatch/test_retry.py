@@ -4,6 +4,7 @@ import pytest
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed
+from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.retry import call
 from tests.ingress.dispatch.behaviour import NAMES, SOON, Behaviour, replicas
@@ -147,3 +148,29 @@ async def test_a_model_whose_replicas_stay_away_is_gone_if_others_answer():
     async with replicas(["a:1", "b:1"], wait_seconds=0.1) as pool:
         with pytest.raises(NoLongerServed):
             await call(pool, Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), needs="sha256:1")
+
+
+async def test_a_timeout_is_learnt_from_an_answer_that_is_no_success():
+    missing = Unavailable("no bank yet", reason=ErrorReason.BANK_NOT_READY)
+    service_time = LatencyEstimator(30)
+    async with replicas(["a:1"]) as pool:
+        with pytest.raises(Unavailable):
+            await call(pool, Behaviour(a=missing), Deadline.after(SOON), service_time=service_time)
+        assert service_time.attempt_timeout() == 2
+        with pytest.raises(DeadlineExceeded):
+            await call(pool, Behaviour(a=Overloaded("busy")), Deadline.after(0.1), service_time=LatencyEstimator(30))
+        assert service_time.mean() < 1
+
+
+async def test_a_final_answer_is_not_held_up_by_a_replica_that_hangs():
+    missing = Unavailable("no bank yet", reason=ErrorReason.BANK_NOT_READY)
+    behaviour = Behaviour(a=missing, b=FailedAttempt("no answer", timed_out=True))
+    async with replicas(["a:1", "b:1"]) as pool:
+        while not behaviour.attempts["b"]:
+            with pytest.raises(Unavailable) as caught:
+                await call(pool, behaviour, Deadline.after(SOON))
+            assert caught.value is missing
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await call(pool, behaviour, Deadline.after(SOON))
+        assert behaviour.attempts["b"] == 1
