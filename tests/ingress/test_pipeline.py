@@ -140,14 +140,14 @@ class FakeEncoders:
             raise NoLongerServed("another model")
         return await self.model(deadline, ())
 
-    async def encode(self, frames, count, chunk_key, model_digest, deadline, share) -> EncodedChunk:
+    async def encode(self, frames, count, chunk_key, model, deadline, share) -> EncodedChunk:
         index = int(chunk_key.rpartition("/")[2])
         self.started.append(index)
         await self.released.wait()
-        outcome = self._encode(index, model_digest)
+        outcome = self._encode(index, model.digest)
         if isinstance(outcome, Exception):
             if isinstance(outcome, NoLongerServed):
-                self.models = [model for model in self.models if model != model_digest]
+                self.models = [served for served in self.models if served != model.digest]
             raise outcome
         if outcome is not None:
             await outcome
@@ -161,7 +161,9 @@ class FakeDecoders:
         self.decoded: list[DecodeChunkRequest] = []
         self.bank = TextBankInfo(name="default", digest="bank 1")
 
-    async def text_bank(self, name: str, model_digest: str, deadline: Deadline) -> TextBankInfo:
+    async def text_bank(
+        self, name: str, model_digest: str, deadline: Deadline, *, labels_suffice: bool
+    ) -> TextBankInfo:
         return self.bank
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
@@ -320,7 +322,9 @@ async def test_chunks_in_flight_are_bounded(chunks_ahead, buffers, most):
 
 
 async def test_a_video_restarts_on_another_model_when_its_own_is_no_longer_served():
-    encoders = FakeEncoders(lambda index, model: NoLongerServed("replaced") if (index, model) == (1, "model a") else None)
+    encoders = FakeEncoders(
+        lambda index, model: NoLongerServed("replaced") if (index, model) == (1, "model a") else None
+    )
     bench = Bench(chunks=3, encoders=encoders)
     answer = await bench.analyze()
     assert [model for _, model, _ in bench.events.opened_with] == ["model a", "model b"]
