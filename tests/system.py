@@ -19,13 +19,11 @@ from services.encoder.engine import Engine as EncoderEngine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.synthetic import SyntheticEngine
 from services.ingress.__main__ import worker_limits
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.demand import Demand
-from services.ingress.admission.slots import Admission
-from services.ingress.answer.outputs import Outputs
+from services.ingress.admission import Admission, ByteBudget, Demand
+from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Discovery, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
-from services.ingress.resume.token import ResumeTokens
+from services.ingress.resume import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings

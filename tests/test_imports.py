@@ -84,6 +84,7 @@ def test_a_service_declares_what_it_imports(service):
         ("videoanalysis.scaling.explanation", {"kubernetes"}),
         # Each video is sampled in such a process.
         ("services.ingress.sampling.worker", {"grpc", "structlog", "pydantic", "prometheus_client"}),
+        ("services.ingress.resume", {"grpc"}),
         ("videoanalysis.errors", {"grpc"}),
         ("videoanalysis.client", {"torch", "transformers", "av", "aioboto3", "pydantic", "structlog"}),
     ],

@@ -5,9 +5,7 @@ from contextlib import asynccontextmanager
 
 from benchmarks.dispatch.fleet import FRAMES, IMAGE_SIZE
 from benchmarks.dispatch.workload import Chunk
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.fair_queue import Share
+from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from videoanalysis.v1.encoder_pb2 import ModelInfo

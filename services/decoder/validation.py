@@ -11,12 +11,12 @@ from services.decoder.ranking import Texts
 from services.decoder.scenes import SceneDetector, SceneState
 from videoanalysis import tensors
 from videoanalysis.errors import InvalidInput
+from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD, Calibration
 from videoanalysis.text_bank.format import UNIT_TOLERANCE
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
 
-MAX_FRAMES = 64
 MAX_ROWS = 256
 MAX_LABELS = 256
 MAX_LABEL_CHARACTERS = 2000
@@ -55,7 +55,7 @@ class RankingRequest:
 
 
 def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
-    frames = _unit_rows(request.embeddings, "embeddings", MAX_FRAMES)
+    frames = _unit_rows(request.embeddings, "embeddings", MAX_FRAMES_PER_CHUNK)
     state = _scene_state(request.ema_state, frames.shape[1]) if request.HasField("ema_state") else None
     return Chunk(
         frames=frames,

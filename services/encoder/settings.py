@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.settings import ServiceSettings
 
 
@@ -38,7 +39,12 @@ class EncoderSettings(ServiceSettings):
     max_in_flight: int = Field(
         2, ge=1, le=64, description="Chunks admitted at a time: one computes while the next is copied in."
     )
-    max_frames: int = Field(64, ge=1, le=64, description="Frames per chunk; sizes the buffer of each permit.")
+    max_frames: int = Field(
+        MAX_FRAMES_PER_CHUNK,
+        ge=1,
+        le=MAX_FRAMES_PER_CHUNK,
+        description="Frames per chunk; sizes the buffer of each permit.",
+    )
     max_parked: int = Field(
         256, ge=1, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
     )

@@ -4,13 +4,11 @@ import asyncio
 from contextlib import ExitStack
 
 from services.ingress import metrics as ingress_metrics
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.demand import Demand
-from services.ingress.admission.slots import Admission
-from services.ingress.answer.outputs import Outputs
+from services.ingress.admission import Admission, ByteBudget, Demand
+from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
-from services.ingress.resume.token import ResumeTokens
+from services.ingress.resume import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from services.ingress.servicer import VideoAnalysisServicer

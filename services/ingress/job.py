@@ -4,11 +4,10 @@ import uuid
 from dataclasses import dataclass
 from fractions import Fraction
 
-from services.ingress.admission.caller import Caller
-from services.ingress.admission.deadline import Deadline
-from services.ingress.settings import MAX_FRAMES_PER_CHUNK
+from services.ingress.admission import Caller, Deadline
 from services.ingress.sources import Source
 from videoanalysis.errors import InvalidInput
+from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
 

@@ -2,8 +2,7 @@
 
 from prometheus_client import Counter, Gauge
 
-from services.ingress.admission.demand import Demand
-from services.ingress.admission.slots import Admission
+from services.ingress.admission import Admission, Demand
 from videoanalysis import metrics
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming
 from videoanalysis.v1.error_reason_pb2 import ErrorReason

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch import Decoders, Encoders, LabelEmbeddings, NoLongerServed
 from services.ingress.job import AnalysisRequest
-from services.ingress.resume.state import ResumeState
-from services.ingress.resume.token import refused
+from services.ingress.resume import ResumeState, stale_token
 from videoanalysis import tensors
 from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.v1.decoder_pb2 import LabelSet, RankingSpec, TextBankInfo
@@ -56,15 +54,17 @@ class ModelPinning:
         try:
             model = await self._encoders.model_again(state.model_digest, deadline)
         except NoLongerServed as error:
-            raise refused(ErrorReason.MODEL_CHANGED, "no encoder serves its model any more") from error
+            raise stale_token(ErrorReason.MODEL_CHANGED, "no encoder serves its model any more") from error
         try:
             pinned = await self._pin_to(model, request, deadline)
         except FailedPrecondition as error:
             if error.reason not in _BANK_MISSING:
                 raise
-            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank of its model is no longer loaded") from error
+            raise stale_token(
+                ErrorReason.TEXT_BANK_CHANGED, "the text bank of its model is no longer loaded"
+            ) from error
         if pinned.text_bank.digest != state.text_bank_digest:
-            raise refused(ErrorReason.TEXT_BANK_CHANGED, "the text bank has been replaced since")
+            raise stale_token(ErrorReason.TEXT_BANK_CHANGED, "the text bank has been replaced since")
         return pinned
 
     async def _pin_to(self, model: ModelInfo, request: AnalysisRequest, deadline: Deadline) -> PinnedModel:

@@ -8,15 +8,12 @@ from functools import partial
 
 import structlog
 
-from services.ingress.admission.demand import Demand
-from services.ingress.admission.fair_queue import Share
-from services.ingress.admission.slots import Admission
-from services.ingress.answer.observers import Observer
-from services.ingress.answer.timeline import Part, Timeline
+from services.ingress.admission import Admission, Demand, Share
+from services.ingress.answer import Observer, Part, Timeline
 from services.ingress.dispatch import NoLongerServed
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import ModelPinning, PinnedModel
-from services.ingress.resume.token import RequestTokens, Resumption, refused
+from services.ingress.resume import RequestTokens, Resumption, stale_token
 from services.ingress.video_run import AdmittedVideo, Resources, VideoRun
 from videoanalysis.errors import DeadlineExceeded
 from videoanalysis.v1.analysis_pb2 import (
@@ -78,7 +75,7 @@ class Pipeline:
 
         def check_version(version: str) -> None:
             if start is not None and not start.is_of(version):
-                raise refused(ErrorReason.OBJECT_CHANGED, "the object has been replaced since")
+                raise stale_token(ErrorReason.OBJECT_CHANGED, "the object has been replaced since")
 
         async with AsyncExitStack() as stack:
             stack.enter_context(self._demand.request())

@@ -8,7 +8,7 @@ from typing import Self
 
 import structlog
 
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Demand
 from services.ingress.metrics import QUEUE_DEPTH, QUEUE_DEPTH_HELP
 
 PATH = "/scaling"

@@ -4,14 +4,11 @@ import grpc
 import structlog
 
 from services.ingress import metrics
-from services.ingress.admission.caller import Caller
-from services.ingress.admission.deadline import Deadline
-from services.ingress.answer.observers import StreamWriter, UnaryCollector
-from services.ingress.answer.outputs import Outputs
-from services.ingress.answer.size import check_unary
+from services.ingress.admission import Caller, Deadline
+from services.ingress.answer import Outputs, StreamWriter, UnaryCollector, check_unary
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
-from services.ingress.resume.token import RequestTokens, ResumeTokens, Resumption
+from services.ingress.resume import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import (
@@ -60,7 +57,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
         job = self._job(request.analysis, context)
         output = self._outputs.locate(request.analysis.output_uri)
-        writer = StreamWriter(context, keep=output is not None)
+        writer = StreamWriter(context.write, keep=output is not None)
         tokens, start = None, None
         if output is None:
             tokens = self._tokens.of(job.caller.identity, request.analysis.video_uri, job.request)
@@ -80,11 +77,12 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         request = read_request(message)
         # Bound until the call ends, so that the line of a failed call has it too.
         structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
+        metadata = dict(context.invocation_metadata() or ())
         return AnalysisJob(
             request=request,
             source=self._sources.locate(message.video_uri),
-            caller=Caller.of(context, self._caller_header),
-            deadline=Deadline.of(context, self._max_request_seconds),
+            caller=Caller.of(str(metadata.get(self._caller_header, "")), context.peer()),
+            deadline=Deadline.of(context.time_remaining(), self._max_request_seconds),
         )
 
     async def _analyze(

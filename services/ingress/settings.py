@@ -7,9 +7,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.ingress.dispatch import Location
+from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.settings import ServiceSettings
 
-MAX_FRAMES_PER_CHUNK = 64
 MIN_KEY_BYTES = 32
 
 

@@ -11,16 +11,12 @@ from functools import partial
 
 import numpy as np
 
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.demand import VideoDemand
-from services.ingress.admission.fair_queue import Share
-from services.ingress.answer.observers import Observer
-from services.ingress.answer.summary import Summary
-from services.ingress.answer.timeline import Part, Timeline, Trace
+from services.ingress.admission import ByteBudget, Share, VideoDemand
+from services.ingress.answer import Observer, Part, Summary, Timeline, Trace
 from services.ingress.dispatch import Decoders, EncodedChunk, Encoders
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
-from services.ingress.resume.state import ResumeState
+from services.ingress.resume import ResumeState
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import SampledChunk
 from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd

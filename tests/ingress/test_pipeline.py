@@ -9,16 +9,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.caller import Caller
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
-from services.ingress.admission.slots import Admission
+from services.ingress.admission import Admission, ByteBudget, Caller, Deadline, Demand
 from services.ingress.dispatch import EncodedChunk, NoLongerServed
 from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
-from services.ingress.resume.token import ResumeTokens, Resumption
+from services.ingress.resume import ResumeTokens, Resumption
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import Cut, SampledChunk
 from services.ingress.sampling.pool import SamplingSpec, VideoEnd

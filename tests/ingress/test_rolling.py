@@ -6,9 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from services.encoder.engine import Model
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.fair_queue import Share
+from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch.discovery.endpoint_slices import EndpointSlices
 from services.ingress.dispatch.discovery.location import KubernetesService
 from services.ingress.dispatch.encoders import Encoders

@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Demand
 from services.ingress.scaling_endpoint import ScalingEndpoint
 from tests.scraping import SCALING_SELECTORS, as_keda_reads, depths, fetch, has_ipv6, samples
 

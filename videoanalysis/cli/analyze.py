@@ -14,6 +14,7 @@ from videoanalysis import report as reports
 from videoanalysis.cli import options, runner, s3, terminal
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.errors import Unavailable
+from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.report import FRAME_RATES, SCENE_LIST_FORMATS, Footage, FrameRate
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.stack import bundled_model
@@ -55,7 +56,8 @@ def analyze(
     text_bank: Annotated[str | None, typer.Option(help="Name of the text bank.", show_default="default")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, max=100, help="Tags to return.", show_default="5")] = None,
     frames_per_chunk: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Frames sampled from each chunk.", show_default="16")
+        int | None,
+        typer.Option(min=1, max=MAX_FRAMES_PER_CHUNK, help="Frames sampled from each chunk.", show_default="16"),
     ] = None,
     chunk_duration: Annotated[
         float | None, typer.Option(min=1, max=600, help="Seconds in a chunk.", show_default="10")

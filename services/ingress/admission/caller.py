@@ -1,27 +1,20 @@
-"""Who calls: one tenant's load must not be another's wait, and a resume token is good for its own caller only."""
+"""The caller of a request: requests queue fairly by caller, and a resume token is valid for its caller alone."""
 
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-import grpc
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`identity` is what the gateway in front says, empty without one; `queue` is whose turn a request takes."""
+    """`identity` is the name that the gateway in front gives, empty without one; `queue` is the queue to wait in."""
 
     identity: str
     queue: str
 
     @classmethod
-    def of(cls, context: grpc.aio.ServicerContext, header: str) -> "Caller":
-        """Read from the metadata `header`, which a gateway must set itself, and not pass on from outside.
-
-        Callers without it are told apart by their host, but have no identity: hosts change.
-        """
-        metadata = dict(context.invocation_metadata() or ())
-        identity = str(metadata.get(header, ""))
-        return cls(identity, identity or _host(context.peer()))
+    def of(cls, identity: str, peer: str) -> "Caller":
+        """Callers without an identity queue by the host in `peer`, gRPC's name of the other end."""
+        return cls(identity, identity or _host(peer))
 
 
 def _host(peer: str) -> str:

@@ -1,9 +1,7 @@
-"""When a request must be answered, passed along to everything done for it."""
+"""When a request must be answered; passed along to everything that is done for it."""
 
 import time
 from dataclasses import dataclass
-
-import grpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +13,9 @@ class Deadline:
         return cls(time.monotonic() + seconds)
 
     @classmethod
-    def of(cls, context: grpc.aio.ServicerContext, at_most_seconds: float) -> "Deadline":
-        """The caller's, but never later than `at_most_seconds` from now."""
-        remaining = context.time_remaining()
-        return cls.after(at_most_seconds if remaining is None else min(remaining, at_most_seconds))
+    def of(cls, time_remaining: float | None, at_most_seconds: float) -> "Deadline":
+        """The caller's, where it sets one, but never later than `at_most_seconds` from now."""
+        return cls.after(at_most_seconds if time_remaining is None else min(time_remaining, at_most_seconds))
 
     def remaining(self) -> float:
         """Seconds, 0 when it has passed."""

@@ -1,0 +1,22 @@
+"""The results of chunks come in, the answer for the whole video comes out, and so do the events on the way to it."""
+
+from services.ingress.answer.observers import Observer, StreamWriter, UnaryCollector
+from services.ingress.answer.outputs import Outputs
+from services.ingress.answer.size import check_unary
+from services.ingress.answer.summary import Summary, SummaryState
+from services.ingress.answer.timeline import Part, Timeline, Trace
+from services.ingress.answer.top_texts import BestChunk
+
+__all__ = [
+    "BestChunk",
+    "Observer",
+    "Outputs",
+    "Part",
+    "StreamWriter",
+    "Summary",
+    "SummaryState",
+    "Timeline",
+    "Trace",
+    "UnaryCollector",
+    "check_unary",
+]

@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
-
-import grpc
 
 from services.ingress.answer.size import check_unary, largest_answer
 from services.ingress.job import AnalysisRequest
@@ -64,10 +62,10 @@ class UnaryCollector:
 
 
 class StreamWriter:
-    """Writes every event to the caller; with `keep` it also keeps the chunks."""
+    """Streams every event to the caller with `write`; with `keep` it also keeps the chunks."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, *, keep: bool) -> None:
-        self._context = context
+    def __init__(self, write: Callable[[StreamAnalyzeVideoResponse], Awaitable[None]], *, keep: bool) -> None:
+        self._write_one = write
         self._keep = keep
         self._writing = asyncio.Lock()
         self._last_progress = Progress()
@@ -98,4 +96,4 @@ class StreamWriter:
     async def _write(self, response: StreamAnalyzeVideoResponse) -> None:
         # gRPC takes one message at a time; progress of the download and of a cold start comes from two tasks.
         async with self._writing:
-            await self._context.write(response)
+            await self._write_one(response)

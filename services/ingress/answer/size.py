@@ -1,16 +1,17 @@
-"""How large an answer can get, known before anything is encoded."""
+"""The largest size of an answer, computed before anything is encoded."""
 
 from fractions import Fraction
 from math import ceil
 
 from services.ingress.job import AnalysisRequest, is_every_frame
 from videoanalysis.errors import InvalidInput
+from videoanalysis.scores import REFRACTORY_SECONDS
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # gRPC's default limit on what a client receives.
 MAX_UNARY_BYTES = 4 << 20
 
-# Protobuf's largest encodings of our messages without their texts, keys and lengths included.
+# Largest protobuf encodings of the messages without their texts; keys and lengths included.
 _TEXT_SCORE_BYTES = 45
 _SCENE_CHANGE_BYTES = 63
 _SCENE_BYTES = 25
@@ -18,8 +19,6 @@ _CHUNK_BYTES = 60
 _FRAME_TIME_BYTES = _SCENE_SCORE_BYTES = 8
 _TENSOR_BYTES = 40
 _ENVELOPE_BYTES = 4096
-# A scene change restarts the average at most this often; see services/decoder/scenes.py.
-_SECONDS_BETWEEN_CHANGES = 1
 
 
 def largest_answer(
@@ -34,14 +33,14 @@ def largest_answer(
     frames = request.frames_per_chunk
     changes = frames * chunks
     if not is_every_frame(request.scene):
-        changes = min(changes, ceil(duration_seconds / _SECONDS_BETWEEN_CHANGES) + 1)
+        changes = min(changes, ceil(duration_seconds / REFRACTORY_SECONDS) + 1)
     texts = request.top_k_tags * (_TEXT_SCORE_BYTES + longest_tag_bytes) + _TEXT_SCORE_BYTES + longest_caption_bytes
     chunk = _CHUNK_BYTES + texts + frames * _FRAME_TIME_BYTES
     if request.include_scene_scores:
         chunk += frames * _SCENE_SCORE_BYTES
     if request.include_embeddings:
         chunk += _TENSOR_BYTES + frames * embedding_dim * 2
-    # Each change is told twice, in its chunk and for the video, and begins a scene.
+    # Each change is listed twice, in its chunk and for the video, and begins a scene.
     return (
         _ENVELOPE_BYTES
         + texts

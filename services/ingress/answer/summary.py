@@ -1,31 +1,30 @@
 """The answer for the whole video, from what each chunk leaves behind."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.answer.top_texts import Peak, TopTexts
-from services.ingress.dispatch import Decoders
+from services.ingress.admission import Deadline
+from services.ingress.answer.top_texts import BestChunk, TopTexts
 from videoanalysis import tensors
+from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS, Calibration
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, Scene
 from videoanalysis.v1.decoder_pb2 import (
     CaptionScore,
     DecodeChunkResponse,
     RankingSpec,
     RankTextsRequest,
+    RankTextsResponse,
     SceneChange,
     TagScore,
     TextRanking,
 )
 
-# As many as a chunk tells, so that the peaks are true.
-MAX_TAG_PEAKS, MAX_CAPTION_PEAKS = 112, 48
 # The mean of unit vectors shorter than this is rounding noise: they cancel each other.
 _SHORTEST = 1e-6
 
@@ -38,8 +37,14 @@ class SummaryState:
     embedding_sum: NDArray[np.float32]  # [D], of the chunk embeddings times their seconds
     scene_start: float  # seconds; of the scene that has not ended
     scene_sum: NDArray[np.float32]  # [D], of its frames
-    tag_peaks: tuple[tuple[int, Peak], ...]
-    caption_peaks: tuple[tuple[int, Peak], ...]
+    top_tags: tuple[tuple[int, BestChunk], ...]
+    top_captions: tuple[tuple[int, BestChunk], ...]
+
+
+class TextRanker(Protocol):
+    """The decoders, as far as a summary needs them."""
+
+    async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse: ...
 
 
 class Summary:
@@ -52,17 +57,18 @@ class Summary:
     renormalised: so it is the weighted mean of its scores in all chunks, not only where it was among the best.
     """
 
-    def __init__(self, decoders: Decoders, ranking: RankingSpec, state: SummaryState | None = None) -> None:
+    def __init__(self, decoders: TextRanker, ranking: RankingSpec, state: SummaryState | None = None) -> None:
         self._decoders = decoders
         self._ranking = ranking
+        self._calibration = Calibration(ranking.logit_scale, ranking.logit_bias)
         nothing = np.zeros((), np.float32)
         state = state or SummaryState(Fraction(0), nothing, 0.0, nothing, (), ())
         self._duration = state.duration
         self._embedding_sum = state.embedding_sum
         self._scene_start = state.scene_start
         self._scene_sum = state.scene_sum
-        self._tag_peaks = TopTexts(MAX_TAG_PEAKS, state.tag_peaks)
-        self._caption_peaks = TopTexts(MAX_CAPTION_PEAKS, state.caption_peaks)
+        self._top_tags = TopTexts(LEADING_TAGS, state.top_tags)
+        self._top_captions = TopTexts(LEADING_CAPTIONS, state.top_captions)
         self._changes: list[SceneChange] = []
         self._scenes: list[Scene] = []
 
@@ -72,8 +78,8 @@ class Summary:
             embedding_sum=self._embedding_sum,
             scene_start=self._scene_start,
             scene_sum=self._scene_sum,
-            tag_peaks=tuple(self._tag_peaks.items()),
-            caption_peaks=tuple(self._caption_peaks.items()),
+            top_tags=tuple(self._top_tags.items()),
+            top_captions=tuple(self._top_captions.items()),
         )
 
     async def add(
@@ -91,8 +97,8 @@ class Summary:
         pooled = tensors.from_proto(decoded.pooled_embedding)
         self._embedding_sum = _rounded(self._embedding_sum + float(duration) * pooled.astype(np.float64))
         self._duration += duration
-        self._tag_peaks.add(chunk_index, decoded.leading_tags)
-        self._caption_peaks.add(chunk_index, decoded.leading_captions)
+        self._top_tags.add(chunk_index, decoded.leading_tags)
+        self._top_captions.add(chunk_index, decoded.leading_captions)
         changes = decoded.scene_changes
         edges = [0, *(change.frame_index for change in changes), len(frames)]
         before, *after = [frames[start:end].sum(axis=0, dtype=np.float64) for start, end in pairwise(edges)]
@@ -111,9 +117,9 @@ class Summary:
         mean = (self._embedding_sum / float(self._duration)).astype(np.float32)
         video, last = await self._rank([mean, _normalised(self._scene_sum)], deadline)
         for tag, position in zip(video.tags, video.tag_positions, strict=True):
-            self._add_peak(tag, self._tag_peaks.of(position))
+            self._add_best_chunk(tag, self._top_tags.of(position))
         if video.HasField("caption"):
-            self._add_peak(video.caption, self._caption_peaks.of(video.caption_position))
+            self._add_best_chunk(video.caption, self._top_captions.of(video.caption_position))
         return AnalyzeVideoResponse(
             tags=video.tags,
             caption=_caption(video),
@@ -138,10 +144,10 @@ class Summary:
         request = RankTextsRequest(embeddings=tensors.to_proto(np.stack(rows)), ranking=self._ranking)
         return list((await self._decoders.rank(request, deadline)).rankings)
 
-    def _add_peak(self, text: TagScore | CaptionScore, peak: Peak | None) -> None:
-        if peak is not None:
-            text.best_chunk_index = peak.chunk_index
-            text.max_probability = _sigmoid(self._ranking.logit_scale * peak.score + self._ranking.logit_bias)
+    def _add_best_chunk(self, text: TagScore | CaptionScore, best: BestChunk | None) -> None:
+        if best is not None:
+            text.best_chunk_index = best.chunk_index
+            text.max_probability = self._calibration.probability(best.score)
 
 
 def _scene(start: float, end: float, ranking: TextRanking) -> Scene:
@@ -160,9 +166,3 @@ def _normalised(total: NDArray[np.float32]) -> NDArray[np.float32]:
     """`total` at unit length; zeros, which resemble no text, if its frames cancel out."""
     length = float(np.linalg.norm(total.astype(np.float64)))
     return (total / length if length > _SHORTEST else np.zeros_like(total)).astype(np.float32)
-
-
-def _sigmoid(logit: float) -> float:
-    # exp of a negative number only: it cannot overflow.
-    decay = math.exp(-abs(logit))
-    return 1 / (1 + decay) if logit >= 0 else decay / (1 + decay)

@@ -9,7 +9,7 @@ from videoanalysis.v1.decoder_pb2 import LeadingTexts
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class BestChunk:
     chunk_index: int
     score: float  # as precise as float32
 
@@ -21,7 +21,7 @@ class TopTexts:
     many of its leading texts: a text that is not among them, in a chunk, is not among the highest of all by that chunk.
     """
 
-    def __init__(self, size: int, known: Iterable[tuple[int, Peak]] = ()) -> None:
+    def __init__(self, size: int, known: Iterable[tuple[int, BestChunk]] = ()) -> None:
         self._size = size
         self._by_position = dict(known)
 
@@ -33,14 +33,14 @@ class TopTexts:
         for position, score in zip(leading.positions, leading.scores, strict=True):
             known = self._by_position.get(position)
             if known is None or score > known.score:
-                self._by_position[position] = Peak(chunk_index, float(np.float32(score)))
+                self._by_position[position] = BestChunk(chunk_index, float(np.float32(score)))
         if len(self._by_position) > self._size:
             highest = sorted(self._by_position.items(), key=lambda item: (-item[1].score, item[0]))
             self._by_position = dict(highest[: self._size])
 
-    def of(self, position: int) -> Peak | None:
+    def of(self, position: int) -> BestChunk | None:
         """None if so many others scored higher."""
         return self._by_position.get(position)
 
-    def items(self) -> list[tuple[int, Peak]]:
+    def items(self) -> list[tuple[int, BestChunk]]:
         return sorted(self._by_position.items(), key=lambda item: item[0])

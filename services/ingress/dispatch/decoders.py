@@ -1,7 +1,6 @@
 """The decoders: embeddings in; tags, captions and scene changes out."""
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch import answers, retry
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica

@@ -12,8 +12,7 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.fair_queue import Share
+from services.ingress.admission import Deadline, Share
 from services.ingress.dispatch import answers, hedging, retry
 from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed, Unresponsive

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch.failures import FailedAttempt, from_attempt
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.placement import OfferSchedule

@@ -6,8 +6,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch.encoders import Encoders
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 

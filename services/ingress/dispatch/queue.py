@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from services.ingress.admission.fair_queue import FairQueue, Share
+from services.ingress.admission import FairQueue, Share
 from services.ingress.dispatch.placement import MAX_CHUNKS_ON_OFFER
 
 

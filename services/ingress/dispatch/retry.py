@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 import structlog
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch import placement
 from services.ingress.dispatch.backoff import Backoff
 from services.ingress.dispatch.failures import (

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from videoanalysis.errors import DeadlineExceeded
 
 

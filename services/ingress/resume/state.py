@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.answer.summary import SummaryState
-from services.ingress.answer.top_texts import Peak
+from services.ingress.answer import BestChunk, SummaryState
 from videoanalysis import tensors
 from videoanalysis.v1.decoder_pb2 import SceneState
 
@@ -48,7 +47,7 @@ class ResumeState:
             else None,
             "duration": summary.duration.as_integer_ratio(),
             "scene_start": summary.scene_start,
-            "peaks": [len(summary.tag_peaks), len(summary.caption_peaks)],
+            "peaks": [len(summary.top_tags), len(summary.top_captions)],
             "accelerator": self.accelerator_seconds,
             "failures": self.decode_failures,
             "searched": self.frames_searched,
@@ -56,9 +55,7 @@ class ResumeState:
         }
         encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
-        peaks = [
-            (position, peak.chunk_index, peak.score) for position, peak in summary.tag_peaks + summary.caption_peaks
-        ]
+        peaks = [(position, peak.chunk_index, peak.score) for position, peak in summary.top_tags + summary.top_captions]
         return b"".join(
             [_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), np.array(peaks, _PEAK).tobytes()]
         )
@@ -74,7 +71,7 @@ class ResumeState:
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
         peaks_at = start + header_bytes + vectors.nbytes
         peaks = tuple(
-            (position, Peak(chunk_index, score))
+            (position, BestChunk(chunk_index, score))
             for position, chunk_index, score in np.frombuffer(data, _PEAK, sum(header["peaks"]), peaks_at).tolist()
         )
         return cls(
@@ -91,8 +88,8 @@ class ResumeState:
                 embedding_sum=embedding_sum,
                 scene_start=header["scene_start"],
                 scene_sum=scene_sum,
-                tag_peaks=peaks[:tags],
-                caption_peaks=peaks[tags:],
+                top_tags=peaks[:tags],
+                top_captions=peaks[tags:],
             ),
             accelerator_seconds=header["accelerator"],
             decode_failures=header["failures"],

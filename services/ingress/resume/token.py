@@ -80,17 +80,17 @@ class RequestTokens:
             raise InvalidInput(f"{FIELD}: not signed by this service", reason=ErrorReason.TOKEN_FORGED, field=FIELD)
         signed_at, caller, request, object_digest = _CLAIMS.unpack_from(signed)
         if self._clock() - signed_at > VALID_SECONDS:
-            raise refused(ErrorReason.TOKEN_EXPIRED, f"over {VALID_SECONDS // 3600} hours old")
+            raise stale_token(ErrorReason.TOKEN_EXPIRED, f"over {VALID_SECONDS // 3600} hours old")
         if not hmac.compare_digest(caller, self._caller):
-            raise refused(ErrorReason.TOKEN_OF_ANOTHER_CALLER, "given to another caller")
+            raise stale_token(ErrorReason.TOKEN_OF_ANOTHER_CALLER, "given to another caller")
         if not hmac.compare_digest(request, self._request):
-            raise refused(
+            raise stale_token(
                 ErrorReason.TOKEN_OF_ANOTHER_REQUEST, "given for another video, or an analysis with other parameters"
             )
         return Resumption(ResumeState.from_bytes(signed[_CLAIMS.size :]), object_digest)
 
 
-def refused(reason: ErrorReason, problem: str) -> FailedPrecondition:
+def stale_token(reason: ErrorReason, problem: str) -> FailedPrecondition:
     return FailedPrecondition(f"{FIELD}: {problem}; start from the beginning", reason=reason, field=FIELD)
 
 

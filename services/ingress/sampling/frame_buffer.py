@@ -5,7 +5,7 @@ import mmap
 import os
 from collections.abc import Iterator
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 
 # A child that shrank the memory under us would have the kernel kill us with SIGBUS on the next read.
 _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

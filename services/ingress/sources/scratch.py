@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 from services.ingress.sources.media import too_large
 from videoanalysis.errors import Overloaded
 from videoanalysis.v1.error_reason_pb2 import ErrorReason

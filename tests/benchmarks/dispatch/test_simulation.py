@@ -4,9 +4,9 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-
 from benchmarks.dispatch.encoder import COPY_SECONDS, HOP_SECONDS, SERVICE_SECONDS
 from benchmarks.dispatch.policy import LEAST_OUTSTANDING, PARK_AT_TWO, RANDOM, REFUSE, ROUND_ROBIN, Choice, Policy
+
 from benchmarks.dispatch.simulation import simulate
 from benchmarks.dispatch.workload import BURSTS, SINGLE, Chunk, Poisson
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.answer.summary import Summary
 from videoanalysis import tensors
 from videoanalysis.v1.analysis_pb2 import Scene

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.answer.top_texts import Peak, TopTexts
+from services.ingress.answer.top_texts import BestChunk, TopTexts
 from videoanalysis.v1.decoder_pb2 import LeadingTexts
 
 SIZE = 5
@@ -32,7 +32,7 @@ def test_of_equal_scores_the_first_chunk_has_it():
     peaks = TopTexts(SIZE)
     for index in range(3):
         peaks.add(index, leading([0.25, 0.5]))
-    assert [peaks.of(position) for position in (0, 1, 2)] == [Peak(0, 0.25), Peak(0, 0.5), None]
+    assert [peaks.of(position) for position in (0, 1, 2)] == [BestChunk(0, 0.25), BestChunk(0, 0.5), None]
 
 
 def test_goes_on_with_what_was_known():
@@ -40,4 +40,4 @@ def test_goes_on_with_what_was_known():
     first.add(0, leading([0.25, 0.5]))
     second = TopTexts(SIZE, first.items())
     second.add(1, leading([0.75, 0.125]))
-    assert second.items() == [(0, Peak(1, 0.75)), (1, Peak(0, 0.5))]
+    assert second.items() == [(0, BestChunk(1, 0.75)), (1, BestChunk(0, 0.5))]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.dispatch.replicas import Replicas
 from services.ingress.dispatch.retry import call

@@ -11,8 +11,7 @@ import pytest
 
 from services.decoder.servicer import DecoderServicer
 from services.decoder.text_bank_store import TextBankStore
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch import Decoders, Replicas, Static
 from services.ingress.dispatch.failures import MessageRefused
 from tests.system import decoder, replica

@@ -8,9 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from services.ingress.admission.byte_budget import ByteBudget
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.fair_queue import Share
+from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from tests.system import IMAGE_SIZE, Engine, encoder, replica

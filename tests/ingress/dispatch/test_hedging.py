@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch import hedging
 from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed, Unresponsive
 from services.ingress.dispatch.latency import LatencyEstimator

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from services.ingress.admission.deadline import Deadline
-from services.ingress.admission.demand import Demand
+from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch.label_embeddings import LabelEmbeddings
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import ModelInfo

@@ -1,6 +1,6 @@
 import asyncio
 
-from services.ingress.admission.fair_queue import Share
+from services.ingress.admission import Share
 from services.ingress.dispatch.queue import DispatchQueue
 
 LONG, SHORT, OTHER = Share("a", 1), Share("a", 2), Share("b", 3)

@@ -3,7 +3,7 @@ import asyncio
 import grpc
 import pytest
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.retry import call
 from tests.ingress.announced import Announced

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica

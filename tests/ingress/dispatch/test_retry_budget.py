@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.ingress.admission.deadline import Deadline
+from services.ingress.admission import Deadline
 from services.ingress.dispatch.retry_budget import RetryBudget
 from videoanalysis.errors import DeadlineExceeded
 

@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from services.ingress.answer.summary import MAX_CAPTION_PEAKS, MAX_TAG_PEAKS, SummaryState
-from services.ingress.answer.top_texts import Peak
+from services.ingress.answer import BestChunk, SummaryState
 from services.ingress.resume.state import ResumeState
 from videoanalysis import tensors
+from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
 from videoanalysis.v1.decoder_pb2 import SceneState
 
 DIGEST = "sha256:" + "f" * 64
@@ -21,10 +21,10 @@ def checkpoint(
     def vector() -> np.ndarray:
         return draw.standard_normal(dimensions).astype(np.float32)
 
-    def peaks(count: int) -> tuple[tuple[int, Peak], ...]:
+    def peaks(count: int) -> tuple[tuple[int, BestChunk], ...]:
         scores = draw.uniform(-1, 1, count).astype(np.float32)
         chunks = draw.integers(0, 2**32, count)
-        return tuple((2**32 - 1 - i, Peak(int(chunks[i]), float(scores[i]))) for i in range(count))
+        return tuple((2**32 - 1 - i, BestChunk(int(chunks[i]), float(scores[i]))) for i in range(count))
 
     return ResumeState(
         next_chunk=int(draw.integers(1, 2**32)),
@@ -40,8 +40,8 @@ def checkpoint(
             embedding_sum=vector(),
             scene_start=draw.uniform(0, 1e5),
             scene_sum=vector(),
-            tag_peaks=peaks(tags),
-            caption_peaks=peaks(captions),
+            top_tags=peaks(tags),
+            top_captions=peaks(captions),
         ),
         accelerator_seconds=draw.uniform(0, 1e5),
         decode_failures=int(draw.integers(0, 2**31)),
@@ -52,7 +52,7 @@ def checkpoint(
 
 def largest(dimensions: int) -> ResumeState:
     """With as many peaks as there can be, and no number that is short when it is written out."""
-    return checkpoint(dimensions, tags=MAX_TAG_PEAKS, captions=MAX_CAPTION_PEAKS)
+    return checkpoint(dimensions, tags=LEADING_TAGS, captions=LEADING_CAPTIONS)
 
 
 def same(one: ResumeState, other: ResumeState) -> bool:
@@ -69,8 +69,8 @@ def same(one: ResumeState, other: ResumeState) -> bool:
             summary.embedding_sum.tobytes(),
             summary.scene_start,
             summary.scene_sum.tobytes(),
-            summary.tag_peaks,
-            summary.caption_peaks,
+            summary.top_tags,
+            summary.top_captions,
             of.accelerator_seconds,
             of.decode_failures,
             of.frames_searched,

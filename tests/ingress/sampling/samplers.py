@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import SampledChunk
 from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd, WorkerLimits

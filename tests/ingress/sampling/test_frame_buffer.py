@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 
 LIMIT = 100_000

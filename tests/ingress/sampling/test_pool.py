@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.plan import Cut
 from services.ingress.sampling.pool import SampledVideo, SamplingPool

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.ingress.admission.byte_budget import ByteBudget
+from services.ingress.admission import ByteBudget
 from services.ingress.sources import Allowed, ScratchSpace, Source, Sources
 from videoanalysis.errors import (
     FailedPrecondition,
