@@ -29,7 +29,7 @@ from services.ingress.sampling.plan import (
     Span,
     TimesInDecodingOrder,
 )
-from services.ingress.sampling.timeline import Shown, Timeline
+from services.ingress.sampling.timeline import MAX_FRAMES_AHEAD, Shown, Timeline
 from services.ingress.sampling.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -185,16 +185,20 @@ class Sampler:
         return DecodePass(video, packets, plan, self._resize, self._limits, use_pts=self._use_pts)
 
     def _is_too_long(self) -> bool:
-        """Whether the packets' times, without those that decoding would correct, exceed the limit."""
+        """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""
+        first: int | None = None
+        is_beyond, beyond = False, 0
         with VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets) as video:
             allowed = self._limits.max_duration_seconds / float(video.time_base)
-            times = (packet.pts if packet.pts is not None else packet.dts for packet in video.packets())
-            first: int | None = None
-            for time in times:
-                first = time if first is None else first
-                if time is not None and first is not None and time - first > allowed:
-                    return True
-        return False
+            for packet in video.packets():
+                time = packet.pts if packet.pts is not None else packet.dts
+                if time is not None:
+                    first = time if first is None else first
+                    is_beyond = time - first > allowed
+                    beyond += is_beyond
+                if beyond > MAX_FRAMES_AHEAD:
+                    break
+        return is_beyond
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ JUMP_SECONDS = 10  # a clock without a global timeline that runs ahead by more h
 _STEP_BACK_SECONDS = 0.1  # a decoding clock that runs back by more has started again
 _REORDERED_SECONDS = 1  # presentation times run back by up to this much in decoding order
 _PACKETS_AFTER_BREAK = 16  # that tell whether the clock stays, and what is presented first
-_MAX_AHEAD = 8  # frames kept until the others have caught up with them
+MAX_FRAMES_AHEAD = 8  # frames kept until the others have caught up with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Clock:
         self._global = global_clock
         self._offset = 0
         self._decoded_until: int | None = None  # the dts that should come next, by the container's clock
+        self._decoded_before: int | None = None  # the same before the last packet
         self._last_duration = 0
         self._latest_pts: int | None = None  # by the container's clock
         self._latest_dts: int | None = None  # of all, whatever the clock
@@ -89,10 +90,12 @@ class Clock:
             step_back = ahead < -_REORDERED_SECONDS * self._second
         else:
             return False
+        if step_back and self._global and self._is_in_line(packet, self._decoded_before):
+            return False  # the packet before was out of line
         return step_back or (not self._global and ahead > JUMP_SECONDS * self._second)
 
     def _go_on_after_break(self, following: list[Packet]) -> None:
-        if self._global and any(self._is_in_line(packet) for packet in following[1:4]):
+        if self._global and any(self._is_in_line(packet, self._decoded_until) for packet in following[1:4]):
             return  # one packet is out of line
         self.breaks += 1
         first = following[0]
@@ -106,17 +109,18 @@ class Clock:
             self._offset += self._decoded_until - first.dts
         elif times and self._end is not None:
             self._offset = self._end - min(times)
-        self._decoded_until = self._latest_pts = None
+        self._decoded_until = self._decoded_before = self._latest_pts = None
         self._has_every_pts = True
 
-    def _is_in_line(self, packet: Packet) -> bool:
-        return packet.dts is not None and self._decoded_until is not None and packet.dts >= self._decoded_until
+    def _is_in_line(self, packet: Packet, decoded_until: int | None) -> bool:
+        return packet.dts is not None and decoded_until is not None and packet.dts >= decoded_until
 
     def _placed(self, packet: Packet) -> Packet:
         # Of samples whose clock has started again, libavformat marks as hidden what is not later than those before.
         presented = packet.presented or (
             self.breaks > 0 and packet.dts is not None and packet.dts <= (self._latest_dts or 0)
         )
+        self._decoded_before = self._decoded_until
         if packet.dts is not None:
             self._decoded_until = packet.dts + packet.duration
             self._latest_dts = packet.dts if self._latest_dts is None else max(self._latest_dts, packet.dts)
@@ -220,7 +224,7 @@ class Timeline(Generic[_T]):
         yield shown
 
     def _keep_ahead(self, shown: Shown[_T]) -> None:
-        if len(self._ahead) == _MAX_AHEAD:
+        if len(self._ahead) == MAX_FRAMES_AHEAD:
             self.dropped += 1
             return
         insort(self._ahead, shown, key=lambda kept: kept.start)
