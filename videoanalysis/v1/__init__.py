@@ -1,0 +1,1 @@
+"""Python stubs of the contract, written by `python protos/generate.py`; not edited by hand."""
