@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from moto.server import ThreadedMotoServer
 from xdist.scheduler import LoadFileScheduling
 
@@ -11,6 +12,10 @@ from videoanalysis.storage import Storage
 
 # Before torch is imported: several test processes share the cores, and threads that wait for each other spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says nothing where other tests run at the same time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Whole stacks of services need the cores: one after another, in one of the processes that share the tests.
 STACKS = ("tests/integration/", "tests/stack/", "tests/loadtest/test_main.py", "tests/test_cli.py")

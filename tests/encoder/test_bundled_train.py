@@ -1,4 +1,4 @@
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 import pytest
@@ -69,9 +69,10 @@ def test_a_picture_is_not_asked_about_what_would_complete_a_pair_that_is_held_ou
 def test_a_few_steps_lower_the_loss_and_what_is_saved_can_be_served(tmp_path):
     torch.manual_seed(1)
     network, tokenizer = untrained.write(tmp_path)
-    batches = iter(Batches(seed=5, scenes=12, negatives=2, phrases=5))
-    losses = [progress.loss for progress in islice(train.train(network, tokenizer, batches, minutes=20), 40)]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    # One batch again and again: the losses of different ones differ by more than a few steps gain.
+    batches = repeat(next(iter(Batches(seed=5, scenes=12, negatives=2, phrases=5))))
+    losses = [progress.loss for progress in islice(train.train(network, tokenizer, batches, minutes=20), 20)]
+    assert losses[-1] < 0.75 * losses[0]
     train.save(network, tmp_path)
     engine = siglip.load(checkpoint.resolve(str(tmp_path), None), device="cpu", precision="float32", torch_threads=1)
     assert engine.encode_texts(["beach"]).shape == (1, engine.model.embedding_dim)
