@@ -80,7 +80,7 @@ def baseline(
         )
     except InvalidOption as error:
         runner.usage_error(str(error))
-    run = measure(measurement, None, report=report)
+    run = measure(measurement, report=report)
     console = Console(width=_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     for index, column in enumerate(comparison.COLUMNS):

@@ -12,8 +12,8 @@ from loadtest.cli import outcome
 from loadtest.errors import InvalidOption
 from loadtest.sweep.levels import Arrivals, parse_levels
 from loadtest.sweep.load import Length
-from loadtest.sweep.measurement import Measurement, Upload
-from loadtest.sweep.mix import Wanted, parse_rendered, parse_videos
+from loadtest.sweep.measurement import Measurement
+from loadtest.sweep.mix import parse_rendered, parse_videos
 from loadtest.sweep.record import SUMMARY
 from loadtest.sweep.run import Run
 from loadtest.sweep.slo import parse_objective
@@ -21,7 +21,7 @@ from loadtest.sweep.sweep import Plan
 from loadtest.target.local_stack import StackOptions
 from loadtest.target.metrics_page import MetricsPages
 from loadtest.target.source import Source
-from videoanalysis.cli import runner, s3
+from videoanalysis.cli import runner
 
 
 def sweep(
@@ -54,13 +54,6 @@ def sweep(
         str,
         typer.Option("--render", help="Rendered clips, such as 1:70,6:25,60:5 (chunks:weight).", metavar="LIST"),
     ] = "",
-    upload: Annotated[
-        str | None,
-        typer.Option(
-            help="Destination of rendered clips and files without --stack; uses the AWS settings of the environment.",
-            metavar="s3://BUCKET/PREFIX",
-        ),
-    ] = None,
     method: Annotated[Literal["unary", "stream"], typer.Option(help="AnalyzeVideo, or StreamAnalyzeVideo.")] = "unary",
     connections: Annotated[
         int, typer.Option(min=1, max=256, help="Connections to each address; they reach different replicas.")
@@ -118,6 +111,8 @@ def sweep(
         if bool(addresses) == stack:
             raise InvalidOption("name the ADDRESS of a service, or start one with --stack")
         wanted = [*parse_videos(video or []), *parse_rendered(rendered)] or parse_videos(["sample://clip"])
+        if not stack and not all(one.uri for one in wanted):
+            raise InvalidOption("--render and files: need --stack; upload them and name their URIs with --video")
         measurement = Measurement(
             plan=Plan(
                 levels=parse_levels(concurrency, rate, arrivals),
@@ -139,18 +134,17 @@ def sweep(
             objectives=[parse_objective(text) for text in slo or []],
             directory=new_directory(out),
         )
-        uploader = None if stack else _uploader(wanted, upload)
     except InvalidOption as error:
         runner.usage_error(str(error))
-    measure(measurement, uploader, report=report)
+    measure(measurement, report=report)
 
 
-def measure(measurement: Measurement, upload: Upload | None, *, report: bool) -> Run:
+def measure(measurement: Measurement, *, report: bool) -> Run:
     """Measure and print the result; exit unless all objectives are met."""
     from videoanalysis.stack.stack import StackError
 
     try:
-        run = runner.run(measurement.run(Console(stderr=True), upload), StackError)
+        run = runner.run(measurement.run(Console(stderr=True)), StackError)
     finally:
         # Also after an early end.
         if (measurement.directory / SUMMARY).exists():
@@ -194,23 +188,3 @@ def _sources(pages: Sequence[str], context: str | None, namespace: str | None, r
     elif context or release:
         raise InvalidOption("--kube-context and --release: name the namespace of the services with --namespace")
     return sources
-
-
-def _uploader(wanted: Sequence[Wanted], target: str | None) -> Upload | None:
-    """Uploads files to --upload; raises InvalidOption if it is missing and there are files."""
-    if target is None:
-        if all(one.uri for one in wanted):
-            return None
-        raise InvalidOption(
-            "--render and files: name a destination that the service can read with --upload s3://bucket/prefix"
-        )
-    prefix = target.rstrip("/")
-    s3.parse_uri(f"{prefix}/clip.mp4", "--upload")
-
-    async def upload(path: Path) -> str:
-        uri = f"{prefix}/{path.name}"
-        with path.open("rb") as file:
-            await s3.put(s3.parse_uri(uri, "--upload"), file)
-        return uri
-
-    return upload

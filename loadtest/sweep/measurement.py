@@ -5,16 +5,17 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
 from loadtest.sweep.mix import Mix, Video, Wanted
 from loadtest.sweep.progress import Progress
-from loadtest.sweep.run import Circumstances, Run, write
+from loadtest.sweep.run import Run, write
 from loadtest.sweep.service import Method, Service
 from loadtest.sweep.slo import Objective
 from loadtest.sweep.sweep import Measured, Plan, sweep
@@ -50,16 +51,16 @@ class Measurement:
     objectives: Sequence[Objective]
     directory: Path
 
-    async def run(self, console: Console, upload: Upload | None) -> Run:
+    async def run(self, console: Console) -> Run:
         """Measure and write the run, also on an early end.
 
         Raises Unreachable, ServiceError, StackError, OSError.
         """
-        async with AsyncExitStack() as leaving:
-            addresses, sources, guard = self.addresses, list(self.sources), _unguarded
+        async with AsyncExitStack() as resources:
+            addresses, sources, guard, upload = self.addresses, list(self.sources), _unguarded, None
             if not addresses:
                 with terminal.Activity(console) as activity:
-                    stack = await leaving.enter_async_context(synthetic_stack(self.stack, activity.show_step))
+                    stack = await resources.enter_async_context(synthetic_stack(self.stack, activity.show_step))
                 addresses = [ingress.address for ingress in stack.services["ingress"]]
                 sources += sources_of(stack)
                 guard, upload = stack.guard, stack.upload
@@ -71,7 +72,7 @@ class Measurement:
                 caller=self.caller,
                 ready_seconds=self.plan.give_up_seconds,
             )
-            await leaving.enter_async_context(service)
+            await resources.enter_async_context(service)
             await service.until_ready()
             for source in sources:
                 await asyncio.to_thread(source.read)
@@ -88,20 +89,19 @@ class Measurement:
         sources: Sequence[Source],
         guard: Guard,
     ) -> Run:
-        circumstances = Circumstances(
-            started_at=datetime.now(UTC),
-            command=["python", "-m", "loadtest", *sys.argv[1:]],
-            target={
+        conditions = {
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": ["python", "-m", "loadtest", *sys.argv[1:]],
+            "target": {
                 "addresses": service.addresses,
                 "connections": self.connections,
                 "method": self.method,
                 "timeout_seconds": self.timeout_seconds,
             },
-            videos=videos,
-            model=model,
-            objectives=self.objectives,
-            stack=None if self.addresses else self.stack.described(),
-        )
+            "stack": None if self.addresses else self.stack.described(),
+            "videos": [asdict(video) for video in videos],
+            "model": MessageToDict(model, preserving_proto_field_name=True),
+        }
         measured = Measured()
         mix = Mix(videos, self.plan.seed)
         ending = "interrupted"
@@ -113,7 +113,7 @@ class Measurement:
             ending = f"broke off: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             raise
         finally:
-            run = write(self.directory, circumstances, measured, ending)
+            run = write(self.directory, conditions, self.objectives, measured, ending)
         return run
 
     async def _videos(

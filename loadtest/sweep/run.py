@@ -5,15 +5,11 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from google.protobuf import json_format
-
 from loadtest.errors import InvalidRun
-from loadtest.sweep.mix import Video
 from loadtest.sweep.record import (
     SUMMARY,
     Request,
@@ -26,7 +22,6 @@ from loadtest.sweep.record import (
 from loadtest.sweep.slo import Objective, Verdict, judge
 from loadtest.sweep.summary import service_times, summarise
 from loadtest.sweep.sweep import Measured
-from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _FORMAT = 1
 
@@ -57,23 +52,14 @@ class Run:
         return cls(directory, summary, read_requests(directory), read_samples(directory))
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """The conditions under which the figures were measured."""
+def write(
+    directory: Path, conditions: Mapping[str, object], objectives: Sequence[Objective], measured: Measured, ending: str
+) -> Run:
+    """Write a run, complete or not: `ending` is "complete" or the reason of its early end.
 
-    started_at: datetime
-    command: Sequence[str]
-    target: Mapping[str, object]
-    videos: Sequence[Video]
-    model: ModelInfo
-    objectives: Sequence[Objective]
-    # Replicas and settings of a stack on this machine.
-    stack: Mapping[str, object] | None = None
-
-
-def write(directory: Path, circumstances: Circumstances, measured: Measured, ending: str) -> Run:
-    """`ending` is "complete" or the reason of an early end. An incomplete run can be written too."""
-    percentiles = [one.statistic for one in circumstances.objectives if one.statistic.startswith("p")]
+    `conditions` are those under which it was measured, ready for JSON.
+    """
+    percentiles = [one.statistic for one in objectives if one.statistic.startswith("p")]
     levels = [
         summarise(
             sent, [one for one in measured.requests if one.level == sent.level.name], measured.samples, percentiles
@@ -82,17 +68,12 @@ def write(directory: Path, circumstances: Circumstances, measured: Measured, end
     ]
     summary = {
         "format": _FORMAT,
-        "started_at": circumstances.started_at.isoformat(timespec="seconds"),
         "ending": ending,
-        "command": list(circumstances.command),
-        "target": dict(circumstances.target),
-        "stack": circumstances.stack,
+        **conditions,
         "machine": _machine(),
-        "model": json_format.MessageToDict(circumstances.model, preserving_proto_field_name=True),
-        "videos": [asdict(video) for video in circumstances.videos],
         "notes": measured.notes,
         "levels": levels,
-        "objectives": [asdict(verdict) for verdict in _verdicts(circumstances.objectives, levels)],
+        "objectives": [asdict(verdict) for verdict in _verdicts(objectives, levels)],
         "service_times": service_times(measured.requests),
     }
     directory.mkdir(parents=True, exist_ok=True)

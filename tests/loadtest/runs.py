@@ -1,18 +1,17 @@
 """Runs for tests, whose figures can be computed by hand."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 from loadtest.sweep import run
 from loadtest.sweep.levels import Level
 from loadtest.sweep.mix import Video
 from loadtest.sweep.record import Request, Sample
-from loadtest.sweep.run import Circumstances, Run
+from loadtest.sweep.run import Run
 from loadtest.sweep.slo import parse_objective
 from loadtest.sweep.summary import Sent
 from loadtest.sweep.sweep import Measured
-from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 CLIP = Video("clip", "s3://b/clip.mp4", 1, 1, 8.0)
 
@@ -97,12 +96,13 @@ def measured(levels: Sequence[Level], failures: int = 0, slower: float = 1.0) ->
 
 
 def written(directory: Path, levels: Sequence[Level], ending: str = "complete", **options: float) -> Run:
-    circumstances = Circumstances(
-        started_at=datetime(2026, 11, 25, tzinfo=UTC),
-        command=["python", "-m", "loadtest", "sweep"],
-        target={"addresses": ["ingress:50051"], "connections": 4, "method": "unary", "timeout_seconds": 300.0},
-        videos=[CLIP],
-        model=ModelInfo(model_id="<script>alert(1)</script>", engine="siglip"),
-        objectives=[parse_objective("p95=300ms"), parse_objective("p42=1s"), parse_objective("errors=0")],
-    )
-    return run.write(directory, circumstances, measured(levels, **options), ending)
+    conditions = {
+        "started_at": "2026-11-25T00:00:00+00:00",
+        "command": ["python", "-m", "loadtest", "sweep"],
+        "target": {"addresses": ["ingress:50051"], "connections": 4, "method": "unary", "timeout_seconds": 300.0},
+        "stack": None,
+        "videos": [asdict(CLIP)],
+        "model": {"model_id": "<script>alert(1)</script>", "engine": "siglip"},
+    }
+    objectives = [parse_objective("p95=300ms"), parse_objective("p42=1s"), parse_objective("errors=0")]
+    return run.write(directory, conditions, objectives, measured(levels, **options), ending)

@@ -25,7 +25,7 @@ _METRIC = re.compile(r"/apis/external.metrics.k8s.io/v1beta1/namespaces/videos/(
 
 
 class ApiServer:
-    """`objects` by kind, `scaling` by pod and port: what its endpoint answers. A page holds `page` objects."""
+    """`objects` by kind, `scaling` by pod and port: what its endpoint answers."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {kind: [] for kind in LISTS.values()}
@@ -33,7 +33,6 @@ class ApiServer:
         self.refused: set[str] = set()
         self.scaling: dict[str, str] = {}
         self.metrics: dict[str, str] = {}
-        self.page = 2
         self.requested: list[str] = []
         self.methods: set[str] = set()
         self.url = ""
@@ -77,10 +76,7 @@ class ApiServer:
         if kind in self.refused:
             return _status(403, f'{kind} is forbidden: User "me" cannot list resource')
         found = [] if "/empty/" in path else [item for item in self.objects[kind] if _matches(item, query)]
-        start = int(query.get("continue", 0))
-        end = start + min(self.page, int(query["limit"]))
-        metadata = {"resourceVersion": "1", **({"continue": str(end)} if end < len(found) else {})}
-        return 200, json.dumps({"kind": f"{kind}List", "metadata": metadata, "items": found[start:end]})
+        return 200, json.dumps({"kind": f"{kind}List", "metadata": {"resourceVersion": "1"}, "items": found})
 
 
 def _matches(item: Mapping[str, Any], query: Mapping[str, str]) -> bool:

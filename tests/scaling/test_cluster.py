@@ -28,7 +28,7 @@ def encoder(kubeconfig: Path) -> Workload:
     return workload
 
 
-def test_reads_the_services_in_order_over_several_pages(server, kubeconfig):
+def test_reads_the_services_in_order(server, kubeconfig):
     snapshot = read(kubeconfig)
 
     assert (snapshot.namespace, snapshot.release) == ("videos", "va")
@@ -37,7 +37,6 @@ def test_reads_the_services_in_order_over_several_pages(server, kubeconfig):
         ("encoder", 5, 5),
         ("decoder", 1, 1),
     ]
-    # Pages hold two.
     assert [pod.name for pod in snapshot.workloads[1].pods] == [f"va-encoder-{index}" for index in range(5)]
 
 

@@ -27,7 +27,6 @@ _ANSWER_SECONDS = 10.0
 # The scaling endpoint answers from memory: a pod that takes longer is unreachable.
 _GAUGE_SECONDS = 4.0
 _CONCURRENCY = 8
-_PAGE = 500
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _INSTANCE = "app.kubernetes.io/instance"
@@ -179,32 +178,24 @@ class Cluster:
             return Gauges(name, is_draining, None, str(error))
 
     def _list(self, group: str, plural: str, *, absent_is_empty: bool = False, **query: str) -> list[Json]:
-        items: list[Json] = []
-        page: dict[str, str] = {}
-        while True:
-            path = f"/{group}/namespaces/{self.namespace}/{plural}"
-            try:
-                answer = json.loads(self._get(path, {"limit": str(_PAGE), **query, **page}))
-            except ApiException as error:
-                if absent_is_empty and error.status == HTTPStatus.NOT_FOUND:
-                    return []
-                if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                    raise ClusterError(
-                        f"{error.status} {_message(error)}: you need get and list on {plural} in namespace "
-                        f"{self.namespace} of {self.host}"
-                    ) from error
-                raise ClusterError(f"the API server at {self.host} answers {error.status} {_message(error)}") from error
-            except HTTPError as error:
-                raise ClusterError(f"the API server at {self.host} cannot be reached: {error}") from error
-            except ValueError as error:
-                raise ClusterError(f"{self.host} is no API server: {error}") from error
-            # Items of a list carry no kind.
-            kind = (answer.get("kind") or "").removesuffix("List")
-            items += ({"kind": kind, **item} for item in answer.get("items") or ())
-            token = (answer.get("metadata") or {}).get("continue")
-            if not token:
-                return items
-            page = {"continue": token}
+        try:
+            answer = json.loads(self._get(f"/{group}/namespaces/{self.namespace}/{plural}", query))
+        except ApiException as error:
+            if absent_is_empty and error.status == HTTPStatus.NOT_FOUND:
+                return []
+            if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                raise ClusterError(
+                    f"{error.status} {_message(error)}: you need get and list on {plural} in namespace "
+                    f"{self.namespace} of {self.host}"
+                ) from error
+            raise ClusterError(f"the API server at {self.host} answers {error.status} {_message(error)}") from error
+        except HTTPError as error:
+            raise ClusterError(f"the API server at {self.host} cannot be reached: {error}") from error
+        except ValueError as error:
+            raise ClusterError(f"{self.host} is no API server: {error}") from error
+        # Items of a list carry no kind.
+        kind = (answer.get("kind") or "").removesuffix("List")
+        return [{"kind": kind, **item} for item in answer.get("items") or ()]
 
     def _get(
         self, path: str, query: Mapping[str, str] = MappingProxyType({}), *, seconds: float = _ANSWER_SECONDS
