@@ -240,7 +240,7 @@ def test_ghz_runs_with_our_configs_and_every_call_is_answered(running, config, t
 def test_ghz_ramps_up_with_our_config(running, tmp_path):
     steps = ["--concurrency-end", "4", "--concurrency-step-duration", "1s", "--concurrency-max-duration", "3s"]
     result = ghz(running, "ramp", tmp_path / "out.json", *steps, "-x", "3s", "-c", "4")
-    assert result["statusCodeDistribution"]["OK"] >= 2
+    assert result["statusCodeDistribution"]["OK"] >= 1
 
 
 def locust(running: Up, directory: Path, *options: str) -> subprocess.CompletedProcess:
