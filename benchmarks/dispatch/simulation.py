@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.dispatch.workload import Chunk, Poisson
 from loadtest.simulate.clock import Clock
 from loadtest.simulate.encoders import Encoders
-from loadtest.simulate.fleet import Fleet, Node, Replica, Start
+from loadtest.simulate.fleet import Fleet, Replica, Start
 
 PERMITS = 2
 HOP_SECONDS, UPLOAD_SECONDS, SERVICE_SECONDS = 0.0005, 0.006, 0.0226
@@ -35,7 +35,7 @@ class System:
 
     def __init__(self, speeds: Sequence[float], seed: int, done: Callable[[Chunk], None]) -> None:
         self.clock = Clock()
-        replicas = {Replica(Node(0.0)): speed for speed in speeds}
+        replicas = {Replica(0.0): speed for speed in speeds}
         self.encoders = Encoders[Chunk](
             self.clock,
             Fleet(self.clock, Start(), count=0, grace_seconds=0),

@@ -49,6 +49,7 @@ class _Ingress(Generic[Piece]):
         self.queue: deque[_Search[Piece]] = deque()
         self.on_offer: dict[_Search[Piece], None] = {}
         self.service_seconds = 0.0
+        self.fastest = 0.0
 
 
 class _Search(Generic[Piece]):
@@ -182,7 +183,7 @@ class Encoders(Station[Piece]):
             state = choose(
                 (state for state in states.values() if state.replica not in search.tried),
                 self._clock.now,
-                fastest=fastest_unit(states.values()),
+                fastest=search.ingress.fastest,
                 open_offers=len(search.offers),
                 chance=self._chance,
             )
@@ -233,6 +234,7 @@ class Encoders(Station[Piece]):
         self._end_attempt(offer)
         if (state := ingress.states.get(offer.replica)) is not None:
             state.done(self._clock.now, seconds, 1, others)
+            ingress.fastest = fastest_unit(ingress.states.values())
         took = self._clock.now - offer.admitted_at
         ingress.service_seconds += (took - ingress.service_seconds) / (8 if ingress.service_seconds else 1)
         self._on_done(search.piece)
@@ -309,7 +311,7 @@ class Encoders(Station[Piece]):
         offer, seconds = done
         encoder = self._encoder(offer.replica)
         encoder.is_computing = False
-        encoder.lead.computed(seconds, 1)
+        encoder.lead.computed(seconds, 1, self._clock.now)
         self.worked_seconds += seconds
         self.in_flight -= 1
         self.done += 1

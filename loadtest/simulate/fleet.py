@@ -17,13 +17,13 @@ class Start:
 
 
 class Replica:
-    """`node_since` is when its node is paid from. `in_flight`, `free_at` and `called` belong to its workplace."""
+    """`node_since` is when its node is paid from. `in_flight` and `free_at` belong to its workplace."""
 
-    __slots__ = ("called", "draining", "drains_since", "free_at", "gone", "in_flight", "node_since", "ready")
+    __slots__ = ("draining", "drains_since", "free_at", "gone", "in_flight", "node_since", "ready")
 
     def __init__(self, node_since: float) -> None:
         self.node_since = node_since
-        self.ready = self.draining = self.gone = self.called = False
+        self.ready = self.draining = self.gone = False
         self.in_flight = 0
         self.free_at = self.drains_since = 0.0
 

@@ -212,7 +212,7 @@ class Permit:
 
     def computed(self, seconds: float) -> None:
         """Record how long the accelerator took."""
-        self._admission.lead.computed(seconds, self.frames)
+        self._admission.lead.computed(seconds, self.frames, asyncio.get_running_loop().time())
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """`work(*arguments)` on a thread. It goes on to its end even if the caller is cancelled."""

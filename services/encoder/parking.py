@@ -9,30 +9,36 @@ T = TypeVar("T")
 
 
 class ParkedHeaders(Generic[T]):
-    """Ingresses are served in turn, so that one with many headers does not starve another; within one, oldest first.
+    """The ingress that was served least recently is next, so that many headers do not starve few; its oldest goes first.
 
-    Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are passed in.
+    That one has no header at the moment costs an ingress no turn: one with a single chunk at a time parks it just after
+    the permit for the next computation was given away. Bounded by `max_parked` in all and `max_per_ingress`. Pure: times
+    are passed in.
     """
 
     def __init__(self, max_parked: int, max_per_ingress: int) -> None:
         self._max_parked = max_parked
         self._max_per_ingress = max_per_ingress
-        # The ingress to be served next comes first. Headers are sorted by age, equal ones by arrival.
-        self._by_ingress: OrderedDict[str, list[tuple[float, int, T]]] = OrderedDict()
-        self._arrivals = count()
+        # Sorted by age, equal ones by arrival.
+        self._by_ingress: dict[str, list[tuple[float, int, T]]] = {}
+        self._served: OrderedDict[str, int] = OrderedDict()  # ingresses lately served, the last one at the end
+        self._numbers = count()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, ingress: str, since: float, header: T) -> None:
-        insort(self._by_ingress.setdefault(ingress, []), (since, next(self._arrivals), header))
+        insort(self._by_ingress.setdefault(ingress, []), (since, next(self._numbers), header))
         self._count += 1
 
     def pop(self) -> T:
         """Removes the header to be served next."""
-        ingress = next(iter(self._by_ingress))
-        self._by_ingress.move_to_end(ingress)
+        ingress = min(self._by_ingress, key=lambda one: self._served.get(one, -1))
+        self._served[ingress] = next(self._numbers)
+        self._served.move_to_end(ingress)
+        if len(self._served) > self._max_parked:
+            self._served.popitem(last=False)
         return self._remove(ingress, 0)
 
     def discard(self, ingress: str, header: T) -> None:

@@ -1,5 +1,7 @@
 """When to admit the next chunk, so that its frames arrive just as the accelerator becomes free."""
 
+import math
+
 from videoanalysis.latency import LatencyEstimate
 
 
@@ -17,6 +19,7 @@ class UploadLead:
         self._upload = LatencyEstimate()
         self._computation = LatencyEstimate()
         self._expected: float | None = None
+        self._last_end = -math.inf
 
     def expect(self, seconds: float, frames: int) -> None:
         """Sets how long a computation takes until one was observed; the warm-up measures it."""
@@ -25,8 +28,9 @@ class UploadLead:
     def uploaded(self, seconds: float, frames: int) -> None:
         self._upload.observe(seconds / frames)
 
-    def computed(self, seconds: float, frames: int) -> None:
+    def computed(self, seconds: float, frames: int, ended_at: float) -> None:
         self._computation.observe(seconds / frames)
+        self._last_end = ended_at
 
     def next_at(self, admitted_at: float, uploaded_at: float | None, frames: int) -> float:
         """The time to admit the next chunk behind one of `frames` frames, assuming equal size.
@@ -38,4 +42,6 @@ class UploadLead:
         if computation is None:
             return admitted_at
         begins = admitted_at + frames * (self._upload.mean or 0.0) if uploaded_at is None else uploaded_at
+        # It begins once the one before it has ended. Without this, each chunk would be admitted earlier than the last.
+        begins = max(begins, self._last_end)
         return begins + frames * (computation - (self._upload.upper_bound or 0.0))

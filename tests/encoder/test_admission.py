@@ -337,7 +337,7 @@ def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked)
 async def learnt(gate: Admission, upload: float, computation: float) -> None:
     for _ in range(100):
         gate.lead.uploaded(upload, 1)
-        gate.lead.computed(computation, 1)
+        gate.lead.computed(computation, 1, 0.0)
 
 
 async def test_while_one_computes_the_next_waits_until_it_is_time_to_upload():

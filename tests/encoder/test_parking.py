@@ -25,6 +25,18 @@ def test_an_ingress_that_comes_back_at_once_gets_its_turn_again():
     assert served == "abababab"
 
 
+def test_an_ingress_that_parks_again_after_a_turn_of_another_is_next():
+    line = parked(*[("a", 0, "a")] * 9, ("b", 0, "b"))
+    served = ""
+    for _ in range(4):
+        # The first is computed while the second is admitted, and only then its ingress parks the next.
+        first = line.pop()
+        second = line.pop()
+        served += first + second
+        line.add("b", 0, "b")
+    assert served == "abababab"
+
+
 def test_within_an_ingress_the_oldest_is_first_and_of_equals_the_first_that_came():
     assert drained(parked(("a", 3, "x"), ("a", 1, "y"), ("a", 1, "z"), ("a", 2, "w"))) == "yzwx"
 

@@ -7,7 +7,7 @@ def learnt(upload: float, computation: float, frames: int = 16) -> UploadLead:
     lead = UploadLead()
     for _ in range(100):  # So long alike that the deviation is nothing.
         lead.uploaded(upload, frames)
-        lead.computed(computation, frames)
+        lead.computed(computation, frames, 0.0)
     return lead
 
 
@@ -24,7 +24,7 @@ def test_until_a_computation_is_known_it_takes_what_is_expected():
     assert lead.next_at(5.0, None, 16) == pytest.approx(5.4)
     lead.uploaded(0.016, 16)
     assert lead.next_at(5.0, 5.016, 16) == pytest.approx(5.016 + 0.4 - 3 * 0.016)
-    lead.computed(0.2, 16)
+    lead.computed(0.2, 16, 5.0)
     assert lead.next_at(5.0, 5.016, 16) == pytest.approx(5.016 + 0.2 - 3 * 0.016)
 
 
@@ -34,6 +34,12 @@ def test_the_next_comes_in_time_for_its_upload_to_end_with_the_computation_befor
 
 def test_behind_one_that_is_still_uploading_it_comes_when_that_should_be_done():
     assert learnt(0.006, 0.0226).next_at(10.0, None, 16) == pytest.approx(10.0 + 0.0226)
+
+
+def test_a_chunk_that_was_uploaded_early_begins_when_the_one_before_it_ends():
+    lead = learnt(0.006, 0.0226)
+    lead.computed(0.0226, 16, ended_at=10.01)
+    assert lead.next_at(0.0, 10.0, 16) == pytest.approx(10.01 + 0.0226 - 0.006)
 
 
 def test_a_longer_chunk_takes_longer_in_proportion():

@@ -98,15 +98,19 @@ def choose(
     """
     if refusals >= MAX_REFUSALS or open_offers >= MAX_OFFERS:
         return None
-    if open_offers >= OFFERS:
-        untried = (one for one in untried if not one.in_flight and not one.is_full(now))
-    if open_offers or refusals:
-        untried = (one for one in untried if not one.is_avoided(now))
-    return min(
-        untried,
-        key=lambda one: (one.is_avoided(now), one.is_full(now), one.rank(now, fastest), chance()),
-        default=None,
-    )
+    only_without_work, only_reliable = open_offers >= OFFERS, bool(open_offers or refusals)
+    best: R | None = None
+    best_rank: tuple[object, ...] = ()
+    for one in untried:
+        if only_without_work and (one.in_flight or one.is_full(now)):
+            continue
+        avoided = one.is_avoided(now)
+        if only_reliable and avoided:
+            continue
+        rank = (avoided, one.is_full(now), one.rank(now, fastest), chance())
+        if best is None or rank < best_rank:
+            best, best_rank = one, rank
+    return best
 
 
 def fastest_unit(replicas: Iterable[ReplicaState]) -> float:

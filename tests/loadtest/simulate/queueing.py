@@ -23,7 +23,7 @@ class Measured:
     offered: float
 
 
-def measure(clock: Clock, station: Station[int], rate: float, seed: int = 2) -> Measured:
+def measure(clock: Clock, station: Station[int], rate: float, seed: int = 2, pieces: int = PIECES) -> Measured:
     """Poisson arrivals at `rate` a second."""
     chance = random.Random(seed)
     latest = 0.0
@@ -32,14 +32,14 @@ def measure(clock: Clock, station: Station[int], rate: float, seed: int = 2) -> 
         nonlocal latest
         latest = clock.now
         station.submit(number)
-        if number < PIECES:
+        if number < pieces:
             clock.after(chance.expovariate(rate), arrive, number + 1)
 
     arrive(1)
     clock.run(math.inf)
-    assert station.done == PIECES
-    service = station.worked_seconds / PIECES
-    return Measured(station.waited_seconds / PIECES / service, PIECES / latest * service)
+    assert station.done == pieces
+    service = station.worked_seconds / pieces
+    return Measured(station.waited_seconds / pieces / service, pieces / latest * service)
 
 
 def crommelin(servers: int, offered: float) -> float:
