@@ -9,11 +9,10 @@ T = TypeVar("T")
 
 
 class ParkedHeaders(Generic[T]):
-    """The ingress that was served least recently is next, so that many headers do not starve few; its oldest goes first.
+    """The ingress served least recently is next, so that many headers do not starve few; its oldest header goes first.
 
-    That one has no header at the moment costs an ingress no turn: one with a single chunk at a time parks it just after
-    the permit for the next computation was given away. Bounded by `max_parked` in all and `max_per_ingress`. Pure: times
-    are passed in.
+    An ingress keeps its turn while it has no header: one with a single chunk at a time parks the next just after a
+    permit was given away. Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are passed in.
     """
 
     def __init__(self, max_parked: int, max_per_ingress: int) -> None:
