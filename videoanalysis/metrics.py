@@ -10,7 +10,15 @@ from contextlib import contextmanager, suppress
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 
 from videoanalysis.settings import ServiceSettings
 
@@ -73,9 +81,16 @@ def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[
     if settings.metrics_port is None:
         yield None
         return
+    with serve(REGISTRY, settings.host, settings.metrics_port) as port:
+        _log.info("metrics endpoint listens", host=settings.host, port=port, path="/metrics")
+        yield port
+
+
+@contextmanager
+def serve(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
+    """Serves `registry` over HTTP from a thread of its own; yields the port, which the system chooses if it is 0."""
     # gRPC wants brackets around an IPv6 address.
-    server, thread = start_http_server(settings.metrics_port, settings.host.strip("[]"), REGISTRY)
-    _log.info("metrics endpoint listens", host=settings.host, port=server.server_port, path="/metrics")
+    server, thread = start_http_server(port, host.strip("[]"), registry)
     try:
         yield server.server_port
     finally:

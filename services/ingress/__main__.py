@@ -10,7 +10,7 @@ from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
 from services.ingress.sampling.pool import SamplingPool, WorkerLimits
-from services.ingress.scaling_endpoint import ScalingEndpoint
+from services.ingress.scaling_endpoint import scaling_endpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
@@ -31,16 +31,16 @@ def main() -> None:
     ingress_metrics.start_at_zero(_SERVICE_NAME)
     demand = Demand()
     with ExitStack() as endpoints:
-        # They answer for as long as there is anything in progress, and so outlive the server.
+        # Autoscalers and Prometheus read them until the last video in progress ends, so they outlive the server.
         if settings.scaling_port is not None:
-            endpoints.enter_context(ScalingEndpoint(demand, settings.host, settings.scaling_port))
+            endpoints.enter_context(scaling_endpoint(demand, settings.host, settings.scaling_port))
         endpoints.enter_context(metrics.listen(settings, [_SERVICE_NAME]))
         asyncio.run(serve(settings, demand))
 
 
 async def serve(settings: IngressSettings, demand: Demand) -> None:
     admission = Admission(settings.max_videos, settings.max_waiting)
-    ingress_metrics.follow(demand, admission, settings.max_videos)
+    ingress_metrics.export_counts(demand, admission, settings.max_videos)
     patience = {
         "attempt_seconds": settings.attempt_seconds,
         "wait_seconds": settings.replica_wait_seconds,
@@ -49,7 +49,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
     encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
     decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
     storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
-    # The children are there before the server, whose threads they must not inherit.
+    # Child processes start before the server, whose threads they must not inherit.
     async with (
         SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
         storage as s3,

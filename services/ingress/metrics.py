@@ -1,35 +1,41 @@
-"""What the ingress tells Prometheus beside its calls. Each series is there, at zero, before the first request."""
+"""Metrics of the ingress apart from those of its calls. Every series exists, at zero, before the first request."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from services.ingress.admission import Admission, Demand
 from videoanalysis import metrics
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
-QUEUE_DEPTH = "videoanalysis_queue_depth"
-QUEUE_DEPTH_HELP = "Work that waits for a service or is at it, as this ingress sees it; what the service is scaled by."
-
 ATTEMPTS = Counter(
     "videoanalysis_attempts_total",
-    "Attempts at encoders and decoders; those that did not succeed were made elsewhere, if there was time.",
+    "Attempts at encoders and decoders. One that does not succeed is repeated on another replica until the deadline.",
     ["service", "outcome"],
 )
 
-_queue_depth = Gauge(QUEUE_DEPTH, QUEUE_DEPTH_HELP, ["service"])
-_video_seconds = Counter("videoanalysis_video_seconds_total", "Length of the videos that were analysed to the end.")
-_bytes_read = Counter("videoanalysis_bytes_read_total", "Bytes fetched of these videos.")
-_frames_decoded = Counter(
-    "videoanalysis_frames_decoded_total", "Frames of these videos that were decoded to sample some."
-)
+
+def queue_depth(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "videoanalysis_queue_depth",
+        "Work that waits for a service or is in progress there, as this ingress counts it. Services are scaled by it.",
+        ["service"],
+        registry=registry,
+    )
+
+
+_queue_depth = queue_depth(REGISTRY)
+_video_seconds = Counter("videoanalysis_video_seconds_total", "Duration of the videos that were analysed to the end.")
+_bytes_read = Counter("videoanalysis_bytes_read_total", "Bytes read of these videos.")
+_frames_decoded = Counter("videoanalysis_frames_decoded_total", "Frames decoded to sample these videos.")
 _stage_seconds = Counter(
     "videoanalysis_stage_seconds_total",
-    "Time that these videos took, each instant in the stage that the next chunk was in, as in Timing.",
+    "Time these videos took, each instant counted in the stage of the next undelivered chunk, as in Timing.",
     ["stage", "phase"],
 )
 
 _STAGES = ("download", "sample", "encode", "decode")
-# The replica had no room or serves another model; could not be reached or failed at once; took it up and lost it.
+# refused: no free slot, or another model or text bank; unavailable: not reachable, or failed at once; failed: failed
+# after it had accepted the work.
 _OUTCOMES = ("succeeded", "refused", "unavailable", "failed")
 _REFUSALS = (ErrorReason.OVERLOADED, ErrorReason.SCRATCH_FULL)
 
@@ -45,17 +51,22 @@ def start_at_zero(service_name: str) -> None:
             _stage_seconds.labels(stage, phase)
 
 
-def follow(demand: Demand, admission: Admission, slots: int) -> None:
-    """Show what these count; they are asked whenever Prometheus asks."""
-    _queue_depth.labels("ingress").set_function(lambda: demand.ingress)
-    _queue_depth.labels("encoder").set_function(lambda: demand.encoder)
-    _queue_depth.labels("decoder").set_function(lambda: demand.decoder)
+def export_demand(demand: Demand, gauge: Gauge) -> None:
+    gauge.labels("ingress").set_function(lambda: demand.ingress)
+    gauge.labels("encoder").set_function(lambda: demand.encoder)
+    gauge.labels("decoder").set_function(lambda: demand.decoder)
+
+
+def export_counts(demand: Demand, admission: Admission, slots: int) -> None:
+    """Exports counts that are kept elsewhere: each is read when Prometheus scrapes."""
+    export_demand(demand, _queue_depth)
     metrics.WAITING.labels("ingress").set_function(lambda: admission.waiting)
     metrics.RUNNING.labels("ingress").set_function(lambda: admission.running)
     metrics.SLOTS.labels("ingress").set(slots)
 
 
 def analysed(summary: AnalyzeVideoResponse) -> None:
+    """Adds an analysis that has succeeded."""
     _video_seconds.inc(summary.video_duration_seconds)
     _bytes_read.inc(summary.usage.bytes_read)
     _frames_decoded.inc(summary.usage.frames_decoded)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.ingress.admission.demand import Demand
-from services.ingress.scaling_endpoint import ScalingEndpoint
+from services.ingress.scaling_endpoint import scaling_endpoint
 from tests.chart import keda
 from tests.chart.helm import SERVICES, Rendered, render
 
@@ -40,8 +40,8 @@ class Cluster:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     first, second = Demand(), Demand()
-    with ScalingEndpoint(first, FIRST, 0) as one, ScalingEndpoint(second, SECOND, one.port):
-        yield Cluster(first, second, render("local", {"ports": {"scaling": one.port}}))
+    with scaling_endpoint(first, FIRST, 0) as port, scaling_endpoint(second, SECOND, port):
+        yield Cluster(first, second, render("local", {"ports": {"scaling": port}}))
 
 
 @pytest.fixture

@@ -1,18 +1,17 @@
 import socket
 import threading
-import urllib.error
 import urllib.request
 
 import pytest
 
 from services.ingress.admission import Demand
-from services.ingress.scaling_endpoint import ScalingEndpoint
+from services.ingress.scaling_endpoint import scaling_endpoint
 from tests.scraping import SCALING_SELECTORS, as_keda_reads, depths, fetch, has_ipv6, samples
 
 
 def test_has_the_three_numbers_from_the_start_and_nothing_else():
-    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
-        read = samples(fetch(endpoint.port, "/scaling"))
+    with scaling_endpoint(Demand(), "127.0.0.1", 0) as port:
+        read = samples(fetch(port, "/scaling"))
     assert read == {
         ("videoanalysis_queue_depth", frozenset({("service", service)})): 0 for service in SCALING_SELECTORS
     }
@@ -21,7 +20,7 @@ def test_has_the_three_numbers_from_the_start_and_nothing_else():
 def test_keda_reads_each_number_by_its_own_selector():
     demand = Demand()
     with (
-        ScalingEndpoint(demand, "127.0.0.1", 0) as endpoint,
+        scaling_endpoint(demand, "127.0.0.1", 0) as port,
         demand.request(),
         demand.request(),
         demand.request(),
@@ -29,15 +28,15 @@ def test_keda_reads_each_number_by_its_own_selector():
         demand.texts(),
         demand.decoder_call(),
     ):
-        text = fetch(endpoint.port, "/scaling")
+        text = fetch(port, "/scaling")
         assert [as_keda_reads(text, selector) for selector in SCALING_SELECTORS.values()] == [3, 2, 1]
     with pytest.raises(KeyError):
         as_keda_reads(text, 'videoanalysis_queue_depth{service="encoders"}')
 
 
 def test_what_it_tells_is_a_gauge_in_the_text_format():
-    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
-        request = urllib.request.Request(f"http://127.0.0.1:{endpoint.port}/scaling?a=b")
+    with scaling_endpoint(Demand(), "127.0.0.1", 0) as port:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/scaling?a=b")
         with urllib.request.urlopen(request, timeout=10) as response:
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             assert b"\n# TYPE videoanalysis_queue_depth gauge\n" in response.read()
@@ -46,8 +45,8 @@ def test_what_it_tells_is_a_gauge_in_the_text_format():
 async def test_it_answers_while_the_event_loop_is_blocked():
     demand = Demand()
     read: list[tuple[float, ...]] = []
-    with ScalingEndpoint(demand, "127.0.0.1", 0) as endpoint, demand.request():
-        reader = threading.Thread(target=lambda: read.append(depths(endpoint.port)))
+    with scaling_endpoint(demand, "127.0.0.1", 0) as port, demand.request():
+        reader = threading.Thread(target=lambda: read.append(depths(port)))
         reader.start()
         # Nothing else runs on this loop until it is there.
         reader.join(10)
@@ -56,36 +55,30 @@ async def test_it_answers_while_the_event_loop_is_blocked():
 
 def test_one_that_connects_and_says_nothing_keeps_no_other_waiting():
     with (
-        ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint,
-        socket.create_connection(("127.0.0.1", endpoint.port)),
-        socket.create_connection(("127.0.0.1", endpoint.port)),
+        scaling_endpoint(Demand(), "127.0.0.1", 0) as port,
+        socket.create_connection(("127.0.0.1", port)),
+        socket.create_connection(("127.0.0.1", port)),
     ):
-        assert depths(endpoint.port) == (0, 0, 0)
+        assert depths(port) == (0, 0, 0)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 def test_an_ipv6_address_is_written_as_grpc_wants_it():
-    with ScalingEndpoint(Demand(), "[::1]", 0) as endpoint:
-        assert fetch(endpoint.port, "/scaling", host="[::1]")
-
-
-def test_another_path_is_not_found():
-    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
-        for path in ("/", "/metrics", "/scaling/"):
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                fetch(endpoint.port, path)
+    with scaling_endpoint(Demand(), "[::1]", 0) as port:
+        assert fetch(port, "/scaling", host="[::1]")
 
 
 def test_a_port_in_use_is_an_error():
     with (
-        ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint,
+        scaling_endpoint(Demand(), "127.0.0.1", 0) as port,
         pytest.raises(OSError, match="in use"),
+        scaling_endpoint(Demand(), "127.0.0.1", port),
     ):
-        ScalingEndpoint(Demand(), "127.0.0.1", endpoint.port)
+        pass
 
 
 def test_once_it_is_left_the_port_is_free():
-    with ScalingEndpoint(Demand(), "127.0.0.1", 0) as endpoint:
+    with scaling_endpoint(Demand(), "127.0.0.1", 0) as port:
         pass
-    with ScalingEndpoint(Demand(), "127.0.0.1", endpoint.port):
-        assert depths(endpoint.port) == (0, 0, 0)
+    with scaling_endpoint(Demand(), "127.0.0.1", port):
+        assert depths(port) == (0, 0, 0)
