@@ -1,4 +1,4 @@
-"""A limit on bytes in use, for which the next in line waits."""
+"""A limit on bytes in use: what exceeds it waits, first in, first out."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class ByteBudget:
-    """At most `limit` bytes are in use; who does not fit waits, in order of arrival.
+    """At most `limit` bytes are in use; a request that does not fit waits, in order of arrival.
 
-    Nobody is overtaken, not even by one that would fit: otherwise small ones could keep a large one waiting for ever.
+    A small request never overtakes a large one that waits: otherwise the large one could wait for ever.
     """
 
     def __init__(self, limit: int) -> None:
@@ -18,40 +18,40 @@ class ByteBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def acquire(self, size: int) -> None:
-        """Take `size` bytes; ValueError if that could never fit. Whoever is cancelled has taken nothing."""
+        """Takes `size` bytes; ValueError if they can never fit. A cancelled call takes nothing."""
         if not 0 <= size <= self.limit:
             raise ValueError(f"{size} bytes never fit into a budget of {self.limit}")
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        self._admit()
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, granted))
+        self._grant()
         try:
-            await turn
+            await granted
         except BaseException:
-            if turn.cancelled():
-                self._admit()
-            else:  # its turn had come already
+            if granted.cancelled():
+                self._grant()
+            else:  # granted in the same instant
                 self.release(size)
             raise
 
     def release(self, size: int) -> None:
         self.in_use -= size
-        self._admit()
+        self._grant()
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes for as long as the context lasts."""
+        """Holds `size` bytes for as long as the context lasts."""
         await self.acquire(size)
         try:
             yield
         finally:
             self.release(size)
 
-    def _admit(self) -> None:
+    def _grant(self) -> None:
         while self._waiting:
-            size, turn = self._waiting[0]
-            if not turn.cancelled():
+            size, granted = self._waiting[0]
+            if not granted.cancelled():
                 if self.in_use + size > self.limit:
                     return
                 self.in_use += size
-                turn.set_result(None)
+                granted.set_result(None)
             self._waiting.popleft()

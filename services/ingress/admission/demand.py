@@ -1,17 +1,17 @@
-"""How much work there is for each of the three services: what they are scaled by."""
+"""How much work waits for each of the three services or is in progress there; they are scaled by it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 
 
 class Demand:
-    """Three numbers, exact at all times, whose holders let go of them however they end.
+    """Three counts, exact at all times: each is a context that ends however its work ends.
 
     Changed on the event loop alone; read from any thread.
 
-    `ingress`: requests that wait for their turn or have it; 0 once we drain, since no replica could take them over.
-    `encoder`: chunks that wait for an encoder or are at one, videos in progress whose first chunk is still to come, so
-    that there is an encoder when it does, and EncodeTexts calls.
+    `ingress`: requests that wait for a slot or hold one; 0 while draining, since no other replica can take them over.
+    `encoder`: chunks that wait for an encoder or are at one, EncodeTexts calls, and videos in progress that have no
+    chunk yet, so that an encoder is there when the first one is.
     `decoder`: calls that wait for a decoder or are at one.
     """
 
@@ -26,7 +26,7 @@ class Demand:
         return 0 if self._is_draining else self._requests
 
     def drain(self) -> None:
-        """From now on, what is in progress here is no reason for another ingress; for encoders and decoders it is."""
+        """From now on requests in progress no longer count as demand for ingresses; chunks and calls still count."""
         self._is_draining = True
 
     @contextmanager
@@ -39,7 +39,7 @@ class Demand:
 
     @contextmanager
     def video(self) -> Generator["VideoDemand"]:
-        """A video that has got its turn."""
+        """A video that holds a slot."""
         video = VideoDemand(self)
         try:
             yield video
@@ -48,7 +48,7 @@ class Demand:
 
     @contextmanager
     def texts(self) -> Generator[None]:
-        """Texts that are to be encoded."""
+        """A call that encodes texts."""
         self.encoder += 1
         try:
             yield
@@ -65,7 +65,7 @@ class Demand:
 
 
 class VideoDemand:
-    """What one video asks of the encoders: first for itself, then for each of its chunks."""
+    """Demand of one video for encoders: one for the video itself until its first chunk, then one for each chunk."""
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
@@ -73,7 +73,7 @@ class VideoDemand:
         self.begin()
 
     def begin(self) -> None:
-        """The first chunk is still to come, or to come again: the video counts until it does."""
+        """Before the first chunk, also after a restart: the video itself counts until there is one."""
         if self._has_chunk:
             self._has_chunk = False
             self._demand.encoder += 1
@@ -85,7 +85,7 @@ class VideoDemand:
 
     @contextmanager
     def chunk(self) -> Generator[None]:
-        """From when it is sampled until it is encoded. The first one takes over what the video counted."""
+        """From when a chunk is sampled until it is encoded. The first one replaces the count of the video."""
         if self._has_chunk:
             self._demand.encoder += 1
         self._has_chunk = True

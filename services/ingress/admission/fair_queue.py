@@ -1,4 +1,4 @@
-"""A line in which nobody's many keep another's one waiting."""
+"""A fair queue: however much one caller has waiting, the others are served in turn."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -9,60 +9,61 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """On whose account something waits: a caller's, and among what that caller wants, a video's."""
+    """What the order of the queue depends on: the caller, and the video among those of the caller."""
 
     caller: str
     video: int
-    batch: bool = False  # goes only where nobody interactive waits
+    batch: bool = False  # served only when nothing interactive waits
 
 
 class FairQueue(Generic[T]):
-    """Callers take turns, within a caller videos take turns, and of one video the first that came is the first to go.
+    """Round robin over callers, within a caller over videos, and first come, first served within a video.
 
-    What is interactive goes before what is batch, whoever's it is.
+    Interactive items go before batch items, whichever caller they belong to.
     """
 
     def __init__(self) -> None:
-        self._interactive: _Turns[T] = _Turns()
-        self._batch: _Turns[T] = _Turns()
+        self._interactive: _RoundRobin[T] = _RoundRobin()
+        self._batch: _RoundRobin[T] = _RoundRobin()
 
     def __len__(self) -> int:
         return len(self._interactive) + len(self._batch)
 
     def push(self, share: Share, item: T) -> None:
-        self._turns(share).push(share, item)
+        self._queue_of(share).push(share, item)
 
     def pop(self, *, batch: bool = True) -> tuple[Share, T] | None:
-        """The next; None if there is none, or, without `batch`, none that is interactive."""
+        """The next item; None if there is none, or, without `batch`, none that is interactive."""
         if self._interactive:
             return self._interactive.pop()
         return self._batch.pop() if batch and self._batch else None
 
     def discard(self, share: Share, item: T) -> None:
-        """Take out what does not wait any longer, if it is still there."""
-        self._turns(share).discard(share, item)
+        """Removes an item that no longer waits, if it is still there."""
+        self._queue_of(share).discard(share, item)
 
     def ahead_of(self, share: Share) -> int:
-        """How many would go before another one of `share`, if nobody else came."""
-        before = self._turns(share).ahead_of(share.caller)
+        """How many items would go before a new one of `share`, if no others came."""
+        before = self._queue_of(share).ahead_of(share.caller)
         return before + len(self._interactive) if share.batch else before
 
-    def push_out(self, share: Share) -> T | None:
-        """Make room for another one of `share`: takes out the newest of whoever has most waiting.
+    def evict_for(self, share: Share) -> T | None:
+        """Removes an item to make room for a new one of `share`: batch before interactive, else the newest of the
+        caller with most items.
 
-        None if `share` has the better claim over nobody: batch over interactive, or a caller over one with no more.
+        None if `share` has precedence over no other: it is batch, or its caller would then have as many itself.
         """
         if self._batch and not share.batch:
             return self._batch.pop_newest()
-        turns = self._turns(share)
-        return turns.pop_newest() if turns.most_of_one() > turns.count_of(share.caller) + 1 else None
+        queue = self._queue_of(share)
+        return queue.pop_newest() if queue.most_of_one() > queue.count_of(share.caller) + 1 else None
 
-    def _turns(self, share: Share) -> "_Turns[T]":
+    def _queue_of(self, share: Share) -> "_RoundRobin[T]":
         return self._batch if share.batch else self._interactive
 
 
-class _Turns(Generic[T]):
-    """The next turn is that of the first caller, and of its first video; whoever has had it goes to the end."""
+class _RoundRobin(Generic[T]):
+    """The next item is that of the first caller, and of its first video; both then move to the end."""
 
     def __init__(self) -> None:
         self._callers: OrderedDict[str, OrderedDict[int, deque[tuple[Share, T]]]] = OrderedDict()
@@ -82,20 +83,20 @@ class _Turns(Generic[T]):
         share, item = items.popleft()
         self._callers.move_to_end(caller)
         videos.move_to_end(video)
-        self._forget_one(share)
+        self._count_removed(share)
         return share, item
 
     def discard(self, share: Share, item: T) -> None:
         if (share, item) in (items := self._items(share)):
             items.remove((share, item))
-            self._forget_one(share)
+            self._count_removed(share)
 
     def pop_newest(self) -> T:
-        """Of the caller with most, the last of the video that came last."""
+        """Of the caller with most items, the last one of its newest video."""
         caller = max(self._counts, key=lambda name: self._counts[name])
         share = max((items[-1][0] for items in self._callers[caller].values()), key=lambda share: share.video)
         _, item = self._items(share).pop()
-        self._forget_one(share)
+        self._count_removed(share)
         return item
 
     def most_of_one(self) -> int:
@@ -112,7 +113,7 @@ class _Turns(Generic[T]):
         videos = self._callers.get(share.caller, OrderedDict())
         return videos.get(share.video, deque())
 
-    def _forget_one(self, share: Share) -> None:
+    def _count_removed(self, share: Share) -> None:
         videos = self._callers[share.caller]
         if not videos[share.video]:
             del videos[share.video]

@@ -1,4 +1,4 @@
-"""Who may start: a few videos at a time, a bounded fair line behind them."""
+"""Slots for videos: a few are in progress at a time, a bounded fair queue waits behind them."""
 
 import asyncio
 import time
@@ -11,50 +11,51 @@ from videoanalysis.errors import DeadlineExceeded, Overloaded
 
 # Weight of the newest video in the running mean of how long a video takes.
 _NEWEST = 0.2
-# Estimates err; who starts and then misses its deadline has used up what another one could have had.
+# Estimates err, and a video that starts and then misses its deadline has wasted its slot.
 _MARGIN = 1.2
 
 
 class Admission:
-    """`max_running` videos in progress, `max_waiting` requests in line, whose turn comes by caller.
+    """`max_running` slots, and at most `max_waiting` requests that wait for one, fairly by caller.
 
-    Refuses with Overloaded when the deadline would pass before the turn comes, and when the line is full: then the
-    newcomer, or if others of one caller fill the line, the last of those. Batch leaves one place to the interactive.
+    Refuses with Overloaded when the deadline would pass before a slot is free, and when the queue is full: then either
+    the newest request of the caller with most waiting, or the new one. Batch leaves one slot to the interactive.
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
         self._max_running = max_running
         self._max_batch = max(1, max_running - 1)
         self._max_waiting = max_waiting
-        self._line: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
         self._mean_seconds = 0.0
         self._batch = 0
         self.running = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self._queue)
 
     def expected_wait(self, share: Share) -> float:
-        """Seconds until another request of `share` would start, as far as the videos so far tell."""
-        if self._has_place(share.batch):
+        """Seconds until another request of `share` would get a slot, estimated from the videos so far."""
+        if self._has_free_slot(share.batch):
             return 0.0
-        return (self._line.ahead_of(share) + 1) * self._mean_seconds / self._max_running
+        return (self._queue.ahead_of(share) + 1) * self._mean_seconds / self._max_running
 
     @asynccontextmanager
     async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[None]:
-        await self._enter(share, deadline)
+        """Holds a slot for as long as the context lasts."""
+        await self._acquire(share, deadline)
         started = time.monotonic()
         try:
             yield
             seconds = time.monotonic() - started
             self._mean_seconds += _NEWEST * (seconds - self._mean_seconds) if self._mean_seconds else seconds
         finally:
-            self._leave(share)
+            self._release(share)
 
-    async def _enter(self, share: Share, deadline: Deadline) -> None:
-        if self._has_place(share.batch):
-            self._take(share)
+    async def _acquire(self, share: Share, deadline: Deadline) -> None:
+        if self._has_free_slot(share.batch):
+            self._occupy(share)
             return
         wait = self.expected_wait(share)
         if _MARGIN * (wait + self._mean_seconds) > deadline.remaining():
@@ -63,48 +64,48 @@ class Admission:
                 retry_after_seconds=max(1.0, wait),
             )
         if self.waiting >= self._max_waiting:
-            self._make_room(share)
-        turn = asyncio.get_running_loop().create_future()
-        self._line.push(share, turn)
+            self._evict_for(share)
+        granted = asyncio.get_running_loop().create_future()
+        self._queue.push(share, granted)
         try:
             async with asyncio.timeout(deadline.remaining()):
-                await turn
+                await granted
         except BaseException as error:
-            self._line.discard(share, turn)
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._leave(share)
+            self._queue.discard(share, granted)
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self._release(share)
             if isinstance(error, TimeoutError):
-                raise DeadlineExceeded("the deadline passed while the request waited for its turn") from error
+                raise DeadlineExceeded("the deadline passed while the request waited for a slot") from error
             raise
 
-    def _make_room(self, share: Share) -> None:
-        """Raises Overloaded, here or in the request that is pushed out."""
+    def _evict_for(self, share: Share) -> None:
+        """Raises Overloaded, here or in the request that is evicted."""
         refusal = Overloaded(
             f"{self.waiting} requests are waiting",
             retry_after_seconds=max(1.0, self._max_waiting * self._mean_seconds / self._max_running / 2),
         )
-        pushed_out = self._line.push_out(share) if self._max_waiting else None
-        if pushed_out is None:
+        evicted = self._queue.evict_for(share) if self._max_waiting else None
+        if evicted is None:
             raise refusal
-        if not pushed_out.done():
-            pushed_out.set_exception(refusal)
+        if not evicted.done():
+            evicted.set_exception(refusal)
 
-    def _has_place(self, batch: bool) -> bool:
+    def _has_free_slot(self, batch: bool) -> bool:
         return self.running < self._max_running and (not batch or self._batch < self._max_batch)
 
-    def _take(self, share: Share) -> None:
+    def _occupy(self, share: Share) -> None:
         self.running += 1
         self._batch += share.batch
 
-    def _leave(self, share: Share) -> None:
-        """Hand the place to the next in line."""
+    def _release(self, share: Share) -> None:
+        """Frees the slot and grants free slots to the next in the queue."""
         self.running -= 1
         self._batch -= share.batch
-        while self._has_place(batch=False):
-            following = self._line.pop(batch=self._has_place(batch=True))
+        while self._has_free_slot(batch=False):
+            following = self._queue.pop(batch=self._has_free_slot(batch=True))
             if following is None:
                 return
-            its_share, turn = following
-            if not turn.done():
-                self._take(its_share)
-                turn.set_result(None)
+            its_share, granted = following
+            if not granted.done():
+                self._occupy(its_share)
+                granted.set_result(None)

@@ -1,4 +1,4 @@
-"""In which chunk each text of a video scored highest."""
+"""The texts of a video that scored highest in any chunk, each with its best chunk."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class BestChunk:
 
 
 class TopTexts:
-    """By where a text stands in the bank: its highest score so far, and the first chunk that had it.
+    """The highest score of each text so far and the first chunk that has it, by the text's position in the bank.
 
-    Kept are the `size` texts with the highest scores of all. Their peaks are the true ones whenever each chunk tells as
-    many of its leading texts: a text that is not among them, in a chunk, is not among the highest of all by that chunk.
+    Keeps the `size` texts with the highest scores. They are the true ones as long as every chunk reports at least as
+    many: a text that a chunk does not report cannot be among the video's highest because of that chunk.
     """
 
     def __init__(self, size: int, known: Iterable[tuple[int, BestChunk]] = ()) -> None:
@@ -39,7 +39,7 @@ class TopTexts:
             self._by_position = dict(highest[: self._size])
 
     def of(self, position: int) -> BestChunk | None:
-        """None if so many others scored higher."""
+        """None if `size` others scored higher."""
         return self._by_position.get(position)
 
     def items(self) -> list[tuple[int, BestChunk]]:

@@ -25,13 +25,13 @@ def admitted(tasks: list[asyncio.Task[None]]) -> list[bool]:
     return [task.done() for task in tasks]
 
 
-async def test_whoever_fits_does_not_wait() -> None:
+async def test_a_request_that_fits_does_not_wait() -> None:
     budget = ByteBudget(LIMIT)
     assert admitted(await waiting_for(budget, 4, 6)) == [True, True]
     assert budget.in_use == LIMIT
 
 
-async def test_whoever_does_not_fit_waits_until_enough_is_released() -> None:
+async def test_a_request_that_does_not_fit_waits_until_enough_is_released() -> None:
     budget = ByteBudget(LIMIT)
     tasks = await waiting_for(budget, 4, 4, 5)
     assert admitted(tasks) == [True, True, False]
@@ -44,7 +44,7 @@ async def test_whoever_does_not_fit_waits_until_enough_is_released() -> None:
     assert budget.in_use == LIMIT
 
 
-async def test_a_small_one_never_overtakes_a_large_one() -> None:
+async def test_a_small_request_never_overtakes_a_large_one() -> None:
     budget = ByteBudget(LIMIT)
     tasks = await waiting_for(budget, 6, 10, 1)
     assert admitted(tasks) == [True, False, False]
@@ -53,7 +53,7 @@ async def test_a_small_one_never_overtakes_a_large_one() -> None:
     assert admitted(tasks) == [True, True, False]
 
 
-async def test_one_release_may_let_several_in() -> None:
+async def test_one_release_may_grant_several_requests() -> None:
     budget = ByteBudget(LIMIT)
     tasks = await waiting_for(budget, 10, 3, 3, 3, 3)
     budget.release(10)
@@ -62,14 +62,14 @@ async def test_one_release_may_let_several_in() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, LIMIT + 1])
-async def test_what_can_never_fit_is_an_error_at_once(size: int) -> None:
+async def test_a_request_that_can_never_fit_is_an_error_at_once(size: int) -> None:
     budget = ByteBudget(LIMIT)
     with pytest.raises(ValueError, match="never fit"):
         await budget.acquire(size)
     assert budget.in_use == 0
 
 
-async def test_the_first_in_line_that_leaves_lets_the_next_one_in() -> None:
+async def test_the_first_that_leaves_the_queue_lets_the_next_one_through() -> None:
     budget = ByteBudget(LIMIT)
     _, large, small = await waiting_for(budget, 6, 10, 4)
     large.cancel()
@@ -79,7 +79,7 @@ async def test_the_first_in_line_that_leaves_lets_the_next_one_in() -> None:
     assert budget.in_use == LIMIT
 
 
-async def test_one_that_leaves_when_its_turn_has_just_come_takes_nothing() -> None:
+async def test_a_request_cancelled_as_it_is_granted_takes_nothing() -> None:
     budget = ByteBudget(LIMIT)
     _, second, third = await waiting_for(budget, 10, 10, 10)
     budget.release(10)

@@ -29,11 +29,11 @@ def depths(demand: Demand) -> tuple[int, int, int]:
     return demand.ingress, demand.encoder, demand.decoder
 
 
-def test_nothing_is_asked_for_at_first():
+def test_the_demand_is_zero_at_first():
     assert depths(Demand()) == (0, 0, 0)
 
 
-def test_a_request_counts_until_it_is_over():
+def test_a_request_counts_until_it_ends():
     demand = Demand()
     with demand.request(), demand.request():
         assert depths(demand) == (2, 0, 0)
@@ -55,7 +55,7 @@ def test_a_video_counts_for_the_encoders_until_its_first_chunk_does():
     assert demand.encoder == 0
 
 
-def test_a_video_that_starts_once_more_waits_for_its_first_chunk_again():
+def test_a_video_that_restarts_waits_for_its_first_chunk_again():
     demand = Demand()
     with demand.video() as video:
         with video.chunk():
@@ -76,7 +76,7 @@ def test_texts_and_decoder_calls_count_while_they_last():
     assert depths(demand) == (0, 0, 0)
 
 
-def test_a_draining_ingress_wants_no_other_ingress_and_still_its_encoders_and_decoders():
+def test_a_draining_ingress_is_demand_for_encoders_and_decoders_only():
     demand = Demand()
     with demand.request(), demand.video(), demand.decoder_call():
         demand.drain()
@@ -85,7 +85,7 @@ def test_a_draining_ingress_wants_no_other_ingress_and_still_its_encoders_and_de
             assert demand.ingress == 0
 
 
-def test_whatever_ends_it_nothing_stays_counted():
+def test_no_count_is_left_however_the_work_ends():
     demand = Demand()
     for error in (ValueError, asyncio.CancelledError, GeneratorExit):
         with pytest.raises(error), demand.request(), demand.video(), demand.texts(), demand.decoder_call():

@@ -22,50 +22,50 @@ def drained(queue: FairQueue[int]) -> list[int]:
     return items
 
 
-def test_one_of_a_caller_with_one_goes_second_behind_another_callers_five_hundred():
+def test_the_only_item_of_a_caller_is_second_behind_five_hundred_of_another():
     queue = filled(*[Share("many", video) for video in range(500)], Share("one", 1000))
     assert drained(queue)[:3] == [0, 500, 1]
 
 
-def test_the_only_chunk_of_a_short_video_goes_second_behind_a_long_video_of_the_same_caller():
+def test_the_only_chunk_of_a_short_video_is_second_behind_a_long_video_of_the_same_caller():
     queue = filled(*[Share("a", 1)] * 100, Share("a", 2))
     assert drained(queue)[:3] == [0, 100, 1]
 
 
-def test_the_chunks_of_one_video_go_in_the_order_in_which_they_came():
+def test_the_chunks_of_one_video_keep_their_order():
     assert drained(filled(*[Share("a", 1)] * 5)) == [0, 1, 2, 3, 4]
 
 
-def test_batch_goes_behind_everything_interactive_whoever_it_is_of():
+def test_batch_waits_behind_interactive_items_of_any_caller():
     queue = filled(Share("a", 1, batch=True), Share("a", 2), Share("b", 3), Share("b", 4))
     assert drained(queue) == [1, 2, 3, 0]
 
 
-def test_batch_stays_while_only_the_interactive_may_go():
+def test_batch_stays_queued_while_only_interactive_items_are_popped():
     queue = filled(Share("a", 1, batch=True))
     assert queue.pop(batch=False) is None
     assert len(queue) == 1
 
 
-def test_a_newcomer_pushes_out_the_newest_of_the_caller_with_most():
+def test_a_new_item_evicts_the_newest_of_the_caller_with_most():
     queue = filled(*[Share("many", video) for video in range(5)], Share("few", 9))
-    assert queue.push_out(Share("few", 10)) == 4
+    assert queue.evict_for(Share("few", 10)) == 4
     assert drained(queue) == [0, 5, 1, 2, 3]
 
 
-def test_a_newcomer_pushes_nobody_out_who_has_no_more_than_it_will_have():
-    assert filled(Share("a", 1), Share("b", 2)).push_out(Share("b", 3)) is None
-    assert filled(Share("a", 1), Share("a", 2)).push_out(Share("b", 3)) == 1
+def test_a_new_item_evicts_none_of_a_caller_that_has_no_more_than_its_own():
+    assert filled(Share("a", 1), Share("b", 2)).evict_for(Share("b", 3)) is None
+    assert filled(Share("a", 1), Share("a", 2)).evict_for(Share("b", 3)) == 1
 
 
-def test_the_interactive_push_out_batch_and_never_the_reverse():
+def test_the_interactive_evict_for_batch_and_never_the_reverse():
     queue = filled(Share("a", 1), Share("b", 2, batch=True))
-    assert queue.push_out(Share("b", 3)) == 1
-    assert queue.push_out(Share("c", 4, batch=True)) is None
+    assert queue.evict_for(Share("b", 3)) == 1
+    assert queue.evict_for(Share("c", 4, batch=True)) is None
 
 
 @given(st.lists(SHARES, max_size=30), SHARES)
-def test_ahead_of_a_newcomer_are_just_those_that_go_before_it(waiting: list[Share], newcomer: Share):
+def test_ahead_of_a_new_item_are_exactly_those_popped_before_it(waiting: list[Share], newcomer: Share):
     queue = filled(*waiting)
     # A caller's videos take turns too: a video of its own comes after all that its caller has waiting.
     newcomer = Share(newcomer.caller, 99, newcomer.batch)
@@ -78,7 +78,7 @@ def test_ahead_of_a_newcomer_are_just_those_that_go_before_it(waiting: list[Shar
         assert position <= ahead
 
 
-@given(st.lists(st.tuples(SHARES, st.sampled_from(["push", "pop", "discard", "push_out"])), max_size=60))
+@given(st.lists(st.tuples(SHARES, st.sampled_from(["push", "pop", "discard", "evict_for"])), max_size=60))
 def test_nothing_is_lost_or_doubled_whatever_happens(steps: list[tuple[Share, str]]):
     queue: FairQueue[int] = FairQueue()
     inside: Counter[int] = Counter()
@@ -93,8 +93,8 @@ def test_nothing_is_lost_or_doubled_whatever_happens(steps: list[tuple[Share, st
             queue.discard(shares[gone], gone)
             del inside[gone]
             queue.discard(shares[gone], gone)
-        elif step == "push_out":
-            if (pushed := queue.push_out(share)) is not None:
+        elif step == "evict_for":
+            if (pushed := queue.evict_for(share)) is not None:
                 del inside[pushed]
         elif (following := queue.pop()) is not None:
             assert shares[following[1]] == following[0]

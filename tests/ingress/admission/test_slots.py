@@ -23,7 +23,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_those_who_wait_are_let_in_in_the_order_in_which_they_came():
+async def test_waiting_requests_get_slots_in_order_of_arrival():
     admission = Admission(max_running=1, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -38,7 +38,7 @@ async def test_those_who_wait_are_let_in_in_the_order_in_which_they_came():
     assert (admission.running, admission.waiting) == (0, 0)
 
 
-async def test_no_more_run_than_there_are_places():
+async def test_no_more_run_than_there_are_slots():
     admission = Admission(max_running=2, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -50,7 +50,7 @@ async def test_no_more_run_than_there_are_places():
     assert order == ["a", "b", "c"]
 
 
-async def test_one_more_than_the_line_holds_is_refused_and_told_when_to_come_back():
+async def test_a_request_beyond_the_queue_is_refused_with_a_retry_delay():
     admission = Admission(max_running=1, max_waiting=1)
     release = asyncio.Event()
     tasks = [asyncio.create_task(held(admission, [], name, release)) for name in "ab"]
@@ -73,7 +73,7 @@ async def test_a_deadline_that_the_wait_would_exceed_is_refused_at_once():
                 pytest.fail("was let in")
 
 
-async def test_a_deadline_that_passes_in_line_ends_the_wait_and_leaves_no_gap():
+async def test_a_deadline_that_passes_in_the_queue_ends_the_wait_and_leaves_nothing_behind():
     admission = Admission(max_running=1, max_waiting=10)
     async with admission.admit(SHARE, Deadline.after(SOON)):
         with pytest.raises(DeadlineExceeded):
@@ -83,7 +83,7 @@ async def test_a_deadline_that_passes_in_line_ends_the_wait_and_leaves_no_gap():
     assert admission.running == 0
 
 
-async def test_one_who_leaves_the_line_does_not_hold_up_those_behind():
+async def test_a_request_that_leaves_the_queue_does_not_block_those_behind():
     admission = Admission(max_running=1, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -101,7 +101,7 @@ async def test_one_who_leaves_the_line_does_not_hold_up_those_behind():
     assert admission.running == 0
 
 
-async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on():
+async def test_a_request_cancelled_as_it_is_granted_a_slot_passes_it_on():
     admission = Admission(max_running=1, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -116,7 +116,7 @@ async def test_one_who_leaves_in_the_instant_of_being_let_in_passes_the_place_on
     assert admission.running == 0
 
 
-async def test_a_failure_gives_the_place_back():
+async def test_a_failure_frees_the_slot():
     admission = Admission(max_running=1, max_waiting=0)
     with pytest.raises(RuntimeError):
         async with admission.admit(SHARE, Deadline.after(SOON)):
@@ -127,7 +127,7 @@ async def test_a_failure_gives_the_place_back():
 # Whose turn it is
 
 
-async def test_the_turn_goes_round_by_caller():
+async def test_callers_get_slots_in_turn():
     admission = Admission(max_running=1, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -142,7 +142,7 @@ async def test_the_turn_goes_round_by_caller():
     assert order == ["many1", "one4", "many2", "many3"]
 
 
-async def test_a_full_line_refuses_the_last_of_the_caller_that_fills_it_and_lets_another_one_in():
+async def test_a_full_queue_evicts_the_newest_request_of_the_caller_that_fills_it_for_another_caller():
     admission = Admission(max_running=1, max_waiting=3)
     order: list[str] = []
     release = asyncio.Event()
@@ -165,7 +165,7 @@ async def test_a_full_line_refuses_the_last_of_the_caller_that_fills_it_and_lets
     assert (admission.running, admission.waiting) == (0, 0)
 
 
-async def test_batch_leaves_a_place_to_the_interactive_and_goes_behind_them():
+async def test_batch_leaves_a_slot_to_the_interactive_and_waits_behind_them():
     admission = Admission(max_running=2, max_waiting=10)
     order: list[str] = []
     release = asyncio.Event()
@@ -181,7 +181,7 @@ async def test_batch_leaves_a_place_to_the_interactive_and_goes_behind_them():
     assert order[2:] == ["soon", "batch 2"]
 
 
-async def test_where_there_is_but_one_place_batch_may_have_it():
+async def test_batch_may_hold_the_only_slot():
     admission = Admission(max_running=1, max_waiting=0)
     async with admission.admit(Share("a", 1, batch=True), Deadline.after(SOON)):
         assert admission.running == 1
