@@ -9,7 +9,8 @@ from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
-from services.ingress.sampling.pool import SamplingPool, WorkerLimits
+from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_video import WorkerLimits
 from services.ingress.scaling_endpoint import scaling_endpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
@@ -86,7 +87,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
 
 def worker_limits(settings: IngressSettings) -> WorkerLimits:
     return WorkerLimits(
-        memory_bytes=settings.sampler_memory_bytes,
+        memory_bytes=settings.sampling_memory_bytes,
         cpu_seconds=settings.sampler_cpu_seconds,
         chunk_seconds=settings.sampler_chunk_seconds,
         max_pixels=settings.max_pixels,

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -93,8 +92,8 @@ class Pipeline:
                 share=share,
                 demand=demand,
                 timeline=timeline,
-                usage=Usage(bytes_read=os.fstat(media.fd).st_size),
-                media_fd=media.fd,
+                usage=Usage(bytes_read=media.size),
+                media=media,
                 issue_token=partial(tokens.issue, object_version=media.version) if tokens is not None else None,
             )
             pinned = pinning.result()

@@ -79,7 +79,12 @@ class IngressSettings(ServiceSettings):
     max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
     max_video_seconds: float = Field(6 * 3600, gt=0, description="Longest video.")
     max_packets: int = Field(4_000_000, gt=0, description="Packets in the video stream.")
-    sampler_memory_bytes: int = Field(4 << 30, description="Address space of each sampling process.")
+    sampling_memory_bytes: int = Field(
+        6 << 30,
+        ge=0,
+        description="Memory for decoding large pictures, of all sampling processes together, beyond the 336 MiB that "
+        "each of max_videos may always use.",
+    )
     sampler_cpu_seconds: int = Field(3600, gt=0, description="CPU time that one video may take to sample.")
     sampler_chunk_seconds: float = Field(120, gt=0, description="Wall time that one chunk may take to sample.")
 

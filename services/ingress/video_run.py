@@ -18,8 +18,10 @@ from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
 from services.ingress.resume import ResumeState
 from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.media import Media
 from services.ingress.sampling.plan import SampledChunk
-from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd
+from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd
 from videoanalysis import tensors
 from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState
@@ -47,7 +49,7 @@ class AdmittedVideo:
     demand: VideoDemand
     timeline: Timeline
     usage: Usage
-    media_fd: int
+    media: Media
     issue_token: Callable[[ResumeState], bytes] | None
 
 
@@ -89,7 +91,7 @@ class VideoRun:
     async def run(self, trace: Trace) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
         trace.enter(Part.SAMPLE_QUEUE)
-        async with self._resources.sampling.sample(self._video.media_fd, self._spec) as sampled:
+        async with self._resources.sampling.sample(self._video.media, self._spec) as sampled:
             await sampled.open()
             claimed = sampled.claimed_duration_seconds or 0.0
             await self._video.observer.opened(claimed, self._pinned.model, self._pinned.text_bank)

@@ -7,9 +7,11 @@ import sys
 from typing import Any
 
 import pytest
+from kubernetes.utils import parse_quantity
 
 from docs.generate.chart import DERIVED_FROM_OTHER_VALUES
 from docs.generate.settings import SETTINGS
+from services.ingress.sampling.sampled_video import WORKER_BYTES
 from services.ingress.settings import MIN_KEY_BYTES
 from tests.chart.helm import CHART, NAME, ROOT, SERVICES, VALUES, render
 
@@ -26,6 +28,7 @@ _READ = """
 import json, os, sys
 from services.decoder.settings import DecoderSettings
 from services.encoder.settings import EncoderSettings
+from services.ingress.sampling.sampled_video import WORKER_BYTES
 from services.ingress.settings import IngressSettings
 from videoanalysis.settings import read_settings
 kinds = {"ingress": IngressSettings, "encoder": EncoderSettings, "decoder": DecoderSettings}
@@ -147,6 +150,20 @@ def test_videos_wait_as_long_as_the_first_encoder_may_take_to_start(read):
 def test_frames_are_sampled_at_the_size_of_the_bundled_model(read):
     config = json.loads((ROOT / read["local", "encoder"]["model"] / "config.json").read_text())
     assert read["local", "ingress"]["image_size"] == str(config["vision_config"]["image_size"])
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_what_an_ingress_may_use_of_memory_fits_the_limit_of_its_pod(read, values):
+    settings = {name: int(value) for name, value in read[values, "ingress"].items() if value.isdecimal()}
+    idle_worker, own = 80 << 20, 400 << 20  # measured: 61 and 175 MiB
+    used = (
+        own
+        + settings["max_videos"] * (idle_worker + WORKER_BYTES)
+        + settings["sampling_memory_bytes"]
+        + settings["frame_budget_bytes"]
+    )
+    (container,) = render(values).deployments()["ingress"]["spec"]["template"]["spec"]["containers"]
+    assert used <= parse_quantity(container["resources"]["limits"]["memory"])
 
 
 def test_downloads_fit_their_volume(read):

@@ -16,9 +16,10 @@ from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens, Resumption
 from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.media import Media
 from services.ingress.sampling.plan import Cut, SampledChunk
-from services.ingress.sampling.pool import SamplingSpec, VideoEnd
-from services.ingress.sources.media import Media
+from services.ingress.sampling.sampled_video import SamplingSpec, VideoEnd
+from services.ingress.sources.media import WholeMedia
 from services.ingress.video_run import Resources
 from tests.ingress.waiting import until
 from videoanalysis import tensors
@@ -67,7 +68,7 @@ class FakeSource:
         self.is_open = True
         try:
             await on_progress(5, 5)
-            yield Media(fd, self.version)
+            yield WholeMedia.of(fd, version=self.version)
         finally:
             self.is_open = False
             os.close(fd)
@@ -109,8 +110,8 @@ class FakeSampling:
         self.videos: list[FakeSampledVideo] = []
 
     @asynccontextmanager
-    async def sample(self, media_fd: int, spec: SamplingSpec) -> AsyncIterator[FakeSampledVideo]:
-        assert os.pread(media_fd, 5, 0) == b"video"
+    async def sample(self, media: Media, spec: SamplingSpec) -> AsyncIterator[FakeSampledVideo]:
+        assert os.pread(media.fd, 5, 0) == b"video"
         video = FakeSampledVideo(self._chunks, spec)
         self.videos.append(video)
         yield video

@@ -7,6 +7,7 @@ from typing import Self
 import av
 
 from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
+from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.timeline import Packet
 from services.ingress.sampling.video_file import VideoFile
 from videoanalysis.errors import InvalidInput
@@ -19,8 +20,8 @@ _MAX_PACKETS_READ = 2000
 class CutRefiner:
     """Reads the file independently of the sampler."""
 
-    def __init__(self, path: str, *, max_pixels: int) -> None:
-        self._path = path
+    def __init__(self, media: str | MediaFile, *, max_pixels: int) -> None:
+        self._media = media
         self._max_pixels = max_pixels
         self._video: VideoFile | None = None
         self._decoded_before = 0  # by the files that are closed
@@ -51,7 +52,7 @@ class CutRefiner:
         """
         try:
             if self._video is None:
-                self._video = VideoFile(self._path, max_pixels=self._max_pixels, max_packets=1 << 62)
+                self._video = VideoFile(self._media, max_pixels=self._max_pixels, max_packets=1 << 62)
             return self._refine(self._video, change, max_frames)
         except (av.FFmpegError, InvalidInput):
             self.close()

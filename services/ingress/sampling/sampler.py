@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
+from services.ingress.sampling.media_reader import MediaFile
+from services.ingress.sampling.memory import PictureFormat
 from services.ingress.sampling.pixels import Pixels, UprightResizer
 from services.ingress.sampling.plan import (
     Cut,
@@ -56,7 +58,7 @@ class Sampler:
 
     def __init__(
         self,
-        path: str,
+        media: str | MediaFile,
         *,
         frames_per_chunk: int,
         chunk_duration: Fraction,
@@ -66,7 +68,7 @@ class Sampler:
         frames_searched: int = 0,
         decode_all: bool = False,
     ) -> None:
-        self._path = path
+        self._media = media
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
         self._resize = UprightResizer(image_size)
@@ -74,7 +76,7 @@ class Sampler:
         self._next_index = first_chunk
         self._discarded_frames = 0
         self._searched_before = frames_searched
-        self._search = CutRefiner(path, max_pixels=limits.max_pixels)
+        self._search = CutRefiner(media, max_pixels=limits.max_pixels)
         self._use_pts = True
         self._pass = self._new_pass(trusted=not decode_all)
         self.claimed_duration_seconds = self._pass.video.claimed_duration_seconds
@@ -94,6 +96,10 @@ class Sampler:
     def close(self) -> None:
         self._pass.close()
         self._search.close()
+
+    @property
+    def picture_format(self) -> PictureFormat:
+        return self._pass.video.picture_format
 
     @property
     def duration(self) -> Fraction:
@@ -168,7 +174,7 @@ class Sampler:
         self._pass = self._new_pass(trusted=False, video_duration=measured)
 
     def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
-        video = VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets)
+        video = VideoFile(self._media, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets)
         packets = LookAhead(
             video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
         )
@@ -188,7 +194,7 @@ class Sampler:
         """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""
         first: int | None = None
         is_beyond, beyond = False, 0
-        with VideoFile(self._path, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets) as video:
+        with VideoFile(self._media, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets) as video:
             allowed = self._limits.max_duration_seconds / float(video.time_base)
             for packet in video.packets():
                 time = packet.pts if packet.pts is not None else packet.dts

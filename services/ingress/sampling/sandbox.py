@@ -25,17 +25,16 @@ _TCP_BIND_AND_CONNECT = 0b11  # from version 4 on
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def confine(memory_bytes: int) -> None:
-    """End with our parent, gain nothing, and use at most `memory_bytes` of address space; write to no file.
+def enter_sandbox() -> None:
+    """End with the parent process, gain no privileges and write to no file.
 
     Where the kernel has Landlock, also create, remove or execute no file, and open no TCP connection.
     """
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     with suppress(OSError):
-        # Should the container's memory run out, the kernel picks us rather than our parent.
+        # If the container's memory runs out, the kernel ends this process rather than its parent.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_DESCRIPTORS, _MAX_DESCRIPTORS))

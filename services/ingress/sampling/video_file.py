@@ -12,6 +12,8 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from services.ingress.sampling.media_reader import MediaFile
+from services.ingress.sampling.memory import PictureFormat
 from services.ingress.sampling.timeline import Clock, Packet
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -25,6 +27,8 @@ DECODER_THREADS = 1  # other videos keep the cores busy; frame threads would cos
 MAX_FAILURES_IN_A_ROW = 8
 MAX_FAILURE_SHARE = Fraction(5, 100)
 FAILURE_SHARE_COUNTS_FROM = 100  # packets
+
+_READ_BYTES = 128 << 10
 
 # Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
 _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -55,7 +59,7 @@ class VideoFile:
     presentation order. A lack of memory is a MemoryError everywhere, never a damaged packet or an early end.
     """
 
-    def __init__(self, path: str, *, max_pixels: int, max_packets: int) -> None:
+    def __init__(self, media: str | MediaFile, *, max_pixels: int, max_packets: int) -> None:
         self.decode_failures = 0
         self.frames_decoded = 0
         self._packets_given = 0
@@ -68,10 +72,14 @@ class VideoFile:
             "fflags": "-genpts",  # which PyAV sets: times made up in decoding order
             "max_pixels": str(max_pixels),  # for the decoders that look into the file while it is opened
         }
-        with open(path, "rb"):
-            pass  # a file that is not there, or not for us, is told apart from what demuxers may answer
+        if isinstance(media, str):
+            with open(media, "rb"):
+                pass  # a file that is missing or not readable is told apart from what demuxers may answer
+        source = f"file:{media}" if isinstance(media, str) else media.open()
         try:
-            self._container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
+            self._container = av.open(
+                source, mode="r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES
+            )
         except MemoryError:
             raise
         except av.FFmpegError as error:
@@ -127,6 +135,13 @@ class VideoFile:
 
     def _new_clock(self) -> Clock:
         return Clock(ticks_per_second=float(1 / self.time_base), global_clock=not self._is_spliced())
+
+    @property
+    def picture_format(self) -> PictureFormat:
+        """As the container or the first packets say; a later picture may differ."""
+        pixels = self._context.format
+        bits = pixels.padded_bits_per_pixel if pixels is not None else 0
+        return PictureFormat(self._context.codec.name, self._context.width, self._context.height, (bits or 32) / 8)
 
     def _best_stream(self) -> VideoStream:
         streams = [stream for stream in self._container.streams.video if not stream.disposition & _NOT_MOVING]

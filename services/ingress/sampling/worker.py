@@ -1,18 +1,22 @@
 """The child process in which media is opened: `python -m services.ingress.sampling.worker SOCKET_FD LIMITS`.
 
-Media is hostile, so this process is confined before it opens any, and knows nothing but what it is sent. It says
-{"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor beside it:
+Media is hostile, so this process enters a sandbox before it opens any, and has no data but what its parent sends. It
+sends {"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor:
 
-    {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …}}
+    {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …, "memory_bytes": …}}
     {"next": true} + frame memory     → {"chunk": {…}, "decode_failures": …} or {"end": {…}}
     {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …, "frames_searched": …}
-    {"close": true}                   → no answer
+    {"close": true}                   → {"closed": true}
 
-Times are [numerator, denominator]. A video that cannot be sampled is answered with {"error": {"reason": …,
-"message": …}}; after {"bug": traceback} the process ends.
+Before an answer it may send {"fetch": [start, end]}, for bytes of the media file that have not arrived yet; the parent
+sends {"fetched": end} once those from `start` to that `end` are there. Times are [numerator, denominator]. A video that
+cannot be sampled is answered with {"error": {"reason": …, "message": …}}, a lack of memory with
+{"out_of_memory": true}; after {"bug": traceback} the process ends.
 """
 
+import ctypes
 import errno
+import gc
 import json
 import mmap
 import os
@@ -24,34 +28,36 @@ from typing import Any
 
 import numpy as np
 
+from services.ingress.sampling import memory
 from services.ingress.sampling import messages as sampling_messages
+from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
-from services.ingress.sampling.sandbox import allow_cpu, confine
+from services.ingress.sampling.sandbox import allow_cpu, enter_sandbox
 from videoanalysis.errors import InvalidInput
-from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _MAX_REQUEST_BYTES = 64 << 10
 _MAX_TRACEBACK_CHARACTERS = 8 << 10
+
+_libc = ctypes.CDLL(None)
 
 
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = json.loads(sys.argv[2])
-    confine(limits["memory_bytes"])
-    session = _Session(limits)
+    session = _Session(connection, limits)
+    enter_sandbox()
     _send(connection, {"ready": True})
     while True:
         message, fds, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 1)
-        if not message:  # the parent is gone
+        if not message:  # the parent has exited
             return
         try:
             answer = session.answer(json.loads(message), fds[0] if fds else -1)
         except Exception:
-            # Not to standard error: where that is a file, it cannot be written any more.
+            # Not to standard error: where that is a file, the sandbox forbids writing to it.
             _send(connection, {"bug": traceback.format_exc()[-_MAX_TRACEBACK_CHARACTERS:]})
             sys.exit(1)
-        if answer is not None:
-            _send(connection, answer)
+        _send(connection, answer)
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
@@ -61,7 +67,8 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 class _Session:
     """The one video that is open, if any."""
 
-    def __init__(self, limits: dict[str, Any]) -> None:
+    def __init__(self, connection: socket.socket, limits: dict[str, Any]) -> None:
+        self._connection = connection
         self._cpu_seconds: int = limits["cpu_seconds"]
         self._limits = SamplingLimits(
             max_pixels=limits["max_pixels"],
@@ -72,7 +79,7 @@ class _Session:
         self._media_fd = -1
         self._frames_shape = (0, 0, 0, 3)
 
-    def answer(self, request: dict[str, Any], fd: int) -> dict[str, Any] | None:
+    def answer(self, request: dict[str, Any], fd: int) -> dict[str, Any]:
         try:
             if "open" in request:
                 return {"opened": self._open(request["open"], fd)}
@@ -81,15 +88,15 @@ class _Session:
             if "narrow" in request:
                 return self._narrow(request["narrow"])
             self._close()
-            return None
+            return {"closed": True}
         except InvalidInput as error:
             traceback.clear_frames(error.__traceback__)  # they may keep the frame memory mapped for a long time
-            return _error(error.reason, error.message)
+            return {"error": {"reason": error.reason, "message": error.message}}
         except (MemoryError, OSError) as error:
             if isinstance(error, OSError) and error.errno != errno.ENOMEM:
                 raise
             traceback.clear_frames(error.__traceback__)
-            return _error(ErrorReason.VIDEO_OVER_LIMIT, "Sampling the video takes more memory than allowed.")
+            return {"out_of_memory": True}
 
     def _open(self, spec: dict[str, Any], fd: int) -> dict[str, Any]:
         self._close()
@@ -97,8 +104,9 @@ class _Session:
         frames, size = spec["frames_per_chunk"], spec["image_size"]
         self._frames_shape = (frames, size, size, 3)
         allow_cpu(self._cpu_seconds)
+        media = MediaFile(fd, spec["media_bytes"], None if spec["media_complete"] else self._fetch)
         self._sampler = Sampler(
-            f"/proc/self/fd/{fd}",
+            media,
             frames_per_chunk=frames,
             chunk_duration=Fraction(*spec["chunk_duration"]),
             image_size=size,
@@ -107,15 +115,31 @@ class _Session:
             frames_searched=spec["frames_searched"],
             decode_all=spec["decode_all"],
         )
-        return {"claimed_duration_seconds": self._sampler.claimed_duration_seconds}
+        memory_bytes = memory.bytes_needed(
+            self._sampler.picture_format,
+            threads=1,
+            packet_bytes=min(self._limits.max_bytes_ahead, media.size),
+            chunk_bytes=frames * size * size * 3,
+        )
+        return {
+            "claimed_duration_seconds": self._sampler.claimed_duration_seconds,
+            "memory_bytes": memory_bytes,
+        }
+
+    def _fetch(self, start: int, end: int) -> int:
+        _send(self._connection, {"fetch": [start, end]})
+        message = self._connection.recv(_MAX_REQUEST_BYTES)
+        if not message:  # the parent has exited, or no longer wants this video
+            os._exit(0)
+        return int(json.loads(message)["fetched"])
 
     def _next(self, fd: int) -> dict[str, Any]:
         assert self._sampler is not None
         try:
-            memory = mmap.mmap(fd, 0)  # unmapped with the last view of it
+            frames = mmap.mmap(fd, 0)  # unmapped with the last view of it
         finally:
             os.close(fd)
-        chunk = self._sampler.next_chunk(np.frombuffer(memory, np.uint8).reshape(self._frames_shape))
+        chunk = self._sampler.next_chunk(np.frombuffer(frames, np.uint8).reshape(self._frames_shape))
         if chunk is None:
             return {"end": _described_end(self._sampler)}
         return {"chunk": sampling_messages.from_chunk(chunk), "decode_failures": self._sampler.decode_failures}
@@ -130,12 +154,15 @@ class _Session:
         }
 
     def _close(self) -> None:
+        """Release everything of the video, and give freed memory back to the kernel."""
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
         if self._media_fd >= 0:
             os.close(self._media_fd)
             self._media_fd = -1
+        gc.collect()
+        _libc.malloc_trim(0)
 
 
 def _described_end(sampler: Sampler) -> dict[str, Any]:
@@ -144,10 +171,6 @@ def _described_end(sampler: Sampler) -> dict[str, Any]:
         "decode_failures": sampler.decode_failures,
         "frames_decoded": sampler.frames_decoded,
     }
-
-
-def _error(reason: ErrorReason, message: str) -> dict[str, Any]:
-    return {"error": {"reason": reason, "message": message}}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version
+from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, WholeMedia, any_version
 from services.ingress.sources.scratch import ScratchSpace, disk_errors
 from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -47,7 +47,7 @@ class HttpsObject:
                         await asyncio.to_thread(file.write, block)
                         await on_progress(done, size or 0)
                     await asyncio.to_thread(file.flush)
-            yield Media(file.fileno(), version)
+            yield WholeMedia(file.fileno(), done, version=version)
 
 
 def _version(headers: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version, too_large
+from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, WholeMedia, any_version, too_large
 from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -38,6 +38,6 @@ class LocalFile:
             version = self.version or f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"
             check_version(version)
             await on_progress(status.st_size, status.st_size)
-            yield Media(fd, version)
+            yield WholeMedia(fd, status.st_size, version=version)
         finally:
             os.close(fd)

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.ingress.sampling import media as sampled
 from videoanalysis.errors import FailedPrecondition
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -17,12 +18,17 @@ Progress = Callable[[int, int], Awaitable[None]]
 CheckVersion = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
-    """The descriptor of a file with a whole video; equal versions of one URI have equal bytes, empty where unknown."""
+class Media(sampled.Media, Protocol):
+    @property
+    def version(self) -> str:
+        """Equal versions of one URI have equal bytes; empty where unknown."""
 
-    fd: int
-    version: str
+
+@dataclass(frozen=True, slots=True)
+class WholeMedia(sampled.WholeFile):
+    """A file of which all bytes are there."""
+
+    version: str = ""
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version
+from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, WholeMedia, any_version
 from services.ingress.sources.scratch import ScratchSpace, disk_errors
 from videoanalysis.errors import FailedPrecondition, NotFound, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage
@@ -32,7 +32,7 @@ class S3Object:
             with _errors_of_field(), disk_errors():
                 await self.storage.download(found, file, downloaded)
                 await asyncio.to_thread(file.flush)
-            yield Media(file.fileno(), found.etag)
+            yield WholeMedia(file.fileno(), found.size, version=found.etag)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The child in the tests of WorkerProcess: does as it is told."""
 
 import json
+import mmap
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
+    kept = []
     connection.send(json.dumps({"ready": True, "arguments": sys.argv[2:]}).encode())
     while True:
         message, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
@@ -18,6 +20,18 @@ def main() -> None:
         match json.loads(message):
             case {"read": count}:
                 connection.send(json.dumps({"content": os.read(fds[0], count).decode()}).encode())
+            case {"fetch": ranges}:
+                fetched = []
+                for wanted in ranges:
+                    connection.send(json.dumps({"fetch": wanted}).encode())
+                    fetched.append(json.loads(connection.recv(1 << 16))["fetched"])
+                connection.send(json.dumps({"fetched": fetched}).encode())
+            case {"keep": count}:
+                kept.append(b"x" * count)
+                connection.send(b"{}")
+            case {"use": count}:
+                mmap.mmap(-1, count).close()
+                connection.send(b"{}")
             case {"say": text}:
                 connection.send(text.encode())
             case {"exit": code}:

@@ -1,7 +1,8 @@
 """Videos sampled through a pool, and what must come of it."""
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.media import WholeFile
 from services.ingress.sampling.plan import SampledChunk
-from services.ingress.sampling.pool import SampledVideo, SamplingPool, SamplingSpec, VideoEnd, WorkerLimits
+from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd, WorkerLimits
 from tests.ingress.sampling import oracle
 
 LIMITS = WorkerLimits(
-    memory_bytes=2 << 30,
+    memory_bytes=1 << 30,
     cpu_seconds=100,
     chunk_seconds=60,
     max_pixels=8192 * 4320,
@@ -31,6 +34,37 @@ SPEC = SamplingSpec(frames_per_chunk=4, chunk_duration=Fraction(1), image_size=3
 class Piece:
     chunk: SampledChunk
     pixels: NDArray[np.uint8]  # [frames, image_size, image_size, 3]
+
+
+class ArrivingMedia:
+    """A file of which no byte is there before it is fetched; `on_fetch` is called for every such request."""
+
+    complete = False
+
+    def __init__(self, content: bytes = bytes(1000), on_fetch: Callable[[], None] = lambda: None) -> None:
+        self.size = len(content)
+        self.fd = os.memfd_create("media")
+        os.truncate(self.fd, self.size)
+        self.fetched: list[tuple[int, int]] = []
+        self._content = content
+        self._on_fetch = on_fetch
+
+    async def fetch(self, start: int, end: int) -> int:
+        self._on_fetch()
+        end = min(end, self.size)
+        self.fetched.append((start, end))
+        os.pwrite(self.fd, self._content[start:end], start)
+        return end
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class StalledMedia(ArrivingMedia):
+    """A file whose bytes never come."""
+
+    async def fetch(self, start: int, end: int) -> int:
+        return await asyncio.get_running_loop().create_future()
 
 
 @contextmanager
@@ -63,7 +97,7 @@ async def rest_of(video: SampledVideo, spec: SamplingSpec = SPEC) -> list[Piece]
 
 async def sample(pool: SamplingPool, path: Path, spec: SamplingSpec = SPEC) -> tuple[list[Piece], VideoEnd]:
     with opened(path) as fd:
-        async with pool.sample(fd, spec) as video:
+        async with pool.sample(WholeFile.of(fd), spec) as video:
             await video.open()
             pieces = await rest_of(video, spec)
             assert video.end is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,13 +12,28 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling.media import WholeFile
 from services.ingress.sampling.plan import Cut
-from services.ingress.sampling.pool import SampledVideo, SamplingPool
-from tests.ingress.sampling.samplers import LIMITS, SPEC, Piece, check, next_piece, opened, rest_of, sample
+from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_video import SampledVideo
+from tests.ingress.sampling.samplers import (
+    LIMITS,
+    SPEC,
+    ArrivingMedia,
+    Piece,
+    StalledMedia,
+    check,
+    next_piece,
+    opened,
+    rest_of,
+    sample,
+)
 from tests.ingress.waiting import until
 from tests.processes import runs
 from tests.rendering import render, steady
@@ -30,10 +46,34 @@ SHARED_VIDEOS = ROOT.parent / "shared" / "videos"
 with_shared_pool = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.fixture(scope="module")
+def growing_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of small pictures, then larger ones than any worker has memory for."""
+    folder = tmp_path_factory.mktemp("growing")
+    small = render(folder / "small.ts", steady(25, 2))
+    large = render(
+        folder / "large.ts",
+        steady(25, Fraction(6, 25)),
+        start=2,
+        width=4096,
+        height=2160,
+        pixel_format="yuv444p",
+        draw=blank,
+        options={"preset": "ultrafast", "x264-params": "bframes=0:ref=4"},
+    )
+    path = folder / "video.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    return path
+
+
+def blank(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), index, np.uint8)
+
+
 @asynccontextmanager
 async def opened_video(pool: SamplingPool, path: Path) -> AsyncIterator[SampledVideo]:
     with opened(path) as fd:
-        async with pool.sample(fd, SPEC) as video:
+        async with pool.sample(WholeFile.of(fd), SPEC) as video:
             await video.open()
             yield video
 
@@ -97,7 +137,7 @@ async def test_a_later_chunk_may_be_the_first(sampling_pool: SamplingPool, five_
 @with_shared_pool
 async def test_the_containers_claim_is_known_once_it_is_open(sampling_pool: SamplingPool, five_seconds: Path) -> None:
     with opened(five_seconds) as fd:
-        async with sampling_pool.sample(fd, SPEC) as video:
+        async with sampling_pool.sample(WholeFile.of(fd), SPEC) as video:
             assert video.claimed_duration_seconds is None
             await video.open()
             assert video.claimed_duration_seconds == pytest.approx(5)
@@ -116,7 +156,7 @@ async def test_a_file_without_a_name_will_do(sampling_pool: SamplingPool, five_s
     fd = os.open(five_seconds.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
     with opened(five_seconds) as named:
         os.sendfile(fd, named, 0, os.fstat(named).st_size)
-    async with sampling_pool.sample(fd, SPEC) as video:
+    async with sampling_pool.sample(WholeFile.of(fd), SPEC) as video:
         check(await rest_of(video), five_seconds)
     os.close(fd)
 
@@ -156,15 +196,48 @@ async def test_a_video_over_a_limit_is_refused(five_seconds: Path, limit: dict[s
         assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
 
 
-async def test_a_video_that_takes_too_much_memory_is_refused_and_the_worker_stays(five_seconds: Path) -> None:
+async def test_a_video_that_takes_more_memory_than_allowed_is_refused_before_it_is_decoded(five_seconds: Path) -> None:
     async with SamplingPool(1, replace(LIMITS, memory_bytes=512 << 20)) as pool:
         (pid,) = pool.worker_pids
-        huge = replace(SPEC, frames_per_chunk=64, image_size=2048)  # 768 MiB of frames
-        with pytest.raises(InvalidInput, match="more memory") as caught:
+        huge = replace(SPEC, frames_per_chunk=64, image_size=2048)  # 768 MiB of frames in a chunk
+        with pytest.raises(InvalidInput, match=r"about 2400 MiB of memory, over the 768 MiB allowed") as caught:
             await sample(pool, five_seconds, huge)
         assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
         check((await sample(pool, five_seconds))[0], five_seconds)
         assert pool.worker_pids == [pid]
+
+
+async def test_videos_of_large_pictures_share_the_memory(five_seconds: Path) -> None:
+    large = replace(SPEC, frames_per_chunk=64, image_size=1024)  # takes over half of the budget, but not all
+    async with SamplingPool(2, replace(LIMITS, memory_bytes=512 << 20)) as pool:
+        with opened(five_seconds) as fd:
+            async with pool.sample(WholeFile.of(fd), large) as first, pool.sample(WholeFile.of(fd), large) as second:
+                await first.open()
+                waiting = asyncio.create_task(second.open())
+                assert not (await asyncio.wait([waiting], timeout=0.3))[0]
+                first.close()
+                await waiting
+
+
+async def test_a_worker_without_memory_is_replaced_and_its_video_goes_on(five_seconds: Path) -> None:
+    async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as video:
+        (pid,) = pool.worker_pids
+        resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+        check(await rest_of(video), five_seconds)
+        assert not runs(pid)
+
+
+async def test_after_a_video_that_exhausts_a_worker_fifty_others_are_sampled(
+    five_seconds: Path, growing_pictures: Path
+) -> None:
+    async with SamplingPool(1, replace(LIMITS, memory_bytes=0, worker_bytes=100 << 20)) as pool:
+        with pytest.raises(InvalidInput, match="more memory than allowed") as caught:
+            await sample(pool, growing_pictures)
+        assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
+        for _ in range(50):
+            pieces, _ = await sample(pool, five_seconds)
+            assert len(pieces) == 5
+        check(pieces, five_seconds)
 
 
 # ---- workers that die
@@ -217,13 +290,16 @@ async def test_the_second_death_at_the_same_video_is_the_videos_fault(five_secon
 
 
 async def test_a_video_at_which_workers_hang_twice_is_over_the_limit() -> None:
-    reading, writing = os.pipe()  # nothing ever comes
-    async with SamplingPool(1, replace(LIMITS, chunk_seconds=0.1)) as pool, pool.sample(reading, SPEC) as video:
-        with pytest.raises(InvalidInput, match=r"more than the 0\.1 s allowed") as caught:
-            await video.open()
+    async with SamplingPool(1, replace(LIMITS, chunk_seconds=1)) as pool:
+
+        def stop_workers() -> None:
+            for pid in pool.worker_pids:
+                os.kill(pid, signal.SIGSTOP)
+
+        async with pool.sample(ArrivingMedia(on_fetch=stop_workers), SPEC) as video:
+            with pytest.raises(InvalidInput, match="more than the 1 s allowed") as caught:
+                await video.open()
         assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
-    os.close(reading)
-    os.close(writing)
 
 
 async def test_a_video_that_uses_up_its_cpu_time_gets_no_second_worker(five_seconds: Path) -> None:
@@ -288,14 +364,9 @@ async def test_one_that_leaves_while_it_waits_for_a_worker_takes_none(five_secon
 
 
 async def leave_while_opening(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
-    reading, writing = os.pipe()
-    try:
-        async with pool.sample(reading, SPEC) as video:
-            about_to_wait()
-            await video.open()
-    finally:
-        os.close(reading)
-        os.close(writing)
+    async with pool.sample(StalledMedia(), SPEC) as video:
+        about_to_wait()
+        await video.open()
 
 
 async def leave_in_the_middle_of_a_chunk(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
@@ -355,25 +426,22 @@ async def test_leaving_while_a_worker_is_being_replaced_leaves_nothing_behind() 
 
 
 async def test_videos_in_progress_and_in_line_end_with_the_pool(five_seconds: Path) -> None:
-    reading, writing = os.pipe()
     pool = await SamplingPool(1, LIMITS).__aenter__()
-    async with pool.sample(reading, SPEC) as in_progress, pool.sample(reading, SPEC) as in_line:
+    media = StalledMedia()
+    async with pool.sample(media, SPEC) as in_progress, pool.sample(media, SPEC) as in_line:
         opening = [asyncio.create_task(video.open()) for video in (in_progress, in_line)]
         await asyncio.sleep(0.02)
         await pool.__aexit__()
         for video in opening:
             with pytest.raises(Unavailable, match="shutting down"):
                 await video
-    os.close(reading)
-    os.close(writing)
 
 
-@pytest.mark.usefixtures("capfd")  # the workers complain
-async def test_a_pool_whose_workers_do_not_start_cannot_be_entered() -> None:
+async def test_a_pool_whose_workers_do_not_start_cannot_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
     descriptors_before = descriptors()
-    no_limits = replace(LIMITS, memory_bytes=1 << 80)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(Unavailable, match="did not start"):
-        await SamplingPool(2, no_limits).__aenter__()
+        await SamplingPool(2, LIMITS).__aenter__()
     assert descriptors() == descriptors_before
 
 
@@ -381,10 +449,10 @@ async def test_workers_end_with_their_parent_even_in_the_middle_of_something() -
     program = """
         import asyncio, os
         from services.ingress.sampling.pool import SamplingPool
-        from tests.ingress.sampling.samplers import LIMITS, SPEC
+        from tests.ingress.sampling.samplers import LIMITS, SPEC, StalledMedia
 
         async def main():
-            async with SamplingPool(2, LIMITS) as pool, pool.sample(os.pipe()[0], SPEC) as video:
+            async with SamplingPool(2, LIMITS) as pool, pool.sample(StalledMedia(), SPEC) as video:
                 print(*pool.worker_pids, flush=True)
                 await video.open()
 

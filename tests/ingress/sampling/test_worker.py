@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.ingress.sampling.media import WholeFile
 from services.ingress.sampling.pool import SamplingPool
 from tests.ingress.sampling.opened_files import files_opened_in
 from tests.ingress.sampling.samplers import LIMITS, SPEC, check, next_piece, opened, sample
@@ -18,6 +19,8 @@ from tests.processes import environment
 from tests.rendering import remux, render, steady
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+VARIABLES = {"PATH", "PYTHONPATH", "LC_ALL", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX"}
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -52,19 +55,29 @@ async def until_released(pool: SamplingPool, path: Path) -> None:
 
 async def test_it_has_no_credentials(sampling_pool: SamplingPool) -> None:
     for pid in sampling_pool.worker_pids:
-        names = set(environment(pid))
-        assert names == {"PATH", "PYTHONPATH", "LC_ALL", "OPENBLAS_NUM_THREADS"}
+        assert set(environment(pid)) == VARIABLES
 
 
 async def test_it_is_confined_before_the_first_video(sampling_pool: SamplingPool) -> None:
     for pid in sampling_pool.worker_pids:
         limits = limits_of(pid)
-        assert limits["Max address space"] == str(LIMITS.memory_bytes)
         assert limits["Max file size"] == "0"
         assert limits["Max core file size"] == "0"
         assert int(limits["Max open files"]) <= 64
         assert status_of(pid)["NoNewPrivs"] == "1"
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
+
+
+async def test_its_address_space_is_limited_to_what_the_video_needs(
+    sampling_pool: SamplingPool, five_seconds: Path
+) -> None:
+    await sample(sampling_pool, five_seconds)
+    limits = [limits_of(pid)["Max address space"] for pid in sampling_pool.worker_pids]
+    idle = 600 << 20  # at most
+    assert all(
+        LIMITS.worker_bytes < int(limit) < LIMITS.worker_bytes + idle for limit in limits if limit != "unlimited"
+    )
+    assert set(limits) != {"unlimited"}
 
 
 async def test_its_cpu_time_is_limited_anew_with_every_video(sampling_pool: SamplingPool, five_seconds: Path) -> None:
@@ -97,7 +110,7 @@ async def test_nor_after_a_video_that_its_caller_left_between_two_chunks(
     sampling_pool: SamplingPool, five_seconds: Path
 ) -> None:
     with opened(five_seconds) as fd:
-        async with sampling_pool.sample(fd, SPEC) as video:
+        async with sampling_pool.sample(WholeFile.of(fd), SPEC) as video:
             await next_piece(video)
             assert sum(held(pid, five_seconds.name) for pid in sampling_pool.worker_pids) >= 1
     await until_released(sampling_pool, five_seconds)

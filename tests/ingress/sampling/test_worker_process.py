@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.sampling.worker_process import WorkerDied, WorkerOutOfCpuTime, WorkerProcess, WorkerTooSlow
+from services.ingress.sampling.worker_process import (
+    WorkerDied,
+    WorkerOutOfCpuTime,
+    WorkerOutOfMemory,
+    WorkerProcess,
+    WorkerTooSlow,
+)
 from tests.ingress.waiting import until
 from tests.processes import environment, runs
 
 MODULE = "tests.ingress.sampling.echo_worker"
 PATIENCE = 30.0
+VARIABLES = {"PATH", "PYTHONPATH", "LC_ALL", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX"}
 
 
 @asynccontextmanager
@@ -38,22 +45,77 @@ async def test_answers_in_turn_and_gets_a_descriptor_with_each_request(tmp_path:
     (tmp_path / "file").write_text("abcdef")
     file = os.open(tmp_path / "file", os.O_RDONLY)
     async with started() as worker:
-        assert await worker.ask({"read": 2}, file, PATIENCE) == {"content": "ab"}
-        assert await worker.ask({"read": 3}, file, PATIENCE) == {"content": "cde"}
+        assert await worker.request({"read": 2}, file, PATIENCE) == {"content": "ab"}
+        assert await worker.request({"read": 3}, file, PATIENCE) == {"content": "cde"}
         assert worker.usable
     os.close(file)
 
 
-async def test_a_message_without_an_answer_does_not_disturb_the_next(nothing: int) -> None:
+async def test_bytes_that_the_worker_requests_are_fetched_before_its_answer(nothing: int) -> None:
+    requested = []
+
+    async def fetch(start: int, end: int) -> int:
+        requested.append((start, end))
+        return end
+
     async with started() as worker:
-        worker.tell({"forget": "it"})
-        assert await worker.ask({"read": 1}, nothing, PATIENCE) == {"content": ""}
+        answer = await worker.request({"fetch": [[0, 10], [5, 20]]}, nothing, PATIENCE, fetch)
+        assert answer == {"fetched": [10, 20]}
+        assert requested == [(0, 10), (5, 20)]
+        assert worker.usable
+
+
+async def test_waiting_for_bytes_does_not_count_towards_the_timeout(nothing: int) -> None:
+    async def fetch(start: int, end: int) -> int:
+        await asyncio.sleep(1.5)
+        return end
+
+    async with started() as worker:
+        assert await worker.request({"fetch": [[0, 10]]}, nothing, 1, fetch) == {"fetched": [10]}
+
+
+@pytest.mark.parametrize("range_", [[10, 5], [-1, 5], ["a", "b"], 7, [1]])
+async def test_a_worker_that_requests_impossible_bytes_is_killed(nothing: int, range_: object) -> None:
+    async def fetch(start: int, end: int) -> int:
+        return end
+
+    async with started() as worker:
+        with pytest.raises(WorkerDied, match="requested bytes"):
+            await worker.request({"fetch": [range_]}, nothing, PATIENCE, fetch)
+        assert not runs(worker.pid)
+
+
+async def test_a_worker_out_of_memory_is_killed(nothing: int) -> None:
+    async with started() as worker:
+        with pytest.raises(WorkerOutOfMemory):
+            await worker.request({"say": '{"out_of_memory": true}'}, nothing, PATIENCE)
+        assert not runs(worker.pid)
+
+
+async def test_is_as_new_until_it_keeps_memory(nothing: int) -> None:
+    async with started() as worker:
+        await worker.limit_memory(1 << 30)
+        await worker.request({"keep": 16 << 20}, nothing, PATIENCE)
+        assert worker.is_as_new
+        await worker.request({"keep": 64 << 20}, nothing, PATIENCE)
+        assert not worker.is_as_new
+
+
+async def test_is_not_as_new_once_it_came_near_its_limit(nothing: int) -> None:
+    async with started() as worker:
+        await worker.limit_memory(1 << 30)
+        await worker.request({"use": 128 << 20}, nothing, PATIENCE)
+        assert worker.is_as_new
+        await worker.limit_memory(130 << 20)
+        assert worker.is_as_new
+        await worker.request({"use": 129 << 20}, nothing, PATIENCE)
+        assert not worker.is_as_new
 
 
 async def test_says_with_what_it_exited(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied, match="exit code 7"):
-            await worker.ask({"exit": 7}, nothing, PATIENCE)
+            await worker.request({"exit": 7}, nothing, PATIENCE)
         assert not worker.usable
         assert await worker.exited() == 7
 
@@ -61,13 +123,13 @@ async def test_says_with_what_it_exited(nothing: int) -> None:
 async def test_is_told_apart_when_the_kernel_ended_it_for_its_cpu_time(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerOutOfCpuTime):
-            await worker.ask({"use up": "CPU time"}, nothing, PATIENCE)
+            await worker.request({"use up": "CPU time"}, nothing, PATIENCE)
 
 
 async def test_is_killed_when_it_does_not_answer_in_time(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerTooSlow):
-            await worker.ask({"hang": True}, nothing, 0.1)
+            await worker.request({"hang": True}, nothing, 0.1)
         assert not runs(worker.pid)
         assert not worker.usable
 
@@ -76,7 +138,7 @@ async def test_so_is_a_stopped_one(nothing: int) -> None:
     async with started() as worker:
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(WorkerTooSlow):
-            await worker.ask({"read": 1}, nothing, 0.1)
+            await worker.request({"read": 1}, nothing, 0.1)
         assert not runs(worker.pid)
 
 
@@ -84,20 +146,20 @@ async def test_so_is_a_stopped_one(nothing: int) -> None:
 async def test_one_that_answers_nonsense_is_killed(nothing: int, nonsense: str) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied):
-            await worker.ask({"say": nonsense}, nothing, PATIENCE)
+            await worker.request({"say": nonsense}, nothing, PATIENCE)
         assert not runs(worker.pid)
 
 
 async def test_tells_of_its_bugs(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied, match="line 1, in nowhere"):
-            await worker.ask({"say": '{"bug": "line 1, in nowhere"}'}, nothing, PATIENCE)
+            await worker.request({"say": '{"bug": "line 1, in nowhere"}'}, nothing, PATIENCE)
         assert not runs(worker.pid)
 
 
 async def test_cannot_be_used_again_when_a_caller_left_before_the_answer(nothing: int) -> None:
     async with started() as worker:
-        asking = asyncio.create_task(worker.ask({"hang": True}, nothing, PATIENCE))
+        asking = asyncio.create_task(worker.request({"hang": True}, nothing, PATIENCE))
         await asyncio.sleep(0.02)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -109,7 +171,7 @@ async def test_notices_that_it_died_before_it_was_asked(nothing: int) -> None:
     async with started() as worker:
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="exit code -9"):
-            await worker.ask({"read": 1}, nothing, PATIENCE)
+            await worker.request({"read": 1}, nothing, PATIENCE)
 
 
 async def test_a_module_that_does_not_start_dies_before_it_is_ready(capfd: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +185,13 @@ async def test_a_module_that_does_not_start_dies_before_it_is_ready(capfd: pytes
 async def test_inherits_no_variable_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with started() as worker:
-        assert set(environment(worker.pid)) == {"PATH", "PYTHONPATH", "LC_ALL", "OPENBLAS_NUM_THREADS"}
+        assert set(environment(worker.pid)) == {
+            "PATH",
+            "PYTHONPATH",
+            "LC_ALL",
+            "OPENBLAS_NUM_THREADS",
+            "MALLOC_ARENA_MAX",
+        }
 
 
 async def test_inherits_no_descriptor_but_its_own() -> None:
@@ -141,8 +209,8 @@ async def test_inherits_no_descriptor_but_its_own() -> None:
 async def test_leaves_no_descriptor_behind(nothing: int) -> None:
     before = os.listdir("/proc/self/fd")
     async with started() as worker:
-        await worker.ask({"read": 1}, nothing, PATIENCE)
+        await worker.request({"read": 1}, nothing, PATIENCE)
     async with started() as worker:
         with pytest.raises(WorkerDied):
-            await worker.ask({"exit": 0}, nothing, PATIENCE)
+            await worker.request({"exit": 0}, nothing, PATIENCE)
     await until(lambda: len(os.listdir("/proc/self/fd")) == len(before))
