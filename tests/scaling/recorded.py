@@ -1,4 +1,4 @@
-"""Objects of a release as the API server gives them, with KEDA 2.20: shapes and words from a real cluster."""
+"""Objects of a release in the form of a real API server with KEDA 2.20."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ def test_wants_the_demand_over_the_target_rounded_up_unless_it_is_within_a_tenth
     assert desired_replicas(demand, 2, existing) == wanted
 
 
-def test_a_tolerance_of_its_own_per_direction():
+def test_each_direction_has_its_tolerance():
     def tolerance(share):
         return Rules(0, (), tolerance=share)
 
@@ -58,12 +58,12 @@ HALF = Policy("Percent", 50, 60)
         (Rules(0, (Policy("Percent", 1, 15),)), 11, 9),  # 10.1 rounded up, 9.9 down
     ],
 )
-def test_of_several_policies_it_takes_the_widest_or_the_narrowest_or_stays(rules, up, down):
+def test_of_several_policies_the_selected_one_limits_the_step(rules, up, down):
     assert step_limit(10, rules, (), 0, +1) == up
     assert step_limit(10, rules, (), 0, -1) == down
 
 
-def test_what_was_done_within_the_period_counts():
+def test_changes_within_the_period_count():
     rules = Rules(0, (Policy("Pods", 1, 60),))
 
     assert step_limit(4, rules, [(-30, -1)], 0, -1) == 4
@@ -76,7 +76,7 @@ def test_the_count_at_the_start_of_a_period_takes_both_directions_into_account()
     assert step_limit(3, Rules(0, (Policy("Pods", 2, 60),)), [(-45, 2), (-15, -3)], 0, +1) == 6
 
 
-def test_a_policy_that_was_made_narrower_takes_nothing_back():
+def test_a_policy_that_became_narrower_reverts_nothing():
     rules = Rules(0, (Policy("Pods", 2, 60),))
 
     assert step_limit(8, rules, [(-30, 7)], 0, +1) == 8

@@ -1,4 +1,4 @@
-"""`videoanalysis scale explain` as people and programs use it: processes, exit codes, what is printed where."""
+"""`videoanalysis scale explain` as a process: exit codes, stdout and stderr."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_healthy_release_is_explained_and_the_exit_code_is_0(kubeconfig):
     assert "It stays at 5 while the demand does." in done.stdout
 
 
-def test_something_wrong_is_exit_code_1_and_json_is_all_of_stdout(server, kubeconfig):
+def test_a_wrong_finding_sets_exit_code_1_and_stdout_is_json_only(server, kubeconfig):
     server.objects["Pod"].append(recorded.unschedulable_pod("encoder", "x"))
 
     done = run([COMMAND], "explain", "encoder", "--json", kubeconfig=kubeconfig)
@@ -69,7 +69,7 @@ def test_a_service_that_does_not_exist_is_exit_code_2():
     assert "'painter'" in done.stderr
 
 
-def test_without_the_kubernetes_client_it_says_what_to_install():
+def test_a_missing_kubernetes_client_is_reported_with_the_extra_to_install():
     done = run([sys.executable, "-c", WITHOUT_KUBERNETES], "explain")
 
     assert (done.returncode, done.stdout) == (2, "")

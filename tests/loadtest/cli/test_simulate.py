@@ -27,7 +27,7 @@ def test_shows_a_ramp_in_the_columns_of_the_baseline():
 
 
 @pytest.mark.parametrize("traffic", ["poisson", "spike"])
-def test_plays_every_kind_of_open_load(traffic: str):
+def test_simulates_every_open_load(traffic: str):
     assert run(traffic, "--rate", "2", *QUICK).exit_code == 0
 
 
@@ -49,13 +49,13 @@ def test_replays_the_requests_of_a_sweep_with_its_service_times(tmp_path: Path):
     assert figures["p50_seconds"] > 0.5
 
 
-def test_draws_the_course(tmp_path: Path):
+def test_draws_a_plot(tmp_path: Path):
     assert run("spike", "--rate", "1", *QUICK, "--plot", str(tmp_path / "spike.png")).exit_code == 0
 
     assert (tmp_path / "spike.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_objective_that_is_missed_is_told_by_the_exit_code():
+def test_a_missed_objective_sets_the_exit_code():
     assert run("poisson", "--rate", "1", *QUICK, "--slo", "p95=10s").exit_code == 0
     missed = run("poisson", "--rate", "1", *QUICK, "--slo", "p95=100ms")
 
@@ -82,7 +82,7 @@ def test_an_objective_that_is_missed_is_told_by_the_exit_code():
         (["trace", "--trace", "/nowhere.csv"], "nowhere.csv"),
     ],
 )
-def test_a_bad_option_is_named_before_anything_is_played(arguments: list[str], complaint: str):
+def test_an_invalid_option_is_named_before_the_simulation(arguments: list[str], complaint: str):
     result = run(*arguments)
 
     assert result.exit_code == 2
@@ -90,7 +90,7 @@ def test_a_bad_option_is_named_before_anything_is_played(arguments: list[str], c
     assert "GPU-hours" not in result.stdout
 
 
-def test_what_a_new_replica_waits_for_can_be_said(tmp_path: Path):
+def test_the_start_up_times_of_a_replica_are_options(tmp_path: Path):
     def most_ready(load: str) -> float:
         out = tmp_path / f"{load}.json"
         assert (

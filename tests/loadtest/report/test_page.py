@@ -72,7 +72,7 @@ def test_every_table_of_the_baseline_is_there(page):
     assert "RESOURCE_EXHAUSTED OVERLOADED 3" in page.text
 
 
-def test_our_figures_stand_beside_the_published_ones(page, run):
+def test_the_figures_are_compared_with_the_published_ones(page, run):
     # 25,509 requests in all; the row for two callers.
     assert "baseline 152 (303) 837 838 843 844 2.37 1.19 83.0% 1.20 0" in page.text
     ours, baseline = comparison.lines(run)[:2]
@@ -83,7 +83,7 @@ def test_our_figures_stand_beside_the_published_ones(page, run):
     assert float(ours.cells[9].rstrip("%")) == pytest.approx(50, abs=4)
 
 
-def test_the_earlier_run_stands_beside_each_level_that_both_have(page):
+def test_levels_of_both_runs_are_compared(page):
     compared = page.text.partition("Compared with the earlier run")[2].partition("Throughput")[0]
     assert "2 at a time" in compared
     assert "4 at a time" in compared
@@ -91,16 +91,16 @@ def test_the_earlier_run_stands_beside_each_level_that_both_have(page):
     assert "-50.0%" in compared
 
 
-def test_what_others_named_is_text_on_the_page(page):
+def test_markup_in_names_is_escaped(page):
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_a_partial_run_says_so(tmp_path):
+def test_an_incomplete_run_is_marked(tmp_path):
     run = written(tmp_path, LEVELS[:1], ending="interrupted")
     assert "The run is incomplete: interrupted" in Page(report.render(run, None, {})).text
 
 
-def test_a_run_is_read_from_its_files_as_it_was_written(run):
+def test_a_run_is_read_as_written(run):
     again = Run.read(run.directory)
     assert again.levels == run.levels
     assert len(again.requests) == len(run.requests)

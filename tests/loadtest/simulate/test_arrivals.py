@@ -21,7 +21,7 @@ def test_poisson_arrivals_come_at_their_rate_and_irregularly():
     assert times == sorted(times)
 
 
-def test_a_spike_is_so_many_times_the_rate_while_it_lasts():
+def test_a_spike_multiplies_the_rate_while_it_lasts():
     rate = spike(3, 10, begins=100, lasts=50)
     times = [at for at, _ in poisson(rate, highest=30, seconds=300, mix=ONE, chance=random.Random(2))]
 
@@ -74,7 +74,7 @@ def test_reads_a_recorded_trace_in_order_and_from_zero(tmp_path: Path):
         ("start_seconds,chunks\nsoon,1\n", "soon"),
     ],
 )
-def test_refuses_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, complaint: str):
+def test_rejects_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, complaint: str):
     path = tmp_path / "trace.csv"
     path.write_text(content)
 
@@ -82,6 +82,6 @@ def test_refuses_a_trace_that_cannot_be_replayed(tmp_path: Path, content: str, c
         recorded(path)
 
 
-def test_says_which_trace_is_not_there(tmp_path: Path):
+def test_a_missing_trace_is_named(tmp_path: Path):
     with pytest.raises(InvalidOption, match=r"none\.csv"):
         recorded(tmp_path / "none.csv")

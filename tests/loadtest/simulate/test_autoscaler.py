@@ -117,7 +117,7 @@ def test_going_to_zero_takes_the_cooldown_from_the_last_poll_that_saw_activity(
     assert max(possible) <= 10
 
 
-def test_a_broken_source_falls_back_within_the_time_that_was_seen():
+def test_a_broken_source_falls_back_within_the_measured_time():
     broken = rule(3, 1, fallback=Fallback(2, 5))
 
     possible = list(delays(broken, (3, 5), 2, 5, step(4, None)))
@@ -125,14 +125,14 @@ def test_a_broken_source_falls_back_within_the_time_that_was_seen():
     assert min(possible) <= 7 <= max(possible)
 
 
-def test_a_broken_source_wakes_what_is_at_zero_within_the_time_that_was_seen():
+def test_a_broken_source_scales_from_zero_within_the_measured_time():
     broken = rule(3, 0, fallback=Fallback(2, 5), cooldown_seconds=10)
 
     assert min(delays(broken, (3, 5), 0, 1, step(0, None))) <= 8.8 <= max(delays(broken, (3, 5), 0, 1, step(0, None)))
     assert all(seconds < 20 for seconds in delays(broken, (3, 5), 0, 5, step(0, None)))
 
 
-def test_a_broken_source_without_a_fallback_is_waited_out():
+def test_a_broken_source_without_a_fallback_changes_nothing():
     assert course(rule(2, 1), step(6, None), until=200, start=3) == [(0, 3)]
 
 

@@ -45,7 +45,7 @@ def test_changes_nothing_while_the_metric_cannot_be_read():
     assert Hpa(rule()).sync(0, None, 7) == 7
 
 
-def test_brings_a_count_from_outside_back_into_the_range_even_without_a_metric():
+def test_a_count_outside_of_the_limits_is_corrected_even_without_a_metric():
     assert Hpa(rule(min_replicas=3, max_replicas=9)).sync(0, None, 12) == 9
     assert Hpa(rule(min_replicas=3, max_replicas=9)).sync(0, None, 1) == 3
 
@@ -70,7 +70,7 @@ def test_eight_from_one_in_one_sync_needs_a_policy_of_its_own():
     assert Hpa(rule(scale_up=Rules(0, (Policy("Pods", 7, 15),)))).sync(0, 16, 1) == 8
 
 
-def test_kubernetes_defaults_keep_the_most_that_was_wanted_within_five_minutes():
+def test_kubernetes_defaults_keep_the_highest_recommendation_of_five_minutes():
     gauges = [16.0] + [2.0] * 24
 
     counts = play(Hpa(Autoscaling(1, 100, 2)), gauges, current=8)
@@ -79,20 +79,20 @@ def test_kubernetes_defaults_keep_the_most_that_was_wanted_within_five_minutes()
     assert counts == [8] * 20 + [1] * 5
 
 
-def test_a_window_up_takes_the_least_that_was_wanted_within_it():
+def test_a_window_up_takes_its_lowest_recommendation():
     slow = rule(scale_up=Rules(30, AT_ONCE.policies))
 
     # At its first sync it takes the count that it finds for a recommendation; that leaves the window after 30 s.
     assert play(Hpa(slow), [4, 20, 10, 20, 20, 20], current=1) == [1, 1, 5, 5, 10, 10]
 
 
-def test_a_policy_counts_what_was_done_within_its_period():
+def test_a_policy_counts_the_changes_within_its_period():
     one_a_minute = rule(scale_down=Rules(0, (Policy("Pods", 1, 60),)))
 
     assert play(Hpa(one_a_minute), [2] * 10, current=5) == [4, 4, 4, 4, 3, 3, 3, 3, 2, 2]
 
 
-def test_what_was_removed_meanwhile_does_not_count_against_adding():
+def test_removed_replicas_do_not_count_against_added_ones():
     ups_and_downs = rule(scale_up=Rules(0, (Policy("Pods", 2, 60),)))
     hpa = Hpa(ups_and_downs)
 
@@ -106,7 +106,7 @@ def test_what_was_removed_meanwhile_does_not_count_against_adding():
     ("select", "up", "down"),
     [("Max", 15, 5), ("Min", 14, 6), ("Disabled", 10, 10)],
 )
-def test_of_several_policies_it_takes_the_widest_or_the_narrowest_or_stays(select: str, up: int, down: int):
+def test_of_several_policies_the_selected_one_limits_the_step(select: str, up: int, down: int):
     rules = Rules(0, (Policy("Pods", 4, 15), Policy("Percent", 50, 15)), select)  # type: ignore[arg-type]
 
     assert Hpa(rule(scale_up=rules)).sync(0, 1000, 10) == up
@@ -120,7 +120,7 @@ def test_percent_rounds_up_on_the_way_up_and_down_on_the_way_down():
     assert Hpa(rule(scale_down=tenth)).sync(0, 0, 3) == 2  # 2.7
 
 
-def test_a_tolerance_of_its_own_per_direction():
+def test_each_direction_has_its_tolerance():
     sharp = Rules(0, AT_ONCE.policies, tolerance=0)
 
     assert Hpa(rule(scale_up=sharp)).sync(0, 20.1, 10) == 11

@@ -48,7 +48,7 @@ def _always(seconds: float) -> Callable[[], float]:
     return lambda: seconds
 
 
-def test_an_admitted_video_without_a_chunk_counts_for_the_encoders():
+def test_an_admitted_video_without_a_chunk_counts_in_the_gauge_of_the_encoder():
     system = System()
     system.request(1, 1, 1)
 
@@ -59,7 +59,7 @@ def test_an_admitted_video_without_a_chunk_counts_for_the_encoders():
     assert system.ingresses.encoder_queue == 0
 
 
-def test_the_gauge_of_the_ingress_is_what_waits_and_what_runs():
+def test_the_gauge_of_the_ingress_counts_waiting_and_running_videos():
     system = System(limits=IngressLimits(max_videos=1, max_waiting=2))
 
     system.request(*[1] * 9)
@@ -69,7 +69,7 @@ def test_the_gauge_of_the_ingress_is_what_waits_and_what_runs():
     assert len(system.refused) == 3
 
 
-def test_a_draining_ingress_reports_no_requests_but_its_chunks_still():
+def test_a_draining_ingress_reports_no_requests_but_still_its_chunks():
     system = System()
     system.request(1, 1, 1, 1)
     system.clock.run(5)
@@ -80,7 +80,7 @@ def test_a_draining_ingress_reports_no_requests_but_its_chunks_still():
     assert system.ingresses.encoder_queue == 4
 
 
-def test_a_draining_ingress_gets_nothing_new_and_goes_when_it_has_finished():
+def test_a_draining_ingress_gets_no_requests_and_ends_when_it_has_finished():
     system = System()
     system.request(1, 1)
     system.clock.run(5)
@@ -93,7 +93,7 @@ def test_a_draining_ingress_gets_nothing_new_and_goes_when_it_has_finished():
     assert system.fleet.node_seconds == pytest.approx(11 + 11.5)
 
 
-def test_what_it_cannot_finish_within_its_grace_goes_on_elsewhere_from_where_it_was():
+def test_a_video_that_outlasts_the_grace_period_continues_at_another_ingress():
     system = System()
     # Two chunks ahead of one another at a time, at most six: 12 chunks take 20 s, 60 take 100 s.
     system.request(60, 60)
@@ -112,7 +112,7 @@ def test_what_it_cannot_finish_within_its_grace_goes_on_elsewhere_from_where_it_
     assert (system.ingresses.queue, system.ingresses.encoder_queue, system.encoders.queue) == (0, 0, 0)
 
 
-def test_where_there_is_no_ingress_a_request_is_refused():
+def test_without_an_ingress_a_request_is_refused():
     system = System()
     system.fleet.scale_to(0)
 

@@ -18,7 +18,7 @@ def opened(scenario: Scenario, seed: int = 1) -> OpenLoad:
 
 
 @pytest.mark.parametrize("traffic", OPEN)
-def test_a_load_can_be_played_again(traffic: Traffic):
+def test_a_load_is_repeatable(traffic: Traffic):
     load = opened(Scenario(traffic))
     first = list(islice(load.arrive(), 500))
 
@@ -33,14 +33,14 @@ def test_another_seed_is_another_load(traffic: Traffic):
     assert next(opened(scenario, 1).arrive()) != next(opened(scenario, 2).arrive())
 
 
-def test_a_ramp_looks_at_the_second_half_of_each_level():
+def test_a_ramp_reports_the_second_half_of_each_level():
     load = Scenario(Traffic.RAMP, callers=[2, 4], seconds=600).load(1)
 
     assert isinstance(load, ClosedLoad)
     assert [(span.name, span.begins, span.ends) for span in load.spans] == [("2", 150, 300), ("4", 450, 600)]
 
 
-def test_a_spike_comes_at_its_factor():
+def test_a_spike_has_its_factor():
     load = opened(Scenario(Traffic.SPIKE, rate=2, factor=10, seconds=1800, spike_begins=600, spike_seconds=300))
     times = [at for at, _ in load.arrive()]
 
@@ -54,7 +54,7 @@ def test_a_day_lasts_a_day():
     assert (load.seconds, load.spans[-1].ends) == (DAY_SECONDS, DAY_SECONDS)
 
 
-def test_a_trace_is_replayed_as_it_was(tmp_path: Path):
+def test_a_trace_is_replayed_as_recorded(tmp_path: Path):
     path = tmp_path / "requests.csv"
     path.write_text("start_seconds,chunks\n5,1\n9,6\n")
 

@@ -14,14 +14,14 @@ def written(tmp_path: Path, content: object) -> Path:
     return path
 
 
-def test_reads_what_is_there_and_keeps_the_defaults_of_the_rest(tmp_path: Path):
+def test_missing_times_keep_their_defaults(tmp_path: Path):
     times = ServiceTimes.read(written(tmp_path, {"encode_seconds": 0.7, "sample_seconds": 0.2, "note": "by hand"}))
 
     assert (times.encode_seconds, times.sample_seconds) == (0.7, 0.2)
     assert times.decode_seconds == ServiceTimes().decode_seconds
 
 
-def test_reads_them_out_of_a_summary(tmp_path: Path):
+def test_reads_the_times_of_a_summary(tmp_path: Path):
     summary = {"levels": [], "service_times": {"encode_seconds": 0.3}}
 
     assert ServiceTimes.read(written(tmp_path, summary)).encode_seconds == 0.3
@@ -37,12 +37,12 @@ def test_reads_them_out_of_a_summary(tmp_path: Path):
         ({"encode_seconds": True}, "encode_seconds"),
     ],
 )
-def test_refuses_times_that_are_none_and_names_the_field(tmp_path: Path, content: object, complaint: str):
+def test_rejects_invalid_times_by_name(tmp_path: Path, content: object, complaint: str):
     with pytest.raises(InvalidOption, match=complaint):
         ServiceTimes.read(written(tmp_path, content))
 
 
-def test_refuses_what_is_not_json(tmp_path: Path):
+def test_rejects_a_file_that_is_not_json(tmp_path: Path):
     path = tmp_path / "summary.json"
     path.write_text("encode_seconds: 3")
 
@@ -51,7 +51,7 @@ def test_refuses_what_is_not_json(tmp_path: Path):
 
 
 @pytest.mark.parametrize("variation", [0, 0.3, 1, 2])
-def test_draws_have_the_mean_and_the_variation_that_they_should_have(variation: float):
+def test_draws_have_the_given_mean_and_variation(variation: float):
     draw = ServiceTimes(encode_seconds=0.5, variation=variation).draw("encode_seconds", random.Random(1))
     drawn = [draw() for _ in range(50_000)]
     mean = sum(drawn) / len(drawn)

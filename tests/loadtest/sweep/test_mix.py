@@ -16,7 +16,7 @@ def test_a_uri_may_have_a_weight_and_an_equals_sign_of_its_own():
     ]
 
 
-def test_a_file_of_this_machine_is_known_by_its_path(tmp_path):
+def test_a_local_file_is_parsed_as_its_path(tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"")
     assert parse_videos([f"{clip}=0.5"]) == [Wanted(0.5, path=clip)]
@@ -25,7 +25,7 @@ def test_a_file_of_this_machine_is_known_by_its_path(tmp_path):
 @pytest.mark.parametrize(
     "text", ["ftp://host/clip.mp4", "no such file.mp4", "s3://b/k=0", "s3://b/k=-1", "s3://b/k=inf"]
 )
-def test_videos_that_cannot_be_asked_for_are_named(text):
+def test_an_invalid_video_is_named(text):
     with pytest.raises(InvalidOption, match="--video"):
         parse_videos([text])
 
@@ -36,18 +36,18 @@ def test_rendered_clips_are_chunks_and_weights():
 
 
 @pytest.mark.parametrize("text", ["", "a", "0", "1:0", "1:-2", "1:x", "1.5", "1:nan"])
-def test_weights_that_are_malformed_are_named_with_their_option(text):
+def test_malformed_weights_are_named_with_their_option(text):
     with pytest.raises(InvalidOption, match="--mix"):
         parse_weights("--mix", text)
 
 
 @pytest.mark.parametrize("text", ["0:1", "1:0", "1000:1", "one:1", "1:nan"])
-def test_clips_that_cannot_be_rendered_are_told(text):
+def test_invalid_rendered_clips_are_named(text):
     with pytest.raises(InvalidOption, match="--render"):
         parse_rendered(text)
 
 
-def test_videos_are_drawn_as_often_as_their_weights_say_and_the_same_for_the_same_seed():
+def test_videos_are_drawn_by_weight_and_repeatably_for_a_seed():
     videos = [Video("a", "a", 7, 1, 10), Video("b", "b", 3, 6, 60)]
     drawn = [Mix(videos, seed).draw().name for seed in range(3) for _ in range(1)]
     first, again = Mix(videos, 5), Mix(videos, 5)

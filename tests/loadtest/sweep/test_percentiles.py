@@ -16,15 +16,15 @@ def test_percentiles_are_those_of_the_sorted_latencies_to_three_digits():
     assert found["min"] == pytest.approx(latencies.min(), rel=1e-3)
 
 
-def test_nothing_has_no_statistics():
+def test_an_empty_histogram_has_no_statistics():
     assert statistics(histogram([])) == {}
 
 
-def test_a_histogram_survives_its_text():
+def test_a_histogram_is_decoded_as_encoded():
     counted = histogram([1, 20, 300.5, 40_000])
     again = decoded(encoded(counted))
     assert statistics(again) == statistics(counted)
 
 
-def test_what_is_over_a_day_counts_as_a_day():
+def test_a_latency_over_a_day_counts_as_a_day():
     assert statistics(histogram([1e12]))["max"] == pytest.approx(24 * 3600 * 1000, rel=1e-3)

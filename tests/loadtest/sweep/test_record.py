@@ -37,12 +37,12 @@ REFUSED = Request(
 )
 
 
-def test_requests_come_back_as_they_were_and_the_unknown_stays_unknown(tmp_path):
+def test_requests_are_read_as_written_and_none_stays_none(tmp_path):
     write_requests(tmp_path, [ANSWERED, REFUSED])
     assert read_requests(tmp_path) == [ANSWERED, REFUSED]
 
 
-def test_samples_come_back_to_the_millisecond(tmp_path):
+def test_samples_are_read_to_the_millisecond(tmp_path):
     write_samples(tmp_path, [Sample(1.0004, "queue.encoder", 3.0)])
     assert read_samples(tmp_path) == [Sample(1.0, "queue.encoder", 3.0)]
 
@@ -52,7 +52,7 @@ def test_a_directory_without_a_run_is_named(tmp_path):
         read_requests(tmp_path)
 
 
-def test_a_file_of_something_else_is_named(tmp_path):
+def test_a_file_of_another_format_is_named(tmp_path):
     (tmp_path / "requests.csv").write_text("request_id,level\n1,x\n")
     with pytest.raises(InvalidRun, match="not as a sweep writes it"):
         read_requests(tmp_path)

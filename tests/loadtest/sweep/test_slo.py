@@ -23,7 +23,7 @@ def test_reads_objectives(text, objective):
 @pytest.mark.parametrize(
     "text", ["p95", "p95=1200", "p0=1s", "p100=1s", "p95<1s", "errors=1ms", "rate=5%", "mean95=1s", "x=1"]
 )
-def test_what_is_no_objective_is_told_with_what_one_is(text):
+def test_an_invalid_objective_is_named_with_valid_examples(text):
     with pytest.raises(InvalidOption, match="such as p95=1200ms"):
         parse_objective(text)
 
@@ -32,7 +32,7 @@ def verdict(text: str, latency: dict[str, float] | None = None, errors: int = 0,
     return judge(parse_objective(text), "2 at a time", latency=latency or {}, errors=errors, sent=sent, rate=rate)
 
 
-def test_a_limit_is_met_up_to_itself():
+def test_a_value_equal_to_the_limit_meets_it():
     assert verdict("p95=100ms", {"p95": 100}).is_met
     assert not verdict("p95=100ms", {"p95": 100.1}).is_met
     assert verdict("errors=1%", errors=1).is_met
@@ -40,11 +40,11 @@ def test_a_limit_is_met_up_to_itself():
     assert not verdict("errors=0", errors=1).is_met
 
 
-def test_a_rate_is_a_least():
+def test_a_rate_is_a_minimum():
     assert verdict("rate=10", rate=10).is_met
     assert not verdict("rate=10", rate=9.9).is_met
 
 
-def test_where_nothing_was_answered_no_latency_is_good_enough():
+def test_without_answers_no_objective_of_latency_is_met():
     assert not verdict("p95=1000s").is_met
     assert not verdict("errors=50%", sent=0).is_met

@@ -1,4 +1,4 @@
-"""Against series whose warm-up and end are known because they were made so."""
+"""Against generated series with a known warm-up and trend."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def steady(series: np.ndarray, videos: list[str] | None = None):
 
 
 @pytest.mark.parametrize("seed", RNG_SEEDS)
-def test_a_warm_up_of_slow_answers_is_dropped_and_little_more(seed):
+def test_a_slow_warm_up_is_dropped_and_little_more(seed):
     latencies = 1000 + 50 * correlated(1000, 0.3, seed)
     latencies[:120] += 4000 * np.exp(-np.arange(120) / 30)
     found = steady(latencies)
@@ -41,7 +41,7 @@ def test_a_step_is_found_where_it_is(seed):
     assert 200 <= found.dropped <= 260
 
 
-def test_of_a_series_that_was_steady_from_the_start_little_is_dropped():
+def test_little_is_dropped_of_a_series_that_is_steady_from_the_start():
     dropped = [steady(1000 + 100 * correlated(1000, 0.5, seed)).dropped for seed in RNG_SEEDS]
     assert sorted(dropped)[len(dropped) // 2] <= 50
     assert all(steady(1000 + 100 * correlated(1000, 0.5, seed)).is_steady for seed in RNG_SEEDS)
@@ -58,7 +58,7 @@ def test_an_overload_never_becomes_steady():
     assert "no steady state" in found.remark
 
 
-def test_a_slow_rise_among_noise_is_told_with_its_size():
+def test_a_slow_rise_in_noise_is_reported_with_its_size():
     found = steady(1000 + 300 * correlated(2000, 0, 1) + np.linspace(0, 400, 2000))
     assert not found.is_steady
     assert found.dropped < 500
@@ -78,17 +78,17 @@ def test_a_mix_of_short_and_long_videos_does_not_hide_the_warm_up():
     assert 150 <= found.dropped <= 200
 
 
-def test_too_few_answers_tell_nothing_and_all_are_kept():
+def test_too_few_answers_are_all_kept_and_not_steady():
     found = steady(np.full(49, 700.0))
     assert (found.dropped, found.is_steady) == (0, False)
     assert "fewer than 50" in found.remark
 
 
-def test_nothing_at_all_is_not_steady():
+def test_an_empty_series_is_not_steady():
     assert not detect([], []).is_steady
 
 
-def test_the_confidence_interval_holds_the_true_mean_as_often_as_it_says():
+def test_the_confidence_interval_contains_the_true_mean_at_its_rate():
     intervals = [(1000 + 100 * correlated(2000, 0.8, seed)) for seed in range(200)]
     held = sum(abs(series.mean() - 1000) <= confidence(series.tolist()) for series in intervals)
     # 95 % of 200 is 190; batch means of a correlated series fall a little short.

@@ -34,7 +34,7 @@ async def run(fake: FakeService, chosen: Plan, measured: Measured, seconds: floa
             await sweep(chosen, service, Mix([CLIP], 1), [], progress, measured)
 
 
-async def test_every_call_that_the_service_had_is_in_the_record_level_by_level():
+async def test_every_call_of_the_service_is_recorded_with_its_level():
     measured = Measured()
     async with serving(FakeService(0.01)) as fake:
         await run(fake, plan(TWO, OPEN), measured)
@@ -59,7 +59,7 @@ async def test_requests_in_flight_are_on_the_same_time_axis():
     assert len(values) >= 5
 
 
-async def test_what_is_due_beyond_the_max_in_flight_is_counted_as_not_sent():
+async def test_requests_due_beyond_the_maximum_in_flight_are_counted_as_not_sent():
     measured = Measured()
     async with serving(FakeService(5)) as fake:
         await run(fake, plan(OPEN, max_in_flight=3), measured, seconds=0.6)
@@ -68,7 +68,7 @@ async def test_what_is_due_beyond_the_max_in_flight_is_counted_as_not_sent():
     assert len(statuses) == 20
 
 
-async def test_a_refusing_service_is_there_and_is_measured_to_the_end():
+async def test_a_service_that_refuses_is_reachable_and_measured_to_the_end():
     measured = Measured()
     fake = FakeService()
     fake.is_full = True
@@ -79,7 +79,7 @@ async def test_a_refusing_service_is_there_and_is_measured_to_the_end():
     assert len(measured.requests) <= 26
 
 
-async def test_a_service_that_dies_ends_the_sweep_and_leaves_what_was_measured():
+async def test_a_service_that_dies_ends_the_sweep_and_the_measurements_are_kept():
     measured = Measured()
     async with serving(FakeService(0.01)) as fake:
         running = asyncio.create_task(run(fake, plan(TWO, OPEN, seconds=30), measured))
@@ -93,7 +93,7 @@ async def test_a_service_that_dies_ends_the_sweep_and_leaves_what_was_measured()
     assert [sent.level for sent in measured.sent] == [TWO]
 
 
-async def test_an_interrupted_sweep_keeps_what_was_answered():
+async def test_an_interrupted_sweep_keeps_its_answers():
     measured = Measured()
     async with serving(FakeService(0.02)) as fake:
         running = asyncio.create_task(run(fake, plan(TWO, seconds=30), measured))

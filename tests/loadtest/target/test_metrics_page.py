@@ -30,13 +30,13 @@ def test_gpu_utilisation_is_the_mean_of_all_gpus():
         assert MetricsPages([f"{pages.url}/metrics"]).read() == {"gpu_utilisation": 0.7}
 
 
-def test_a_page_that_is_not_there_is_named():
+def test_a_missing_page_is_named():
     with serving({}) as pages, pytest.raises(OSError, match="/nowhere answers 404"):
         MetricsPages([f"{pages.url}/nowhere"]).read()
     with pytest.raises(OSError, match="does not answer"):
         MetricsPages([f"{pages.url}/scaling"]).read()
 
 
-def test_what_is_no_such_page_is_an_error_not_an_empty_one():
+def test_a_malformed_page_is_an_error():
     with serving({"/": "<html>{</html>"}) as pages, pytest.raises(ValueError, match=r"."):
         MetricsPages([f"{pages.url}/"]).read()

@@ -85,7 +85,7 @@ def test_an_ingress_without_a_single_such_port_is_named(count):
             scaling_pages(FakeStack({"ingress": [ingress]}))
 
 
-def test_the_machine_is_busy_between_nothing_and_all_of_it():
+def test_the_busy_share_of_the_machine_is_between_0_and_1():
     machine = Machine()
     with process(BUSY.format(seconds=0.2) + "print(flush=True)"):
         pass
