@@ -28,7 +28,7 @@ def secret(**data: str) -> dict:
 
 
 def install(environment: dict[str, str], changes: dict | None = None) -> tuple[Rendered, str]:
-    """The objects, and what the user is told."""
+    """The objects and the notes."""
     options = ["--dry-run=server", "--disable-openapi-validation", "--output=json"]
     ended = helm.run("install", "local", changes, environment=environment, arguments=options)
     assert ended.returncode == 0, ended.stderr
@@ -70,22 +70,22 @@ def test_only_objects_of_kinds_that_the_cluster_has_are_rendered(tmp_path):
 
 def test_notes_contain_a_grpcurl_command_for_this_release(tmp_path):
     with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
-        _, told = install(environment)
-    assert "kubectl -n media port-forward svc/va-video-analysis-ingress 50051:50051 &" in told
-    assert """grpcurl -plaintext -d '{"video_uri": "sample://clip"}' \\\n      localhost:50051 """ in told
-    assert "videoanalysis.v1.VideoAnalysisService/AnalyzeVideo" in told
-    assert "kubectl -n media get scaledobjects" in told
-    assert "WARNING" not in told
+        _, notes = install(environment)
+    assert "kubectl -n media port-forward svc/va-video-analysis-ingress 50051:50051 &" in notes
+    assert """grpcurl -plaintext -d '{"video_uri": "sample://clip"}' \\\n      localhost:50051 """ in notes
+    assert "videoanalysis.v1.VideoAnalysisService/AnalyzeVideo" in notes
+    assert "kubectl -n media get scaledobjects" in notes
+    assert "WARNING" not in notes
 
 
 def test_notes_warn_about_missing_autoscaling_and_synthetic_results(tmp_path):
     with cluster(tmp_path, version="1.34") as environment:
-        _, told = install(environment, changes={"model": {"source": "synthetic"}})
-    assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not have KEDA's" in told
-    assert "WARNING: the encoder returns made-up embeddings" in told
+        _, notes = install(environment, changes={"model": {"source": "synthetic"}})
+    assert "WARNING: nothing scales. autoscaling.mode is keda, but this cluster does not have KEDA's" in notes
+    assert "WARNING: the encoder returns made-up embeddings" in notes
 
 
 def test_without_text_banks_the_notes_use_labels(tmp_path):
     with cluster(tmp_path, version="1.34", custom_kinds=CUSTOM_KINDS) as environment:
-        _, told = install(environment, changes={"textBanks": {"location": "none"}})
-    assert '{"video_uri": "sample://clip", "labels": ["indoors", "outdoors"]}' in told
+        _, notes = install(environment, changes={"textBanks": {"location": "none"}})
+    assert '{"video_uri": "sample://clip", "labels": ["indoors", "outdoors"]}' in notes
