@@ -287,7 +287,9 @@ async def _end(context: grpc.aio.ServicerContext, error: BaseException, method: 
         metrics.REFUSED.labels(method.split("/")[1], error.reason_name).inc()
     if isinstance(error, ServiceError):
         code = status_code(error)
-        _log.info("call failed", method=method, code=code.name, reason=error.reason_name, error=error.message)
+        # Refusals come in masses under overload; the counter is enough.
+        log = _log.debug if isinstance(error, Overloaded) else _log.info
+        log("call failed", method=method, code=code.name, reason=error.reason_name, error=error.message)
         await context.abort(code, error.message, trailing_metadata(error))
     _log.error("bug", method=method, exc_info=error)
     # Also for a cancellation that did not come from the caller, who would otherwise never get an answer.

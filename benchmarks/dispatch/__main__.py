@@ -21,8 +21,8 @@ def main() -> None:
             asyncio.run(scale.table([int(count) for count in counts] or scale.REPLICAS))
         case ["fairness", *seconds]:
             asyncio.run(fairness.table(float(seconds[0]) if seconds else 30.0))
-        case ["ingress", addresses, outstanding, starts, ends]:
-            asyncio.run(fairness.ingress(addresses, int(outstanding), float(starts), float(ends)))
+        case ["ingress", addresses, outstanding]:
+            asyncio.run(fairness.ingress(addresses, int(outstanding)))
         case _:
             sys.exit(__doc__)
 

@@ -79,21 +79,26 @@ def ideal(case: Case, seconds: float) -> list[Received]:
 
 async def measure(case: Case, seconds: float) -> list[Received]:
     async with Fleet([case.service_ms] * case.encoders) as fleet:
-        starts = time.monotonic() + 5
         processes = [
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "benchmarks.dispatch", "ingress", ",".join(fleet.addresses)),
-                *(str(count), str(starts), str(starts + seconds)),
+                *(sys.executable, "-m", "benchmarks.dispatch", "ingress", ",".join(fleet.addresses), str(count)),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=1 << 26,  # bytes of a line
             )
             for count in case.outstanding
         ]
-        printed = await asyncio.gather(*(process.communicate() for process in processes))
+        for process in processes:
+            assert process.stdout is not None
+            await process.stdout.readline()
+        starts = time.monotonic() + 0.5
+        window = f"{starts} {starts + seconds}\n".encode()
+        printed = await asyncio.gather(*(process.communicate(window) for process in processes))
     return [received(json.loads(out), starts + _WARM_UP * seconds, starts + seconds) for out, _ in printed]
 
 
-async def ingress(addresses: str, outstanding: int, starts: float, ends: float) -> None:
-    """The process of one ingress: prints when each of its chunks was submitted and done."""
+async def ingress(addresses: str, outstanding: int) -> None:
+    """The process of one ingress: prints "ready", reads the window in which it submits chunks, prints their times."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     times: list[tuple[float, float]] = []
 
@@ -103,6 +108,8 @@ async def ingress(addresses: str, outstanding: int, starts: float, ends: float) 
                 times.append((submitted, time.monotonic()))
 
     async with Ingress.over(addresses.split(",")) as client:
+        print("ready", flush=True)
+        starts, ends = map(float, sys.stdin.readline().split())
         await asyncio.sleep(starts - time.monotonic())
         callers = [asyncio.create_task(keep_going()) for _ in range(outstanding)]
         await asyncio.sleep(ends - time.monotonic())

@@ -51,10 +51,13 @@ class EncodedChunk:
 class Encoders:
     """Frames are RGB pictures of `image_size` x `image_size`."""
 
-    def __init__(self, replicas: Replicas, image_size: int) -> None:
+    def __init__(
+        self, replicas: Replicas, image_size: int, *, heartbeat_timeout: float = _HEARTBEAT_TIMEOUT_SECONDS
+    ) -> None:
         self._replicas = replicas
         self._image_size = image_size
         self._queue = DispatchQueue()
+        self._heartbeat_timeout = heartbeat_timeout
         self._ingress_id = secrets.token_hex(8)
         self._frame_time = LatencyEstimator(replicas.attempt_seconds)
         self._model_time = LatencyEstimator(replicas.attempt_seconds)
@@ -120,7 +123,8 @@ class Encoders:
                     ingress_id=self._ingress_id,
                     waited=_duration(time.monotonic() - offered_at),
                 )
-                return _ChunkOffer(replica, header, frames, model.embedding_dim, deadline.remaining())
+                call = _stub(replica).EncodeChunk(timeout=deadline.remaining())
+                return _ChunkOffer(call, header, frames, model.embedding_dim, self._heartbeat_timeout)
 
             return await hedging.place(
                 self._replicas,
@@ -148,24 +152,25 @@ class _ChunkOffer:
     """One chunk offered to one encoder: header, admission, frames, result. No frame is sent before admission."""
 
     def __init__(
-        self, replica: Replica, header: ChunkHeader, frames: FrameBuffer, embedding_dim: int, timeout: float
+        self, call: Any, header: ChunkHeader, frames: FrameBuffer, embedding_dim: int, heartbeat_timeout: float
     ) -> None:
-        self._call: Any = _stub(replica).EncodeChunk(timeout=timeout)
-        self._responses: AsyncIterator[EncodeChunkResponse] = aiter(self._call)
+        self._call = call
+        self._responses: AsyncIterator[EncodeChunkResponse] = aiter(call)
         self._header = header
         self._frames = frames
         self._embedding_dim = embedding_dim
+        self._heartbeat_timeout = heartbeat_timeout
         self.seconds, self.other_chunks_in_flight = 0.0, 0
 
     async def admitted(self) -> None:
         try:
-            async with asyncio.timeout(_HEARTBEAT_TIMEOUT_SECONDS) as silence:
+            async with asyncio.timeout(self._heartbeat_timeout) as silence:
                 with suppress(asyncio.InvalidStateError):
                     await self._call.write(EncodeChunkRequest(header=self._header))
                 while (response := await anext(self._responses, None)) is not None and response.HasField("parked"):
-                    silence.reschedule(asyncio.get_running_loop().time() + _HEARTBEAT_TIMEOUT_SECONDS)
+                    silence.reschedule(asyncio.get_running_loop().time() + self._heartbeat_timeout)
         except TimeoutError as error:
-            raise Unresponsive(f"it sent nothing within {_HEARTBEAT_TIMEOUT_SECONDS:g} s") from error
+            raise Unresponsive(f"it sent nothing within {self._heartbeat_timeout:g} s") from error
         if response is None or not response.HasField("admitted"):
             raise Unavailable("the encoder ended the call before it admitted the chunk")
 

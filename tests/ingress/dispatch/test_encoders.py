@@ -1,5 +1,6 @@
 """Encoders that break the protocol: real servers that end the call, fall silent or answer nonsense."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf, nan
@@ -11,11 +12,14 @@ import pytest
 from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
 from services.ingress.sampling.frame_buffer import FrameBuffer
+from tests.ingress.announced import Announced
+from tests.ingress.waiting import until
 from tests.system import IMAGE_SIZE, Engine, encoder, replica
 from videoanalysis import tensors
 from videoanalysis.v1.encoder_pb2 import (
     Admitted,
     ChunkEmbeddings,
+    ChunkHeader,
     EncodeChunkRequest,
     EncodeChunkResponse,
     EncodeTextsResponse,
@@ -62,14 +66,16 @@ class Sick(EncoderServiceServicer):
 
 
 @asynccontextmanager
-async def with_sick(sick: EncoderServiceServicer, engine: Engine) -> AsyncIterator[tuple[Encoders, FrameBuffer]]:
+async def with_sick(
+    sick: EncoderServiceServicer, engine: Engine, heartbeat_timeout: float = 3.0
+) -> AsyncIterator[tuple[Encoders, FrameBuffer]]:
     async with AsyncExitStack() as stack:
         server = grpc.aio.server()
         add_EncoderServiceServicer_to_server(sick, server)
         bad = await stack.enter_async_context(replica(server))
         good = await stack.enter_async_context(encoder(engine))
         pool = Replicas("encoder", Static([bad.address, good.address]), attempt_seconds=10, wait_seconds=10)
-        encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE)
+        encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE, heartbeat_timeout=heartbeat_timeout)
         # The sick one has less work, so it comes first.
         pool.by_address[good.address].begin()
         frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, ByteBudget(1 << 24))
@@ -114,6 +120,86 @@ async def test_a_chunk_that_one_encoder_fails_at_is_encoded_by_another_and_the_s
             encoded = await encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE)
             assert encoded.embeddings.shape == (FRAMES, engine.model.embedding_dim)
         assert sick.calls == 1
+
+
+class Silent(EncoderServiceServicer):
+    """Parks each chunk and sends `heartbeats` of them; then nothing, or it admits the chunk."""
+
+    def __init__(self, heartbeats: int, then_admits: bool) -> None:
+        self._heartbeats = heartbeats
+        self._then_admits = then_admits
+        self.parked: list[ChunkHeader] = []
+        self.admitted = 0
+
+    async def EncodeChunk(
+        self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[EncodeChunkResponse]:
+        self.parked.append((await anext(requests)).header)
+        for _ in range(self._heartbeats):
+            await asyncio.sleep(0.2)
+            yield EncodeChunkResponse(parked=Parked())
+        if not self._then_admits:
+            await asyncio.Event().wait()
+        self.admitted += 1
+        yield EncodeChunkResponse(admitted=Admitted())
+        async for _ in requests:
+            pass
+        yield result(UNIT)()
+
+
+async def test_a_chunk_stays_parked_while_heartbeats_come():
+    alone, engine = Silent(heartbeats=8, then_admits=True), Engine()
+    engine.release.clear()
+    async with with_sick(alone, engine, heartbeat_timeout=1.0) as (encoders, frames):
+        encoded = asyncio.create_task(encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE))
+        blocking = [
+            asyncio.create_task(encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE))
+            for _ in range(3)
+        ]
+        done, _ = await asyncio.wait([encoded, *blocking], return_when=asyncio.FIRST_COMPLETED)
+        assert all(task.exception() is None for task in done)
+        assert alone.admitted
+        engine.release.set()
+        await asyncio.gather(encoded, *blocking)
+
+
+async def test_an_encoder_without_heartbeats_hangs_and_the_chunk_keeps_its_age_elsewhere():
+    silent, engine = Silent(heartbeats=1, then_admits=False), Engine()
+    ages: list[float] = []
+
+    class Listening(Silent):
+        async def EncodeChunk(self, requests, context):
+            header = (await anext(requests)).header
+            ages.append(header.waited.ToNanoseconds() / 1e9)
+            self.parked.append(header)
+            yield EncodeChunkResponse(admitted=Admitted())
+            async for _ in requests:
+                pass
+            yield result(UNIT)()
+
+    late = Listening(0, then_admits=True)
+    async with AsyncExitStack() as stack:
+        addresses = []
+        for servicer in (silent, late):
+            server = grpc.aio.server()
+            add_EncoderServiceServicer_to_server(servicer, server)
+            addresses.append((await stack.enter_async_context(replica(server))).address)
+        discovery = Announced(addresses[0])
+        pool = Replicas("encoder", discovery, attempt_seconds=10, wait_seconds=10)
+        encoders = Encoders(await stack.enter_async_context(pool), IMAGE_SIZE, heartbeat_timeout=0.4)
+        frames = await FrameBuffer.allocate(FRAMES * IMAGE_SIZE**2 * 3, ByteBudget(1 << 24))
+        stack.callback(frames.close)
+        encoding = asyncio.create_task(
+            encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE)
+        )
+        # Found hung, it is tried again, as there is no other.
+        await until(lambda: len(silent.parked) > 1, 10)
+        discovery.say(*addresses)
+        await encoding
+    assert silent.parked[0].waited.ToNanoseconds() < silent.parked[1].waited.ToNanoseconds()
+    assert ages[0] > 0.4
+    assert len({header.ingress_id for header in silent.parked + late.parked}) == 1
+    assert silent.parked[0].ingress_id
 
 
 async def test_malformed_text_embeddings_and_models_are_asked_of_another():
