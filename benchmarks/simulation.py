@@ -146,7 +146,7 @@ def constant(rate: float, _: float) -> float:
 
 
 def main(seconds: float) -> None:
-    print("| stack | videos | mean ms, real : model | p50 | p95 |\n|---|---|---|---|---|")
+    print("| stack | videos | mean ms, real : simulated | p50 | p95 |\n|---|---|---|---|---|")
     loads = []
     for number, case in enumerate(CASES):
         rate, chance = case.rate, random.Random(number)
