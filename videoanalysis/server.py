@@ -1,4 +1,4 @@
-"""What every service does the same way: listening, health, reflection, error mapping, draining."""
+"""The gRPC server of every service: health, reflection, error mapping, call metrics, draining."""
 
 import asyncio
 import inspect
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 _Coroutine = Callable[[Any, Any], Awaitable[Any]]
 _Generator = Callable[[Any, Any], AsyncGenerator[Any, None]]
-_Surroundings = Callable[[grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
+_CallContext = Callable[[grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
 
 # Two servers that share a port by mistake must fail, not split the calls between them.
 _OWN_PORT = ("grpc.so_reuseport", 0)
@@ -40,7 +40,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class _Health(health.aio.HealthServicer):
-    """Health whose streams we can end: one that its caller leaves open would use up the whole grace period."""
+    """Health whose Watch streams can be ended: one left open would use up the whole grace period."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class _Health(health.aio.HealthServicer):
             watch.cancel()
 
 
-class _MethodsToo:
-    """A descriptor pool that finds methods by name as well: ghz asks reflection for the method that it is to call."""
+class _MethodLookup:
+    """A descriptor pool that finds methods by name as well: ghz looks up the method it calls through reflection."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
@@ -87,7 +87,7 @@ class _MethodsToo:
 
 
 class Server:
-    """A gRPC server that lives until SIGTERM or SIGINT and then drains.
+    """A gRPC server that runs until SIGTERM or SIGINT and then drains.
 
     Health answers under `liveness`, `readiness` and the full name of every service, also on a port of its own where
     there is one. Entering starts to listen; leaving stops at once what is still running. `on_drain` is called when we
@@ -111,19 +111,19 @@ class Server:
             interceptors=[MetricsInterceptor(), ErrorInterceptor()],
             options=[
                 _OWN_PORT,
-                # Callers keep connections open through idle times; see `videoanalysis.channels`.
+                # Callers keep idle connections open; see `videoanalysis.channels`.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 *([("grpc.max_connection_age_ms", int(connection_seconds * 1000))] if connection_seconds else []),
             ],
         )
-        # Probes know no TLS, and must be answered to the end of the drain.
+        # Probes do not use TLS, and are answered until the drain ends.
         self._health_grpc = grpc.aio.server(options=[_OWN_PORT])
         for server in (self.grpc, self._health_grpc):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self.grpc, pool=_MethodsToo(descriptor_pool.Default()))
+            reflection.enable_server_reflection(names, self.grpc, pool=_MethodLookup(descriptor_pool.Default()))
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -148,12 +148,12 @@ class Server:
         await self._health_grpc.stop(0)
 
     async def set_ready(self, ready: bool) -> None:
-        """Tell health checkers whether calls are welcome."""
+        """Sets the health status that load balancers and callers check."""
         for name in ("", READINESS, *self._service_names):
             await self._health.set(name, _SERVING if ready else _NOT_SERVING)
 
     async def serve_until_terminated(self) -> None:
-        """Be ready until SIGTERM or SIGINT, then finish the calls in progress within the grace period."""
+        """Ready until SIGTERM or SIGINT; then finishes the calls in progress within the grace period."""
         await self.set_ready(True)
         await self._stop_requested.wait()
         _log.info("draining", grace_seconds=self._settings.grace_seconds)
@@ -166,13 +166,13 @@ class Server:
 
 
 def exit_on_signals() -> None:
-    """Until a Server listens there is nothing to drain: end at once, also as process 1, which ignores SIGTERM."""
+    """Ends at once on a signal, also as process 1, which ignores SIGTERM. A Server that listens drains instead."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _frame: os._exit(128 + number))
 
 
-class _Around(grpc.aio.ServerInterceptor):
-    """Runs each call of a method of ours inside `around`; the methods of others are left alone.
+class _Interceptor(grpc.aio.ServerInterceptor):
+    """Runs each call of a videoanalysis method inside `around`; health and reflection are passed through.
 
     Handlers are coroutines or async generators; one that streams its answers may be either.
     """
@@ -215,7 +215,7 @@ _HANDLERS = {
 }
 
 
-def _guard_coroutine(behaviour: _Coroutine, around: _Surroundings) -> _Coroutine:
+def _guard_coroutine(behaviour: _Coroutine, around: _CallContext) -> _Coroutine:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
         async with around(context):
             return await behaviour(request, context)
@@ -223,7 +223,7 @@ def _guard_coroutine(behaviour: _Coroutine, around: _Surroundings) -> _Coroutine
     return guarded
 
 
-def _guard_generator(behaviour: _Generator, around: _Surroundings) -> _Generator:
+def _guard_generator(behaviour: _Generator, around: _CallContext) -> _Generator:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
         async with around(context), aclosing(behaviour(request, context)) as responses:
             async for response in responses:
@@ -232,8 +232,8 @@ def _guard_generator(behaviour: _Generator, around: _Surroundings) -> _Generator
     return guarded
 
 
-class MetricsInterceptor(_Around):
-    """Counts and times calls, a stream until its last message. Goes before the one that decides on the status."""
+class MetricsInterceptor(_Interceptor):
+    """Counts and times calls, a stream until its last message. Precedes ErrorInterceptor, which sets the status."""
 
     @asynccontextmanager
     async def around(self, call: _Call) -> AsyncGenerator[None, None]:
@@ -256,14 +256,14 @@ class MetricsInterceptor(_Around):
 
 
 def _code_after(error: BaseException, context: grpc.aio.ServicerContext) -> grpc.StatusCode:
-    """The status of a call that `error` left, where nobody has set one: gRPC ends those whose caller is gone."""
+    """The status of a call that ended with `error` before one was set: gRPC cancels calls whose caller has left."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         is_late = context.time_remaining() == 0
         return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
     return context.code() or grpc.StatusCode.UNKNOWN
 
 
-class ErrorInterceptor(_Around):
+class ErrorInterceptor(_Interceptor):
     """Ends a call that raised ServiceError with its status; anything else is logged and answered as a bare INTERNAL."""
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Everything an operator can set on the ingress, read once."""
+"""Settings of the ingress: INGRESS_<NAME> in the environment."""
 
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ class IngressSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="INGRESS_", frozen=True)
 
     port: int = Field(50051, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
-    grace_seconds: float = Field(600, ge=0, description="A video in progress is given this long after SIGTERM.")
+    grace_seconds: float = Field(600, ge=0, description="After SIGTERM, time for videos in progress to finish.")
 
     encoders: Location = Field(
         description='Where the encoders are: ["encoder-0:50052", …], dns://encoder.namespace.svc:50052 or '
@@ -25,10 +25,16 @@ class IngressSettings(ServiceSettings):
     )
     decoders: Location = Field(description="Where the decoders are, in the same forms.")
     discovery_seconds: float = Field(
-        5, ge=0.1, le=300, description="How often a dns:// name is resolved; new replicas are seen so much later."
+        5,
+        ge=0.1,
+        le=300,
+        description="Interval at which a dns:// name is resolved.",
     )
     image_size: int = Field(
-        384, ge=16, le=1024, description="Side of the sampled frames in pixels; must be the encoder's (GetModel)."
+        384,
+        ge=16,
+        le=1024,
+        description="Side of sampled frames in pixels; must equal the image size of the encoder's model.",
     )
 
     scaling_port: int | None = Field(
@@ -39,31 +45,31 @@ class IngressSettings(ServiceSettings):
         60,
         gt=0,
         le=86400,
-        description="A caller's connection is closed after about as long, so that its next call finds new replicas; "
+        description="Age at which a caller's connection is closed, so that its next call finds new replicas; "
         "calls in progress finish.",
     )
     caller_header: str = Field(
         "x-caller-id",
         pattern=r"^[a-z0-9_.-]+$",
-        description="Metadata in which the gateway in front names the caller; it must not pass on what callers send.",
+        description="Metadata key in which the gateway names the caller; it must overwrite what callers send.",
     )
     resume_keys: list[SecretStr] = Field(
         [],
-        description="Sign the tokens by which a stream is resumed: the first signs, all verify. A JSON list, at least "
+        description="Keys of resume tokens: the first signs, all verify. A JSON list, at least "
         f"{MIN_KEY_BYTES} bytes each, the same for every ingress. Default: no tokens.",
     )
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a slot; they hold no video bytes.")
-    max_request_seconds: float = Field(3600, gt=0, description="Latest deadline of a request, also if none is set.")
-    chunks_ahead: int = Field(4, ge=1, description="Chunks of one video between sampling and decoding.")
-    frame_budget_bytes: int = Field(256 << 20, description="Sampled frames in memory, of all videos together.")
+    max_request_seconds: float = Field(3600, gt=0, description="Longest, and default, deadline of a request.")
+    chunks_ahead: int = Field(4, ge=1, description="Chunks of one video queued between sampling and decoding.")
+    frame_budget_bytes: int = Field(256 << 20, description="Memory for sampled frames, all videos together.")
 
-    attempt_seconds: float = Field(30, gt=0, description="Time for one attempt at an encoder or decoder.")
-    replica_wait_seconds: float = Field(30, ge=0, description="How long to wait for encoders or decoders to come back.")
+    attempt_seconds: float = Field(30, gt=0, description="Longest time of one attempt at an encoder or decoder.")
+    replica_wait_seconds: float = Field(30, ge=0, description="How long to wait while no encoder or decoder answers.")
     cold_start_seconds: float = Field(
         0,
         ge=0,
-        description="How long to wait where there are none at all, as when they are scaled to zero, if that is more.",
+        description="How long to wait while there are no replicas, for example scaled to zero, if that is longer.",
     )
 
     allowed_buckets: list[str] = Field([], description='Buckets that callers may name; ["*"] for all.')
@@ -73,8 +79,8 @@ class IngressSettings(ServiceSettings):
     s3_endpoint_url: str | None = Field(None, description="For S3-compatible stores. Never taken from a caller.")
     s3_region: str | None = Field(None, description="Default: the environment's.")
 
-    scratch_dir: Path | None = Field(None, description="Where videos are downloaded to. Default: the system's.")
-    scratch_bytes: int = Field(20 << 30, description="Downloads on disk, of all videos together.")
+    scratch_dir: Path | None = Field(None, description="Directory for downloads. Default: the system's.")
+    scratch_bytes: int = Field(20 << 30, description="Disk space for downloads, all videos together.")
     max_object_bytes: int = Field(10 << 30, gt=0, description="Largest video file.")
     max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
     max_video_seconds: float = Field(6 * 3600, gt=0, description="Longest video.")
@@ -90,7 +96,7 @@ class IngressSettings(ServiceSettings):
 
     @field_validator("resume_keys")
     @classmethod
-    def _long_enough(cls, keys: list[SecretStr]) -> list[SecretStr]:
+    def _check_key_length(cls, keys: list[SecretStr]) -> list[SecretStr]:
         if any(len(key.get_secret_value().encode()) < MIN_KEY_BYTES for key in keys):
             raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes; `openssl rand -base64 48` makes one")
         return keys
@@ -99,7 +105,7 @@ class IngressSettings(ServiceSettings):
         return [key.get_secret_value().encode() for key in self.resume_keys]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_budgets(self) -> Self:
         largest_chunk = MAX_FRAMES_PER_CHUNK * self.image_size**2 * 3
         if self.frame_budget_bytes < largest_chunk:
             raise ValueError(

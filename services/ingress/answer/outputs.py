@@ -1,4 +1,4 @@
-"""Where answers are written besides being returned."""
+"""Answers written to S3 as JSON, besides being returned."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _FIELD = "output_uri"
 
 
 class Outputs:
-    """Objects whose URI starts with one of `allowed_prefixes`, each taken up to a slash."""
+    """Writes to URIs under one of `allowed_prefixes`; a prefix ends at a slash."""
 
     def __init__(self, storage: Storage, allowed_prefixes: Sequence[str]) -> None:
         self._storage = storage

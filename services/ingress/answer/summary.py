@@ -1,4 +1,4 @@
-"""The answer for the whole video, from what each chunk leaves behind."""
+"""The answer for the whole video, accumulated from the results of its chunks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _SHORTEST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SummaryState:
-    """What the chunks so far mean for the rest of the video; of bounded size, however long it is."""
+    """What the chunks so far contribute; of bounded size, however long the video is."""
 
     duration: Fraction  # seconds
     embedding_sum: NDArray[np.float32]  # [D], of the chunk embeddings times their seconds
@@ -48,13 +48,13 @@ class TextRanker(Protocol):
 
 
 class Summary:
-    """Takes the chunks of a video in order. One with the state of another goes on exactly where that stood.
+    """Takes the chunks of a video in order; with the `state` of another summary it continues exactly from there.
 
     Sums are rounded to float32 after each chunk, since that is how they travel in a resume token. Over the 2160 chunks
     of six hours this costs scores less than 1e-6.
 
     A text's score for the video is its product with the duration-weighted mean of the chunk embeddings, which is not
-    renormalised: so it is the weighted mean of its scores in all chunks, not only where it was among the best.
+    renormalised: this is the weighted mean of its scores in all chunks, not only in those where it was among the best.
     """
 
     def __init__(self, decoders: TextRanker, ranking: RankingSpec, state: SummaryState | None = None) -> None:
@@ -90,9 +90,9 @@ class Summary:
         decoded: DecodeChunkResponse,
         deadline: Deadline,
     ) -> list[Scene]:
-        """A chunk: its length in seconds, `frames` [n, D] and what was found in them.
+        """Adds a chunk: its duration in seconds, the embeddings of its `frames` [n, D] and the decoder's response.
 
-        Returns the scenes that end in it; asks the decoders only if there are such.
+        Returns the scenes that end in it; calls the decoders only if there are any.
         """
         pooled = tensors.from_proto(decoded.pooled_embedding)
         self._embedding_sum = _rounded(self._embedding_sum + float(duration) * pooled.astype(np.float64))
@@ -112,7 +112,7 @@ class Summary:
     async def answer(self, deadline: Deadline) -> AnalyzeVideoResponse:
         """Tags, caption, scene changes, scenes and duration of the video; the rest of the message is left empty.
 
-        Of changes and scenes those since the state with which this began.
+        After resuming, scene changes and scenes are those since then.
         """
         mean = (self._embedding_sum / float(self._duration)).astype(np.float32)
         video, last = await self._rank([mean, _normalised(self._scene_sum)], deadline)

@@ -1,4 +1,4 @@
-"""Where the time of one request went."""
+"""The time of one request, divided among the stages."""
 
 import time
 from collections import defaultdict
@@ -9,6 +9,8 @@ from videoanalysis.v1.analysis_pb2 import StageTiming, Timing
 
 
 class Part(Enum):
+    """The stage and the field of its StageTiming."""
+
     DOWNLOAD_QUEUE = "download", "queue_seconds"
     DOWNLOAD_COMPUTE = "download", "compute_seconds"
     SAMPLE_QUEUE = "sample", "queue_seconds"
@@ -20,21 +22,21 @@ class Part(Enum):
 
 
 class Trace:
-    """Which part one chunk was in, and since when."""
+    """The parts that one chunk has entered, and when."""
 
     def __init__(self, part: Part, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.entries: list[tuple[float, Part]] = [(clock(), part)]
 
     def enter(self, part: Part, ago: float = 0.0) -> None:
-        """The chunk is in `part` now, or has been for `ago` seconds, as far as that is after its last step."""
+        """The chunk entered `part` now, or `ago` seconds before, but not before it entered its last part."""
         self.entries.append((max(self.entries[-1][0], self._clock() - ago), part))
 
 
 class Timeline:
-    """Adds up the parts: each instant belongs to the part in which the next undelivered chunk was then.
+    """Attributes each instant to the part in which the next undelivered chunk was then.
 
-    Stages overlap, so their own times add up to more than the request took; these parts add up to just that.
+    Stages overlap, so their own durations add up to more than the request took; these parts add up to exactly that.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +48,7 @@ class Timeline:
         return Trace(part, self._clock)
 
     def delivered(self, trace: Trace) -> None:
-        """The chunk of `trace`, the next in order, has left: what passed since the one before is its."""
+        """The chunk of `trace`, the next in order, is delivered: attributes the time since the one before it."""
         now = self._clock()
         ends = [entered for entered, _ in trace.entries[1:]] + [now]
         for (entered, part), end in zip(trace.entries, ends, strict=True):
@@ -54,7 +56,7 @@ class Timeline:
         self._attributed_until = now
 
     def timing(self) -> Timing:
-        """What has passed until now; what no part accounts for is unattributed."""
+        """The time until now; what belongs to no part is unattributed."""
         total = self._clock() - self._start
         timing = Timing(total_seconds=total, unattributed_seconds=max(0.0, total - sum(self._seconds.values())))
         for part, seconds in self._seconds.items():

@@ -1,4 +1,4 @@
-"""Where a video stands behind one of its chunks: all that the rest of it must know, as a few kilobytes."""
+"""The state of an analysis behind one of its chunks: everything the chunks after it need, in a few kilobytes."""
 
 import json
 import struct
@@ -14,13 +14,13 @@ from videoanalysis import tensors
 from videoanalysis.v1.decoder_pb2 import SceneState
 
 _HEADER_LENGTH = struct.Struct("<H")
-_PEAK = np.dtype([("position", "<u4"), ("chunk_index", "<u4"), ("score", "<f4")])
+_BEST_CHUNK = np.dtype([("position", "<u4"), ("chunk_index", "<u4"), ("score", "<f4")])
 _NUMBER = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """Everything is as it was to the last bit when it is read again."""
+    """Serialised and read again it is equal to the last bit."""
 
     next_chunk: int
     model_digest: str
@@ -28,12 +28,12 @@ class ResumeState:
     scene_state: SceneState
     summary: SummaryState
     accelerator_seconds: float  # for the chunks so far
-    decode_failures: int  # packets refused so far
-    frames_searched: int  # decoded in search of cuts so far
-    decode_all: bool  # what the packets promise is not to be trusted
+    decode_failures: int  # packets that could not be decoded so far
+    frames_searched: int  # decoded to search for cuts so far
+    decode_all: bool  # the packets' timestamps proved unreliable
 
     def to_bytes(self) -> bytes:
-        """A JSON object of what is short, then the three vectors and the peaks, little-endian."""
+        """A JSON header, then three vectors and the texts' best chunks, little-endian."""
         summary = self.summary
         ema = tensors.from_proto(self.scene_state.ema)
         header = {
@@ -47,7 +47,7 @@ class ResumeState:
             else None,
             "duration": summary.duration.as_integer_ratio(),
             "scene_start": summary.scene_start,
-            "peaks": [len(summary.top_tags), len(summary.top_captions)],
+            "best": [len(summary.top_tags), len(summary.top_captions)],
             "accelerator": self.accelerator_seconds,
             "failures": self.decode_failures,
             "searched": self.frames_searched,
@@ -55,24 +55,24 @@ class ResumeState:
         }
         encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
-        peaks = [(position, peak.chunk_index, peak.score) for position, peak in summary.top_tags + summary.top_captions]
+        best = [(position, text.chunk_index, text.score) for position, text in summary.top_tags + summary.top_captions]
         return b"".join(
-            [_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), np.array(peaks, _PEAK).tobytes()]
+            [_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), np.array(best, _BEST_CHUNK).tobytes()]
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ResumeState":
-        """What `to_bytes` has written, and nothing else: others must be kept out before."""
+        """Reads what `to_bytes` wrote; the caller must have verified that it is nothing else."""
         (header_bytes,) = _HEADER_LENGTH.unpack_from(data)
         start = _HEADER_LENGTH.size
         header: dict[str, Any] = json.loads(data[start : start + header_bytes])
-        dimensions, tags = header["dimensions"], header["peaks"][0]
+        dimensions, tags = header["dimensions"], header["best"][0]
         vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, start + header_bytes)
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
-        peaks_at = start + header_bytes + vectors.nbytes
-        peaks = tuple(
+        best_at = start + header_bytes + vectors.nbytes
+        best = tuple(
             (position, BestChunk(chunk_index, score))
-            for position, chunk_index, score in np.frombuffer(data, _PEAK, sum(header["peaks"]), peaks_at).tolist()
+            for position, chunk_index, score in np.frombuffer(data, _BEST_CHUNK, sum(header["best"]), best_at).tolist()
         )
         return cls(
             next_chunk=header["next_chunk"],
@@ -88,8 +88,8 @@ class ResumeState:
                 embedding_sum=embedding_sum,
                 scene_start=header["scene_start"],
                 scene_sum=scene_sum,
-                top_tags=peaks[:tags],
-                top_captions=peaks[tags:],
+                top_tags=best[:tags],
+                top_captions=best[tags:],
             ),
             accelerator_seconds=header["accelerator"],
             decode_failures=header["failures"],

@@ -15,24 +15,24 @@ def leading(scores: list[float], count: int = SIZE) -> LeadingTexts:
 
 
 @given(st.lists(st.lists(st.floats(-1, 1, width=32), min_size=12, max_size=12, unique=True), min_size=1, max_size=20))
-def test_knows_the_true_peaks_of_the_texts_that_reach_highest_although_a_chunk_tells_only_of_some(chunks):
-    peaks = TopTexts(SIZE)
+def test_the_best_chunks_of_the_highest_texts_are_exact_although_a_chunk_reports_only_some_texts(chunks):
+    top = TopTexts(SIZE)
     for index, scores in enumerate(chunks):
-        peaks.add(index, leading(scores))
+        top.add(index, leading(scores))
     all_scores = np.array(chunks)
     highest = np.sort(all_scores.max(axis=0))[::-1]
-    assert len(peaks) == SIZE
-    for position, peak in peaks.items():
-        assert peak.score == all_scores[:, position].max() >= highest[SIZE - 1]
-        assert peak.chunk_index == int(np.argmax(all_scores[:, position]))
-    assert sorted((peak.score for _, peak in peaks.items()), reverse=True) == list(highest[:SIZE])
+    assert len(top) == SIZE
+    for position, best in top.items():
+        assert best.score == all_scores[:, position].max() >= highest[SIZE - 1]
+        assert best.chunk_index == int(np.argmax(all_scores[:, position]))
+    assert sorted((best.score for _, best in top.items()), reverse=True) == list(highest[:SIZE])
 
 
 def test_of_equal_scores_the_first_chunk_has_it():
-    peaks = TopTexts(SIZE)
+    top = TopTexts(SIZE)
     for index in range(3):
-        peaks.add(index, leading([0.25, 0.5]))
-    assert [peaks.of(position) for position in (0, 1, 2)] == [BestChunk(0, 0.25), BestChunk(0, 0.5), None]
+        top.add(index, leading([0.25, 0.5]))
+    assert [top.of(position) for position in (0, 1, 2)] == [BestChunk(0, 0.25), BestChunk(0, 0.5), None]
 
 
 def test_goes_on_with_what_was_known():

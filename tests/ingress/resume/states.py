@@ -1,4 +1,4 @@
-"""Checkpoints of made-up videos."""
+"""Resume states of made-up videos."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from videoanalysis.v1.decoder_pb2 import SceneState
 DIGEST = "sha256:" + "f" * 64
 
 
-def checkpoint(
+def resume_state(
     dimensions: int = 8, *, seed: int = 0, tags: int = 3, captions: int = 2, event: bool = True, bank: bool = True
 ) -> ResumeState:
     draw = np.random.default_rng(seed)
@@ -21,7 +21,7 @@ def checkpoint(
     def vector() -> np.ndarray:
         return draw.standard_normal(dimensions).astype(np.float32)
 
-    def peaks(count: int) -> tuple[tuple[int, BestChunk], ...]:
+    def best_chunks(count: int) -> tuple[tuple[int, BestChunk], ...]:
         scores = draw.uniform(-1, 1, count).astype(np.float32)
         chunks = draw.integers(0, 2**32, count)
         return tuple((2**32 - 1 - i, BestChunk(int(chunks[i]), float(scores[i]))) for i in range(count))
@@ -40,8 +40,8 @@ def checkpoint(
             embedding_sum=vector(),
             scene_start=draw.uniform(0, 1e5),
             scene_sum=vector(),
-            top_tags=peaks(tags),
-            top_captions=peaks(captions),
+            top_tags=best_chunks(tags),
+            top_captions=best_chunks(captions),
         ),
         accelerator_seconds=draw.uniform(0, 1e5),
         decode_failures=int(draw.integers(0, 2**31)),
@@ -51,8 +51,8 @@ def checkpoint(
 
 
 def largest(dimensions: int) -> ResumeState:
-    """With as many peaks as there can be, and no number that is short when it is written out."""
-    return checkpoint(dimensions, tags=LEADING_TAGS, captions=LEADING_CAPTIONS)
+    """With as many texts as there can be, and numbers that are long when written out."""
+    return resume_state(dimensions, tags=LEADING_TAGS, captions=LEADING_CAPTIONS)
 
 
 def same(one: ResumeState, other: ResumeState) -> bool:

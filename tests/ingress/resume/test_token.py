@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from services.ingress.job import AnalysisRequest, read_request
 from services.ingress.resume.token import MAX_TOKEN_BYTES, RequestTokens, ResumeTokens
-from tests.ingress.resume.states import checkpoint, largest, same
+from tests.ingress.resume.states import largest, resume_state, same
 from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError
 from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoRequest
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
@@ -38,12 +38,12 @@ def refusal(reader: RequestTokens, token: bytes) -> ServiceError:
     return caught.value
 
 
-TOKEN = tokens().issue(checkpoint(), VERSION)
+TOKEN = tokens().issue(resume_state(), VERSION)
 
 
 def test_gives_back_what_was_put_in():
     read = tokens().read(TOKEN)
-    assert same(read.state, checkpoint())
+    assert same(read.state, resume_state())
     assert read.is_of(VERSION)
 
 
@@ -56,7 +56,7 @@ def test_tells_another_object_from_the_one_it_was_made_for():
 def test_the_first_key_signs_and_all_verify():
     assert tokens(NEW, KEY).read(TOKEN)
     assert tokens(OLD, NEW, KEY).read(TOKEN)
-    signed = tokens(NEW, KEY).issue(checkpoint(), VERSION)
+    signed = tokens(NEW, KEY).issue(resume_state(), VERSION)
     assert tokens(NEW).read(signed)
     assert refusal(tokens(KEY), signed).reason == ErrorReason.TOKEN_FORGED
 
@@ -80,12 +80,12 @@ def test_what_we_have_not_signed_is_forged(token):
 
 def test_without_a_key_nothing_is_signed_and_nothing_believed():
     keyless = ResumeTokens([]).of(CALLER, URI, analysis())
-    assert keyless.issue(checkpoint(), VERSION) == b""
+    assert keyless.issue(resume_state(), VERSION) == b""
     assert refusal(keyless, TOKEN).reason == ErrorReason.TOKEN_FORGED
 
 
 def test_an_object_without_a_version_has_no_tokens():
-    assert tokens().issue(checkpoint(), "") == b""
+    assert tokens().issue(resume_state(), "") == b""
 
 
 def test_is_good_for_a_day():
@@ -136,7 +136,7 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
 
 
 def test_labels_are_told_apart_wherever_their_borders_are():
-    signed = tokens(labels=["a", "b"]).issue(checkpoint(), VERSION)
+    signed = tokens(labels=["a", "b"]).issue(resume_state(), VERSION)
     for labels in (["a,b"], ["b", "a"], ['a", "b']):
         assert refusal(tokens(labels=labels), signed).reason == ErrorReason.TOKEN_OF_ANOTHER_REQUEST
 
