@@ -19,7 +19,7 @@ from services.decoder.scenes import SceneDetector
 from services.encoder import checkpoint, siglip
 from services.encoder.bundled.scenes import random_scene, render
 from services.encoder.siglip import SiglipEngine
-from services.ingress.sampling.plan import Cut
+from services.ingress.sampling import Cut
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.rendering import render as render_video
 from tests.rendering import steady

@@ -24,7 +24,7 @@ from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Discovery, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
-from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling import SamplingPool
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources

@@ -7,7 +7,7 @@ from benchmarks.dispatch.fleet import FRAMES, IMAGE_SIZE
 from benchmarks.dispatch.workload import Chunk
 from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
-from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling import FrameBuffer
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _CHUNK_BYTES = FRAMES * IMAGE_SIZE**2 * 3

@@ -9,8 +9,7 @@ from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
-from services.ingress.sampling.pool import SamplingPool
-from services.ingress.sampling.sampled_video import WorkerLimits
+from services.ingress.sampling import SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import scaling_endpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings

@@ -17,11 +17,15 @@ from services.ingress.dispatch import Decoders, EncodedChunk, Encoders
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
 from services.ingress.resume import ResumeState
-from services.ingress.sampling.frame_buffer import FrameBuffer
-from services.ingress.sampling.media import Media
-from services.ingress.sampling.plan import SampledChunk
-from services.ingress.sampling.pool import SamplingPool
-from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd
+from services.ingress.sampling import (
+    FrameBuffer,
+    Media,
+    SampledChunk,
+    SampledVideo,
+    SamplingPool,
+    SamplingSpec,
+    VideoEnd,
+)
 from videoanalysis import tensors
 from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling import SamplingPool
 from tests.ingress.sampling.samplers import LIMITS
 from tests.rendering import render, steady
 

@@ -15,10 +15,7 @@ from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens, Resumption
-from services.ingress.sampling.frame_buffer import FrameBuffer
-from services.ingress.sampling.media import Media
-from services.ingress.sampling.plan import Cut, SampledChunk
-from services.ingress.sampling.sampled_video import SamplingSpec, VideoEnd
+from services.ingress.sampling import Cut, FrameBuffer, Media, SampledChunk, SamplingSpec, VideoEnd
 from services.ingress.sources.media import WholeMedia
 from services.ingress.video_run import Resources
 from tests.ingress.waiting import until

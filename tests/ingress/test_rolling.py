@@ -11,7 +11,7 @@ from services.ingress.dispatch.discovery.endpoint_slices import EndpointSlices
 from services.ingress.dispatch.discovery.location import KubernetesService
 from services.ingress.dispatch.encoders import Encoders
 from services.ingress.dispatch.replicas import Replicas
-from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling import FrameBuffer
 from tests.ingress.dispatch.discovery.api_server import POD, api_server, endpoint_slice
 from tests.ingress.waiting import until
 from tests.rendering import calm_picture, render, steady

@@ -15,7 +15,7 @@ ORDER = [
     *("__main__", "servicer", "pipeline", "video_run", "pinned_model", "resume", "answer", "job", "settings"),
     *("dispatch", "sources", "sampling", "admission"),
 ]
-FOLDERS = [part for part in ORDER if (ROOT / part / "__init__.py").exists() and part != "sampling"]
+FOLDERS = [part for part in ORDER if (ROOT / part).is_dir()]
 # Beside them: these read what admission counts, and every part may use them.
 BESIDE = {"metrics", "scaling_endpoint"}
 

@@ -20,7 +20,7 @@ from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.queue import DispatchQueue
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
-from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling import FrameBuffer
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,

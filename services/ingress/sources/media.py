@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.ingress.sampling import media as sampled
+from services.ingress.sampling import Media as SampledMedia
+from services.ingress.sampling import WholeFile
 from videoanalysis.errors import FailedPrecondition
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -18,14 +19,14 @@ Progress = Callable[[int, int], Awaitable[None]]
 CheckVersion = Callable[[str], None]
 
 
-class Media(sampled.Media, Protocol):
+class Media(SampledMedia, Protocol):
     @property
     def version(self) -> str:
         """Equal versions of one URI have equal bytes; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
-class WholeMedia(sampled.WholeFile):
+class WholeMedia(WholeFile):
     """A file of which all bytes are there."""
 
     version: str = ""

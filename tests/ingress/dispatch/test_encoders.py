@@ -11,7 +11,7 @@ import pytest
 
 from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
-from services.ingress.sampling.frame_buffer import FrameBuffer
+from services.ingress.sampling import FrameBuffer
 from tests.ingress.announced import Announced
 from tests.ingress.waiting import until
 from tests.system import IMAGE_SIZE, Engine, encoder, replica
