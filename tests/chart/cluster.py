@@ -20,7 +20,7 @@ _SECRET = re.compile(r"/api/v1/namespaces/([^/]+)/secrets/([^/?]+)")
 def cluster(
     directory: Path, *, version: str, custom_kinds: Iterable[str] = (), secrets: Iterable[dict[str, Any]] = ()
 ) -> Iterator[dict[str, str]]:
-    """The environment in which kubectl and helm know this cluster; its kubeconfig is in `directory`."""
+    """The environment with which kubectl and helm use this cluster; its kubeconfig is in `directory`."""
     answers = _discovery(version, [*built_in_kinds(version), *custom_kinds])
     present = {(secret["metadata"]["namespace"], secret["metadata"]["name"]): secret for secret in secrets}
 

@@ -113,7 +113,7 @@ class Rendered(list[Object]):
         return {item["metadata"]["name"]: item for item in self if item["kind"] == kind}
 
     def one(self, kind: str, name: str) -> Object:
-        """The one whose name ends so."""
+        """The object of this kind whose name ends with `name`."""
         (found,) = [item for item in self if item["kind"] == kind and item["metadata"]["name"] == f"{NAME}-{name}"]
         return found
 
@@ -122,7 +122,7 @@ class Rendered(list[Object]):
         return {service: self.one("Deployment", service) for service in SERVICES}
 
     def pods(self) -> dict[str, Object]:
-        """Every pod's spec, by kind and name of what makes it."""
+        """Every pod's spec, by kind and name of its controller."""
         made = {item["kind"]: item for item in self if item["kind"] in ("Deployment", "Job")}
         assert made
         return {
@@ -141,7 +141,7 @@ def render(
     kubernetes: str = KUBERNETES[-1],
     kinds: Iterable[str] = CUSTOM_KINDS,
 ) -> Rendered:
-    """The set of `values` with `changes` to it, for a cluster that knows these custom `kinds`."""
+    """The set of `values` with `changes` to it, for a cluster that has these custom `kinds`."""
     return _render(values, json.dumps(changes or {}), kubernetes, tuple(kinds))
 
 
@@ -153,7 +153,7 @@ def _render(values: str, changes: str, kubernetes: str, kinds: tuple[str, ...]) 
 
 
 def complaint(values: str, changes: Mapping[str, Any]) -> str:
-    """Why helm refuses them."""
+    """The message with which helm refuses the values."""
     ended = run("template", values, changes)
     assert ended.returncode != 0, "helm takes these values"
     return ended.stderr
@@ -171,7 +171,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """`helm template`, `lint` or `install`, with values from a set, or from none but `changes`.
 
-    An `environment` that names a cluster tells helm of version and kinds itself.
+    With an `environment` that names a cluster, helm reads version and kinds from it.
     """
     file, given = VALUES.get(values, (None, {}))
     options = ["--namespace", NAMESPACE, *(["--values", str(CHART / file)] if file else []), "--values", "-"]

@@ -1,4 +1,4 @@
-"""What an upgrade must leave as it is: names that hold data or addresses, and fields that cannot be changed.
+"""The parts of a release that an upgrade must not change: names of data and addresses, and immutable fields.
 
     python -m tests.chart.identity
 

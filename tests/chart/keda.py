@@ -16,9 +16,9 @@ class TriggerError(Exception):
 def read(metadata: Mapping[str, str], slices: Iterable[Mapping[str, Any]]) -> float:
     """The value that the trigger gives for the EndpointSlices of the cluster.
 
-    Of the URL the host names the Service, the path is asked for, a query is lost. The port counts if it is one of the
-    EndpointSlice's, so of the pods; otherwise it is dropped for the scheme's own. Addresses that do not answer with
-    the value are left out; it is an error if none does, or if there is none.
+    The host of the URL names the Service; its path is requested, its query is dropped. Its port is used if the
+    EndpointSlices have it, otherwise the scheme's default. Addresses that do not answer with the value are omitted; it
+    is an error if none answers.
     """
     assert metadata["aggregateFromKubeServiceEndpoints"] == "true"
     assert metadata["format"] == "prometheus"
@@ -54,7 +54,7 @@ def read(metadata: Mapping[str, str], slices: Iterable[Mapping[str, Any]]) -> fl
 
 
 def replicas(value: float, spec: Mapping[str, Any]) -> int:
-    """What the HPA that KEDA makes asks for, with nothing to hold it back."""
+    """The replicas that KEDA's HPA wants, without stabilization, policies or limits."""
     (trigger,) = spec["triggers"]
     wanted = math.ceil(value / float(trigger["metadata"]["targetValue"]))
     return int(min(max(wanted, spec["minReplicaCount"]), spec["maxReplicaCount"]))

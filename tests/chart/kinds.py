@@ -11,7 +11,7 @@ _SCHEMAS = Path(__file__).parent / "schemas"
 
 
 def problems(item: dict[str, Any], kubernetes: str) -> list[str]:
-    """What is wrong with an object, each with its place; a kind without a schema is wrong too."""
+    """The problems of an object, each with its path; a kind without a schema is a problem too."""
     kind = f"{item['apiVersion']}/{item['kind']}"
     validator = _validators(kubernetes).get(kind) or _validators("custom").get(kind)
     if validator is None:

@@ -18,7 +18,7 @@ FIRST, SECOND, DEAD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 @dataclass
 class Cluster:
-    """Two ingresses with the chart as it is rendered for their port; what a third address would say nobody hears."""
+    """Two ingresses, and the chart rendered for their port; a third address does not answer."""
 
     first: Demand
     second: Demand

@@ -41,9 +41,9 @@ def queries() -> list[str]:
 
 
 def test_every_series_of_an_alert_or_a_panel_exists(known):
-    asked = {name for query in queries() for name in series(query) if not _OTHERS.fullmatch(name)}
-    assert "videoanalysis_queue_depth" in asked
-    assert asked - known == set()
+    queried = {name for query in queries() for name in series(query) if not _OTHERS.fullmatch(name)}
+    assert "videoanalysis_queue_depth" in queried
+    assert queried - known == set()
 
 
 def test_brackets_of_queries_are_balanced():

@@ -51,10 +51,10 @@ def environment(deployment: dict[str, Any]) -> dict[str, str]:
 def read() -> dict[tuple[str, str], dict[str, str]]:
     """The settings that each service would have, by set of values and service."""
     cases = [(values, service) for values in VALUES for service in SERVICES]
-    asked = [(service, environment(render(values).deployments()[service])) for values, service in cases]
+    environments = [(service, environment(render(values).deployments()[service])) for values, service in cases]
     ended = subprocess.run(
         [sys.executable, "-c", _READ],
-        input=json.dumps(asked),
+        input=json.dumps(environments),
         cwd=ROOT,
         capture_output=True,
         text=True,

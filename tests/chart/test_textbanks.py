@@ -27,7 +27,7 @@ def command(job: dict) -> list[str]:
 
 
 def parsed(words: list[str]) -> Any:
-    """As the command line itself understands it; raises a usage error for what it does not."""
+    """Parses with the command line itself; raises its usage error."""
     program, *words = words
     assert program == "videoanalysis"
     known: Any = typer.main.get_command(app)
@@ -54,20 +54,20 @@ def test_a_job_uses_the_encoder_s_service_and_writes_to_the_decoder_s_location(m
         for bank, job in jobs(rendered).items():
             # The texts of a ConfigMap are nowhere here.
             words = [word.replace("/texts", "textbanks/default") for word in command(job)]
-            asked = parsed(words).params
-            assert asked["name"] == bank
-            assert asked["encoder"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
-            assert asked["out"].startswith(banks.rstrip("/") + "/")
-            assert asked["out"].endswith(".safetensors")
-            assert Path(asked["directory"], "tags.txt").is_file()
+            options = parsed(words).params
+            assert options["name"] == bank
+            assert options["encoder"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+            assert options["out"].startswith(banks.rstrip("/") + "/")
+            assert options["out"].endswith(".safetensors")
+            assert Path(options["directory"], "tags.txt").is_file()
 
 
 def test_template_and_model_digest_are_passed_to_the_command(monkeypatch):
     monkeypatch.chdir(ROOT)
     words = command(jobs(render("everything"))["rooms"])
-    asked = parsed([word.replace("/texts", "textbanks/default") for word in words]).params
-    assert asked["template"] == "a {}"
-    assert asked["model_digest"] == "sha256:" + "0" * 64
+    options = parsed([word.replace("/texts", "textbanks/default") for word in words]).params
+    assert options["template"] == "a {}"
+    assert options["model_digest"] == "sha256:" + "0" * 64
 
 
 def test_texts_in_values_become_the_files_of_the_job():
@@ -190,10 +190,10 @@ def test_helm_test_analyses_the_sample_at_the_ingress():
     (pod,) = rendered.of_kind("Pod").values()
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     (container,) = pod["spec"]["containers"]
-    asked = parsed(container["command"]).params
+    options = parsed(container["command"]).params
     service = rendered.one("Service", "ingress")
-    assert asked["video"] == "sample://clip"
-    assert asked["address"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert options["video"] == "sample://clip"
+    assert options["address"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
 
 

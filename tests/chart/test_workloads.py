@@ -246,7 +246,7 @@ def test_a_new_chart_version_alone_replaces_no_pods():
 
 
 def test_each_component_supports_the_usual_pod_options():
-    asked = {
+    options = {
         "affinity": {"nodeAffinity": {}},
         "envFrom": [{"secretRef": {"name": "more"}}],
         "extraEnv": [{"name": "MORE", "value": "x"}],
@@ -260,14 +260,14 @@ def test_each_component_supports_the_usual_pod_options():
         "runtimeClassName": "special",
         "tolerations": [{"key": "x", "operator": "Exists"}],
     }
-    for service, deployment in render("local", dict.fromkeys(SERVICES, asked)).deployments().items():
+    for service, deployment in render("local", dict.fromkeys(SERVICES, options)).deployments().items():
         template = deployment["spec"]["template"]
         pod, (container,) = template["spec"], template["spec"]["containers"]
         for key in ("affinity", "nodeSelector", "priorityClassName", "runtimeClassName", "tolerations"):
-            assert pod[key] == asked[key], service
+            assert pod[key] == options[key], service
         assert pod["initContainers"][0]["name"] == "first"
-        assert container["envFrom"] == asked["envFrom"]
-        assert asked["extraEnv"][0] in container["env"]
-        assert asked["extraVolumes"][0] in pod["volumes"]
-        assert asked["extraVolumeMounts"][0] in container["volumeMounts"]
+        assert container["envFrom"] == options["envFrom"]
+        assert options["extraEnv"][0] in container["env"]
+        assert options["extraVolumes"][0] in pod["volumes"]
+        assert options["extraVolumeMounts"][0] in container["volumeMounts"]
         assert template["metadata"]["annotations"]["note"] == template["metadata"]["labels"]["label"] == "x"

@@ -56,7 +56,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="stop at a step that fails, and leave everything as it is")
     chosen = parser.parse_args(arguments)
     if chosen.encoders < 2:
-        parser.error("--encoders: one encoder is what it starts from")
+        parser.error("--encoders: must be at least 2, because the run starts with one")
     if chosen.concurrency < 1 or chosen.patience <= 0:
         parser.error("--concurrency and --patience: more than 0")
     return chosen
@@ -110,7 +110,7 @@ def main() -> int:
             outcomes += [Outcome(step.name, "skipped", 0.0, "not reached") for step in missed]
             code = steps.exit_code(outcomes)
             if chosen.keep and code:
-                console.print(f"kept, as asked: namespace {namespace}", highlight=False)
+                console.print(f"kept (--keep): namespace {namespace}", highlight=False)
             else:
                 code = max(code, _clean_up(console, scenario, helm, api, namespace))
             steps.show(console, outcomes)
@@ -139,8 +139,8 @@ def _clean_up(console: Console, scenario: Scenario, helm: Helm, api: Api, namesp
 
     def is_gone() -> tuple[bool, str]:
         found = api.find(path)
-        said = [each.get("message") or "" for each in ((found or {}).get("status") or {}).get("conditions") or ()]
-        return found is None, " ".join(said) or "it is being removed"
+        messages = [each.get("message") or "" for each in ((found or {}).get("status") or {}).get("conditions") or ()]
+        return found is None, " ".join(messages) or "it is being removed"
 
     def remove_namespace() -> None:
         api.delete(path)

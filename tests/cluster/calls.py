@@ -62,7 +62,7 @@ def interruption(samples: Iterable[tuple[float, float]], ended: float, tail_seco
     """
     during = [(at, value) for at, value in samples if at <= ended]
     if len(during) < 3:
-        return f"only {len(during)} samples of the gauge while the call was in progress: it ended too soon to tell"
+        return f"only {len(during)} samples of the gauge while the call was in progress: too few to judge"
     last_work = max((index for index, (_, value) in enumerate(during) if value > 0), default=-1)
     if last_work < 0:
         return f"the gauge was 0 in all {len(during)} samples"
@@ -77,7 +77,7 @@ def interruption(samples: Iterable[tuple[float, float]], ended: float, tail_seco
 
 def _call(line: str) -> Call | None:
     try:
-        said = json.loads(line)
-        return Call(said["began"], said["ended"], said["error"], said["model"], len(said["retries"]))
+        call = json.loads(line)
+        return Call(call["began"], call["ended"], call["error"], call["model"], len(call["retries"]))
     except (ValueError, LookupError, TypeError):
         return None

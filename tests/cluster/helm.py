@@ -11,7 +11,7 @@ _LINES_SHOWN = 12
 
 
 class HelmError(Exception):
-    """What helm said, its last lines."""
+    """Carries the last lines of helm's output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """What the API server said; `status` is 0 if it was not reached."""
+    """An error answer of the API server; `status` is 0 if it was not reached."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Api:
         return answer
 
     def find(self, path: str) -> Json | None:
-        """None if it is not there."""
+        """None if it does not exist."""
         try:
             return self.get(path)
         except ApiError as error:
@@ -77,7 +77,7 @@ class Api:
         self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
 
     def delete(self, path: str) -> None:
-        """What is not there any more need not be deleted."""
+        """Deletes an object; one that does not exist is no error."""
         try:
             self._call("DELETE", path)
         except ApiError as error:

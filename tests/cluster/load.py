@@ -1,7 +1,7 @@
 """Analyses the sample clip repeatedly and concurrently until SIGTERM; prints a line of JSON for each call.
 
-Its text runs in a pod of the ingress's image, `python -c`: it may import nothing beside the library. What it has begun
-it finishes. A call that the client itself repeats and that then succeeds has not failed.
+The source is run by `python -c` in a pod of the ingress's image, so it imports only the library. Calls in progress are
+finished. A call that the client repeats and that then succeeds counts as successful.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from videoanalysis.errors import ServiceError
 
 
 async def main(address: str, concurrency: int, calls: int, timeout_seconds: float, options: dict[str, Any]) -> None:
-    """`calls` 0 goes on until SIGTERM."""
+    """`calls` 0 means until SIGTERM."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     left = calls or sys.maxsize
@@ -41,7 +41,7 @@ async def main(address: str, concurrency: int, calls: int, timeout_seconds: floa
                 line |= {"model": "", "error": f"{type(error).__name__}: {error}"}
             print(json.dumps(line | {"ended": time.time(), "retries": [str(error) for error in retries]}), flush=True)
             if line["error"]:
-                # A service that is away must not be asked in a tight loop.
+                # Avoids a tight loop of calls while the service is unavailable.
                 await asyncio.sleep(0.5)
 
     async with AsyncClient(address) as client, asyncio.TaskGroup() as tasks:

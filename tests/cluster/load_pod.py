@@ -19,7 +19,7 @@ _END_SECONDS = 60.0
 
 
 class LoadPod:
-    """Calls while it is entered. `calls` 0 goes on until then."""
+    """Runs the load while it is entered. `calls` 0 means until it is left."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class LoadPod:
             wait_until(f"pod {self._name} to end", self._is_gone, _END_SECONDS + 30)
 
     def calls(self) -> Calls:
-        """Raises Failed if the program in the pod has broken down: it would call no more."""
+        """Raises Failed if the program in the pod has ended with an error."""
         self._raise_if_failed(self._release.api.get(self._path)["status"])
         self._read()
         return Calls.parse(self._log)
@@ -65,7 +65,7 @@ class LoadPod:
         if status.get("phase") not in ("Running", "Succeeded"):
             return False, f"{status.get('phase')} {[each for each in waiting if each]}"
         self._read()
-        return bool(self._log), "it runs and has not said anything yet"
+        return bool(self._log), "it runs and has logged nothing yet"
 
     def _raise_if_failed(self, status: Json) -> None:
         if status.get("phase") == "Failed":
@@ -76,7 +76,7 @@ class LoadPod:
         try:
             self._read()
         except ApiError:
-            return self._release.api.find(self._path) is None, "its log is gone, it is not"
+            return self._release.api.find(self._path) is None, "its log is deleted, the pod is not"
         return self._release.api.find(self._path) is None, "it finishes the calls in progress"
 
     def _pod(self) -> Json:

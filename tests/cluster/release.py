@@ -39,18 +39,18 @@ class Release:
         ready = {}
         for item in self.scaled_objects():
             condition = objects.conditions(item).get("Ready")
-            said = "no condition yet" if condition is None else f"{condition.reason}: {condition.message}"
-            ready[item["metadata"]["name"]] = True if condition is not None and condition.is_true else said
-        state = ", ".join(f"{name}: {'Ready' if said is True else said}" for name, said in ready.items())
-        return len(ready) == len(SERVICES) and all(said is True for said in ready.values()), state or "none there"
+            reason = "no condition yet" if condition is None else f"{condition.reason}: {condition.message}"
+            ready[item["metadata"]["name"]] = True if condition is not None and condition.is_true else reason
+        state = ", ".join(f"{name}: {'Ready' if reason is True else reason}" for name, reason in ready.items())
+        return len(ready) == len(SERVICES) and all(reason is True for reason in ready.values()), state or "none"
 
     def has_replicas(self, service: str, least: int, most: int) -> tuple[bool, str]:
-        """Asked for and ready, and no others on their way out."""
+        """Whether all wanted replicas are ready and no other pods are terminating."""
         item = self.deployment(service)
-        asked, ready = item["spec"]["replicas"], item["status"].get("readyReplicas") or 0
+        wanted, ready = item["spec"]["replicas"], item["status"].get("readyReplicas") or 0
         pods = len(self.pods(service))
-        state = f"{asked} replicas asked for, {ready} ready, {pods} pods"
-        return least <= asked <= most and ready == asked == pods, state
+        state = f"{wanted} replicas wanted, {ready} ready, {pods} pods"
+        return least <= wanted <= most and ready == wanted == pods, state
 
     def restart(self, service: str) -> None:
         """As `kubectl rollout restart`."""
@@ -59,7 +59,7 @@ class Release:
         self.api.patch(path, {"spec": {"template": {"metadata": {"annotations": stamp}}}})
 
     def has_rolled_out(self, service: str) -> tuple[bool, str]:
-        """All pods are new and ready, and the old ones have finished and are gone."""
+        """Whether all pods are new and ready, and the old ones have terminated."""
         item = self.deployment(service)
         status, wanted = item["status"], item["spec"]["replicas"]
         counts = {key: status.get(key) or 0 for key in ("updatedReplicas", "replicas", "readyReplicas")}
@@ -69,7 +69,7 @@ class Release:
         return is_seen and set(counts.values()) == {wanted} and not leaving, state
 
     def gauges(self, service: str) -> dict[str, float]:
-        """By ingress pod, of those that the scaling Service lists: those that KEDA asks."""
+        """The gauge by ingress pod, for the pods of the scaling Service, which KEDA reads."""
         scaling = f"{self.deployment('ingress')['metadata']['name']}-scaling"
         slices = self.api.list(
             self.path("apis/discovery.k8s.io/v1", "endpointslices"),
@@ -98,7 +98,7 @@ class Release:
         return found
 
     def remnants(self) -> list[str]:
-        """What should be gone once it is uninstalled."""
+        """Objects that should not exist after the uninstall."""
         kinds = [
             ("apis/apps/v1", "deployments"),
             ("api/v1", "pods"),
@@ -115,7 +115,7 @@ class Release:
         ]
 
     def warnings(self, most: int = 10) -> list[str]:
-        """The latest, for who has to find out why something failed."""
+        """The latest warning events, for the diagnosis of a failed step."""
         events = self.api.list(self.path("api/v1", "events"), fieldSelector="type=Warning")
         events.sort(key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "")
         return [

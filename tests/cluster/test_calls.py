@@ -48,8 +48,8 @@ def test_the_summary_lists_failures_with_their_counts():
         ([0, 0, 3, 2, 1], 4.0, "the gauge was 0 in 2 of 5 samples, and then not"),
         ([0, 0, 0, 0, 0], 4.0, "the gauge was 0 in all 5 samples"),
         ([5, 4, 0, 0, 0, 0, 0, 0, 0], 8.0, "the gauge was 0 for the last 7.0 s of the call"),
-        ([5, 4], 1.0, "only 2 samples of the gauge while the call was in progress: it ended too soon to tell"),
-        # What comes after the call says nothing.
+        ([5, 4], 1.0, "only 2 samples of the gauge while the call was in progress: too few to judge"),
+        # Samples after the call are ignored.
         ([5, 4, 3, 0, 2], 2.5, ""),
     ],
 )

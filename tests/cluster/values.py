@@ -8,7 +8,7 @@ Values = dict[str, Any]
 
 
 def own_values(keda_namespace: str, encoders: int) -> Values:
-    """`encoders` is the most that there will be."""
+    """`encoders` is the maximum number of encoders."""
 
     def scaling(most: int) -> Values:
         policies = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
@@ -44,5 +44,5 @@ def from_zero(values: Values) -> None:
 
 
 def upgraded(values: Values, when: str) -> None:
-    """Nothing of the pods' but an annotation."""
+    """Changes only an annotation of the pods."""
     values["commonAnnotations"] = {"videoanalysis.test/upgraded": when}
