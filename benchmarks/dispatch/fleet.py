@@ -1,4 +1,4 @@
-"""Real encoders on loopback, a process each, with the synthetic engine: the service time is ours to choose."""
+"""Real encoders on loopback, a process each, with the synthetic engine, whose service time is a setting."""
 
 import asyncio
 import os
@@ -80,7 +80,7 @@ class Fleet:
 
 
 class Cpu:
-    """How busy this process and a fleet, and how busy all others on this machine, have been since the beginning."""
+    """CPU time since the beginning, as shares of all cores: of this process with a fleet, and of all other processes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -89,10 +89,10 @@ class Cpu:
 
     def shares(self) -> tuple[float, float]:
         """Of all cores: ours, theirs."""
-        at, ours, everybody = self._read()
+        at, ours, total = self._read()
         wall = (at - self._at) * self._cores
         share = (ours - self._ours) / wall
-        return share, max(0.0, (everybody - self._all) / wall - share)
+        return share, max(0.0, (total - self._all) / wall - share)
 
     def _read(self) -> tuple[float, float, float]:
         own, machine = time.process_time(), psutil.cpu_times()

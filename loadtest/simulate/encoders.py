@@ -229,11 +229,11 @@ class Encoders(Station[Piece]):
         self._offer_queued(ingress)
 
     def _finish(self, result: tuple[_Offer[Piece], float, int]) -> None:
-        offer, seconds, others = result
+        offer, seconds, other_chunks = result
         search, ingress = offer.search, offer.search.ingress
         self._end_attempt(offer)
         if (state := ingress.states.get(offer.replica)) is not None:
-            state.done(self._clock.now, seconds, 1, others)
+            state.done(self._clock.now, seconds, 1, other_chunks)
             ingress.fastest = fastest_unit(ingress.states.values())
         took = self._clock.now - offer.admitted_at
         ingress.service_seconds += (took - ingress.service_seconds) / (8 if ingress.service_seconds else 1)
@@ -315,10 +315,10 @@ class Encoders(Station[Piece]):
         self.worked_seconds += seconds
         self.in_flight -= 1
         self.done += 1
-        others = len(encoder.holders) - 1 + len(encoder.parked)
+        other_chunks = len(encoder.holders) - 1 + len(encoder.parked)
         self._compute(encoder)
         self._free(encoder, offer)
-        self._send(self._finish, (offer, seconds, others))
+        self._send(self._finish, (offer, seconds, other_chunks))
 
     def _free(self, encoder: _Encoder[Piece], offer: _Offer[Piece]) -> None:
         encoder.free += 1

@@ -1,4 +1,4 @@
-"""What the encoder tells Prometheus beside its calls. Each series is there, at zero, before the model is loaded."""
+"""Metrics of the encoder besides those of its calls. Each series exists, at zero, before the model is loaded."""
 
 from dataclasses import asdict
 

@@ -8,6 +8,7 @@ from math import inf, nan
 import grpc
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from services.ingress.admission import ByteBudget, Deadline, Share
 from services.ingress.dispatch import Encoders, Replicas, Static
@@ -115,11 +116,17 @@ BROKEN = {
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
 async def test_a_chunk_that_one_encoder_fails_at_is_encoded_by_another_and_the_sick_one_is_avoided(answer):
     sick, engine = Sick(answer), Engine()
+    before = failed_attempts()
     async with with_sick(sick, engine) as (encoders, frames):
         for _ in range(5):
             encoded = await encoders.encode(frames, FRAMES, "chunk", engine.model, Deadline.after(30), SHARE)
             assert encoded.embeddings.shape == (FRAMES, engine.model.embedding_dim)
         assert sick.calls == 1
+    assert failed_attempts() == before + 1
+
+
+def failed_attempts() -> float:
+    return REGISTRY.get_sample_value("videoanalysis_attempts_total", {"service": "encoder", "outcome": "failed"}) or 0
 
 
 class Silent(EncoderServiceServicer):
