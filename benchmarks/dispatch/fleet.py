@@ -80,7 +80,7 @@ class Fleet:
 
 
 class Cpu:
-    """CPU time since the beginning, as shares of all cores: of this process with a fleet, and of all other processes."""
+    """CPU time since the beginning as shares of all cores: of this process with a fleet, and of all other processes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet

@@ -1,18 +1,23 @@
 """Chunk headers that wait for a permit: bounded in number, served fairly by ingress."""
 
 from bisect import insort
-from collections import OrderedDict
+from collections import deque
 from itertools import count
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class ParkedHeaders(Generic[T]):
-    """The ingress served least recently is next, so that many headers do not starve few; its oldest header goes first.
+# An ingress that parks its next header within so many services keeps the turn it had. One with a single chunk at a time
+# parks the next when this one is done, when other ingresses have been served and permits given in advance. Simulated,
+# with a value of 4 one of four ingresses at 2 saturated encoders gets 0.6 of its share; with more, bursts wait longer.
+_TURN_KEPT = 8
 
-    An ingress keeps its turn while it has no header: one with a single chunk at a time parks the next just after a
-    permit was given away. Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are passed in.
+
+class ParkedHeaders(Generic[T]):
+    """Ingresses are served in turn, so that many headers of one do not starve another; of one, the oldest goes first.
+
+    Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are passed in.
     """
 
     def __init__(self, max_parked: int, max_per_ingress: int) -> None:
@@ -20,7 +25,8 @@ class ParkedHeaders(Generic[T]):
         self._max_per_ingress = max_per_ingress
         # Sorted by age, equal ones by arrival.
         self._by_ingress: dict[str, list[tuple[float, int, T]]] = {}
-        self._served: OrderedDict[str, int] = OrderedDict()  # ingresses lately served, the last one at the end
+        self._turns: dict[str, int] = {}  # of those that have headers; the smallest is next
+        self._served: deque[tuple[str, int]] = deque(maxlen=_TURN_KEPT)  # the last ones, with the turns they got then
         self._numbers = count()
         self._count = 0
 
@@ -28,16 +34,17 @@ class ParkedHeaders(Generic[T]):
         return self._count
 
     def add(self, ingress: str, since: float, header: T) -> None:
-        insort(self._by_ingress.setdefault(ingress, []), (since, next(self._numbers), header))
+        number = next(self._numbers)
+        if ingress not in self._by_ingress:
+            self._turns[ingress] = dict(self._served).get(ingress, number)
+        insort(self._by_ingress.setdefault(ingress, []), (since, number, header))
         self._count += 1
 
     def pop(self) -> T:
         """Removes the header to be served next."""
-        ingress = min(self._by_ingress, key=lambda one: self._served.get(one, -1))
-        self._served[ingress] = next(self._numbers)
-        self._served.move_to_end(ingress)
-        if len(self._served) > self._max_parked:
-            self._served.popitem(last=False)
+        ingress = min(self._turns, key=self._turns.__getitem__)
+        self._turns[ingress] = next(self._numbers)
+        self._served.append((ingress, self._turns[ingress]))
         return self._remove(ingress, 0)
 
     def discard(self, ingress: str, header: T) -> None:
@@ -63,6 +70,6 @@ class ParkedHeaders(Generic[T]):
         headers = self._by_ingress[ingress]
         _, _, header = headers.pop(index)
         if not headers:
-            del self._by_ingress[ingress]
+            del self._by_ingress[ingress], self._turns[ingress]
         self._count -= 1
         return header
