@@ -247,7 +247,7 @@ async def test_a_handler_that_raises_nothing_answers(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_error_of_ours_reaches_the_caller_as_its_status_with_details(form):
+async def test_a_service_error_reaches_the_caller_as_its_status_with_details(form):
     error = Overloaded(
         "four videos are in progress", retry_after_seconds=2.5, reason=ErrorReason.SCRATCH_FULL, field="video_uri"
     )
@@ -285,7 +285,7 @@ async def test_a_status_that_the_handler_set_itself_stays(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_cancellation_that_is_not_the_callers_is_a_bug_and_answered(form):
+async def test_a_cancellation_that_does_not_come_from_the_caller_is_a_bug_and_answered(form):
     async with serving(raising(asyncio.CancelledError())) as channel:
         caught = await failure(channel, form)
     assert caught.code() == grpc.StatusCode.INTERNAL
@@ -312,7 +312,7 @@ async def test_a_caller_that_leaves_cancels_the_handler_and_nothing_is_logged(fo
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_what_a_handler_raises_because_its_caller_left_disturbs_nobody(form, capfd):
+async def test_an_error_raised_because_the_caller_left_logs_no_traceback(form, capfd):
     entered, left = asyncio.Event(), asyncio.Event()
 
     async def work(context):
@@ -395,7 +395,7 @@ async def test_a_failed_task_group_does_not_pass_for_a_caller_that_left(form):
     assert caught.code() == grpc.StatusCode.NOT_FOUND
 
 
-async def test_services_of_others_are_left_alone():
+async def test_errors_of_other_services_are_not_mapped():
     async with serving(raising(NotFound("not ours")), package="grpc.health.v1.Health") as channel:
         caught = await failure(channel, "unary", package="grpc.health.v1.Health")
     assert caught.code() == grpc.StatusCode.UNKNOWN
@@ -438,7 +438,7 @@ async def set_not_found(context) -> None:
     [(nothing, "OK"), (raising(Overloaded("full")), "ResourceExhausted"), (set_not_found, "NotFound")],
 )
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_call_is_counted_under_the_status_that_its_caller_sees(form, work, code):
+async def test_a_call_is_counted_under_the_status_of_its_caller(form, work, code):
     counted = Counted(form)
     async with serving(work) as channel:
         with suppress(grpc.aio.AioRpcError):
@@ -478,7 +478,7 @@ async def test_a_call_is_handled_with_its_last_message_and_not_with_its_first(fo
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("leaves", "code"), [(True, "Canceled"), (False, "DeadlineExceeded")])
-async def test_a_caller_that_leaves_is_told_from_one_whose_time_is_up(form, leaves, code):
+async def test_a_caller_that_leaves_is_distinguished_from_one_whose_deadline_passes(form, leaves, code):
     counted = Counted(form)
 
     async def work(context):
@@ -602,7 +602,7 @@ async def test_the_health_port_answers_to_the_end_of_the_drain(tmp_path):
         assert await asyncio.wait_for(started.wait(), 5) == 0
 
 
-async def test_who_watches_health_hears_of_the_drain_and_does_not_hold_it_up(tmp_path):
+async def test_health_watchers_are_notified_of_the_drain_and_do_not_delay_it(tmp_path):
     request = health_pb2.HealthCheckRequest(service="readiness")
     drain = {"drain_delay_seconds": 0.2, "grace_seconds": 100}
     async with process(tmp_path, **drain) as started, connected(tmp_path) as channel:

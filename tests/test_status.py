@@ -103,13 +103,13 @@ async def test_a_long_message_is_cut_before_it_outgrows_what_grpc_carries(text):
     assert 990 < len(error.message.encode()) <= 1000
 
 
-async def test_an_error_that_blames_no_field_arrives_without_one():
+async def test_an_error_without_a_field_arrives_without_one():
     error = from_rpc_error(await caught(BankMissing("not yet")))
     assert (type(error), error.reason, error.field) == (Unavailable, ErrorReason.BANK_NOT_READY, None)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.25, 90.5])
-async def test_overload_says_when_to_try_again(seconds):
+async def test_overload_carries_the_retry_delay(seconds):
     error = from_rpc_error(await caught(Overloaded("full", retry_after_seconds=seconds)))
     assert isinstance(error, Overloaded)
     assert error.retry_after_seconds == seconds

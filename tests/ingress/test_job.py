@@ -24,17 +24,17 @@ def test_a_request_without_an_id_gets_one_of_its_own():
     assert read_request(AnalyzeVideoRequest(stream_id="camera 7")).stream_id == "camera 7"
 
 
-def test_takes_a_duration_as_it_was_written():
+def test_a_duration_is_read_as_the_decimal_it_was_written_as():
     assert read_request(AnalyzeVideoRequest(chunk_duration_seconds=3.3)).chunk_duration == Fraction(33, 10)
     assert read_request(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
 
 
-def test_somebody_waits_for_the_answer_unless_the_request_says_otherwise():
+def test_a_request_is_interactive_unless_it_says_otherwise():
     assert read_request(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
     assert read_request(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
 
 
-def test_every_frame_detection_is_asked_for_by_name():
+def test_every_frame_detection_is_requested_by_name():
     request = AnalyzeVideoRequest(scene_detection=SCENE_DETECTION_EVERY_FRAME)
     assert is_every_frame(read_request(request).scene)
 
@@ -54,7 +54,7 @@ def test_every_frame_detection_is_asked_for_by_name():
         ("labels", [["a", "a"], [""], [" "], ["x" * 201], [str(i) for i in range(257)]]),
     ],
 )
-def test_names_the_field_that_is_out_of_range(field, values):
+def test_the_error_names_the_field_that_is_out_of_range(field, values):
     for value in values:
         with pytest.raises(InvalidInput) as caught:
             read_request(AnalyzeVideoRequest(**{field: value}))
@@ -70,5 +70,5 @@ def test_names_the_field_that_is_out_of_range(field, values):
         {"labels": [str(i) for i in range(256)], "stream_id": "x" * 200},
     ],
 )
-def test_takes_every_limit(limits):
+def test_every_limit_is_accepted(limits):
     read_request(AnalyzeVideoRequest(**limits))

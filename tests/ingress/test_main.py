@@ -122,7 +122,7 @@ async def test_sigterm_lets_the_video_in_progress_finish_refuses_new_ones_and_le
         assert list(ingress.scratch.iterdir()) == []
 
 
-async def test_when_the_grace_is_over_the_process_ends_all_the_same(tmp_path):
+async def test_the_process_ends_after_the_grace_period_whatever_is_in_progress(tmp_path):
     async with running(tmp_path, grace_seconds=0.2) as ingress:
         ingress.engine.release.clear()
         call = ingress.stub.AnalyzeVideo(ingress.request(), timeout=60)
@@ -151,7 +151,7 @@ async def test_sampling_processes_do_not_outlive_a_killed_ingress(tmp_path):
         assert list(ingress.scratch.iterdir()) == []
 
 
-def test_what_is_missing_or_wrong_is_told_one_a_line_and_exits_with_2():
+def test_missing_and_invalid_settings_are_listed_one_a_line_and_exit_with_2():
     done = subprocess.run(
         COMMAND,
         cwd=ROOT,

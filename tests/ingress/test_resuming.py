@@ -151,7 +151,7 @@ async def at_rest(running: System, *engines: Engine) -> None:
     ],
     ids=["everything", "labels", "every frame"],
 )
-async def test_whichever_chunk_it_goes_on_behind_all_is_told_as_without_a_break(clip, tmp_path, asked):
+async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path, asked):
     wanted = request(clip, **asked)
     async with resuming(tmp_path, clip) as running:
         whole = await stream(running, wanted)
@@ -164,7 +164,7 @@ async def test_whichever_chunk_it_goes_on_behind_all_is_told_as_without_a_break(
         assert running.is_at_rest()
 
 
-async def test_cut_off_again_and_again_all_is_told_as_without_a_break(clip, tmp_path):
+async def test_interrupted_repeatedly_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path):
     draw = random.Random(1)
     async with resuming(tmp_path, clip) as running:
         whole = await stream(running, request(clip, chunk_duration_seconds=1))
@@ -184,7 +184,7 @@ async def test_cut_off_again_and_again_all_is_told_as_without_a_break(clip, tmp_
     assert told.whole() == whole.whole()
 
 
-async def test_the_search_for_cuts_has_had_in_all_what_one_call_would_have_had(clip, tmp_path):
+async def test_the_search_for_cuts_has_the_budget_of_one_call_over_all_calls(clip, tmp_path):
     """The comparison above would say nothing of it if every cut were found, or none."""
     async with resuming(tmp_path, clip) as running:
         whole = await stream(running, request(clip))
@@ -193,7 +193,7 @@ async def test_the_search_for_cuts_has_had_in_all_what_one_call_would_have_had(c
 
 
 @pytest.mark.parametrize("packets", [[40], [40, 41, 200]], ids=["before it only", "on both sides of it"])
-async def test_packets_that_were_refused_before_the_break_are_counted_once(clip, tmp_path, packets):
+async def test_decode_failures_before_the_interruption_are_counted_once(clip, tmp_path, packets):
     damaged = remux(tmp_path / "damaged.mp4", clip, damaged=packets)
     async with resuming(tmp_path, clip, allowed_file_roots=[tmp_path]) as running:
         whole = await stream(running, request(damaged))
@@ -203,7 +203,7 @@ async def test_packets_that_were_refused_before_the_break_are_counted_once(clip,
             assert whole.until(count).then(rest).whole() == whole.whole()
 
 
-async def test_the_seconds_on_accelerators_are_those_of_all_calls(clip, tmp_path):
+async def test_accelerator_seconds_are_those_of_all_calls(clip, tmp_path):
     async with resuming(tmp_path, clip, [Engine(service_ms=40)]) as running:
         whole = await stream(running, request(clip))
         rest = await stream(running, request(clip), whole.tokens[5])
@@ -219,7 +219,7 @@ async def test_stream_id_and_priority_may_change(clip, tmp_path):
     assert rest.summary.stream_id == "you"
 
 
-async def test_tokens_are_good_while_their_key_is_known(clip, tmp_path):
+async def test_tokens_are_valid_while_their_key_is_configured(clip, tmp_path):
     async with resuming(tmp_path, clip) as running:
         first = await stream(running, request(clip), chunks=2)
     async with resuming(tmp_path, clip, resume_keys=[OTHER_KEY, KEY]) as running:
@@ -256,7 +256,7 @@ async def test_without_keys_for_longer_embeddings_and_with_an_output_uri_there_a
 # ---- what is refused
 
 
-async def test_a_foreign_caller_is_refused(clip, tmp_path):
+async def test_another_caller_is_refused(clip, tmp_path):
     async with resuming(tmp_path, clip) as running:
         hers = (await stream(running, request(clip), caller="her", chunks=1)).tokens[0]
         for caller in ("him", ""):
@@ -333,7 +333,7 @@ async def test_another_model_is_refused_and_the_one_among_several_is_found(clip,
         assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.MODEL_CHANGED)
 
 
-async def test_a_resumed_video_whose_model_disappears_starts_once_more_with_tokens_of_the_new_one(clip, tmp_path):
+async def test_a_resumed_video_whose_model_is_no_longer_served_restarts_with_tokens_of_the_new_one(clip, tmp_path):
     old, new = Engine(), Engine(embedding_dim=EMBEDDING_DIM + 1)
     async with resuming(tmp_path, clip, [old]) as running:
         async with encoder(new) as beforehand, connect(beforehand.address) as channel:

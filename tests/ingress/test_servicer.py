@@ -188,7 +188,7 @@ async def test_a_cut_among_frames_that_sampling_left_out_is_found_all_the_same(t
     assert change.cut_confidence > 0.9
 
 
-async def test_the_stream_says_the_same_in_pieces(clip, tmp_path):
+async def test_the_stream_has_the_same_content_in_pieces(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         whole = await analyze(running, request(clip, stream_id="me"))
         progress, chunks, summary = await stream(running, request(clip, stream_id="me"))
@@ -224,21 +224,21 @@ async def test_chunking_does_not_change_what_the_scene_detector_sees(clip, tmp_p
     assert len(scores[8, 16]) == 16
 
 
-async def test_every_frame_over_the_threshold_is_told_if_asked_for(clip, tmp_path):
+async def test_every_frame_over_the_threshold_is_reported_on_request(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         once = await analyze(running, request(clip))
         every = await analyze(running, request(clip, scene_detection=SCENE_DETECTION_EVERY_FRAME))
     assert len(every.scene_changes) > len(once.scene_changes) == len(CUTS)
 
 
-async def test_labels_given_with_the_call_take_the_place_of_the_tags(clip, tmp_path):
+async def test_labels_of_the_request_replace_the_tags(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         answer = await analyze(running, request(clip, labels=["a red car", "nothing"], top_k_tags=9))
     assert {tag.text for tag in answer.tags} == {"a red car", "nothing"}
     assert answer.caption.text in read_texts(TEXTS)[1]
 
 
-async def test_tags_under_the_least_probability_are_left_out_and_an_empty_list_is_an_answer(clip, tmp_path):
+async def test_tags_under_the_minimum_probability_are_left_out_even_if_none_remains(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         answer = await analyze(running, request(clip, min_probability=1))
     assert list(answer.tags) == []
@@ -246,7 +246,7 @@ async def test_tags_under_the_least_probability_are_left_out_and_an_empty_list_i
     assert answer.caption.text
 
 
-async def test_the_answer_is_also_written_where_the_caller_says(clip, tmp_path, storage, bucket):
+async def test_the_answer_is_also_written_to_the_output_uri(clip, tmp_path, storage, bucket):
     async with system(
         tmp_path, allowed_file_roots=[clip.parent], storage=storage, allowed_output_prefixes=[f"s3://{bucket}/done"]
     ) as running:
@@ -264,7 +264,7 @@ async def test_the_answer_is_also_written_where_the_caller_says(clip, tmp_path, 
 # ---- time
 
 
-async def test_the_parts_of_the_time_add_up_and_a_slow_encoder_is_seen_as_such(clip, tmp_path):
+async def test_the_parts_of_the_timing_add_up_and_a_slow_encoder_counts_as_encode_compute(clip, tmp_path):
     async with system(tmp_path, [Engine(service_ms=400)], allowed_file_roots=[clip.parent]) as running:
         timing = (await analyze(running, request(clip))).timing
     stages = [timing.download, timing.sample, timing.encode, timing.decode]
@@ -289,7 +289,7 @@ async def test_an_answer_that_cannot_fit_is_refused_before_anything_is_encoded_a
         assert len(chunks) == SECONDS
 
 
-async def test_frames_in_memory_stay_within_the_budget_while_the_encoder_is_held_up(clip, tmp_path):
+async def test_frames_in_memory_stay_within_the_budget_while_the_encoder_is_blocked(clip, tmp_path):
     engine = Engine()
     engine.release.clear()
     chunk_bytes = 64 * IMAGE_SIZE * IMAGE_SIZE * 3
@@ -308,7 +308,7 @@ async def test_frames_in_memory_stay_within_the_budget_while_the_encoder_is_held
         assert running.is_at_rest()
 
 
-async def test_requests_that_wait_hold_no_bytes_and_are_refused_when_the_line_is_full(clip, tmp_path):
+async def test_waiting_requests_hold_no_bytes_and_are_refused_when_the_queue_is_full(clip, tmp_path):
     engine = Engine()
     engine.release.clear()
     async with system(
@@ -330,7 +330,7 @@ async def test_requests_that_wait_hold_no_bytes_and_are_refused_when_the_line_is
 # ---- failures
 
 
-async def test_an_encoder_that_dies_in_the_middle_loses_no_video(clip, tmp_path):
+async def test_an_encoder_that_is_killed_during_a_video_loses_no_video(clip, tmp_path):
     dying, healthy = Engine(), Engine()
     dying.release.clear()
     healthy.release.clear()
@@ -344,13 +344,13 @@ async def test_an_encoder_that_dies_in_the_middle_loses_no_video(clip, tmp_path)
         assert running.is_at_rest()
 
 
-async def test_a_decoder_that_is_away_is_passed_over(clip, tmp_path):
+async def test_an_unavailable_decoder_is_passed_over(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent], decoder_count=2) as running:
         await running.decoders[0].server.stop(0)
         assert len((await analyze(running, request(clip))).chunks) == 3
 
 
-async def test_a_video_whose_model_disappears_starts_once_more_on_the_new_one(clip, tmp_path):
+async def test_a_video_whose_model_is_no_longer_served_restarts_on_the_new_one(clip, tmp_path):
     old = Engine()
     old.release.clear()
     async with system(tmp_path, [old], allowed_file_roots=[clip.parent]) as running:
@@ -403,7 +403,7 @@ async def test_a_deadline_that_passes_frees_everything(clip, tmp_path):
         engine.release.set()
 
 
-async def test_killed_sampling_processes_are_replaced_and_the_video_goes_on(clip, tmp_path):
+async def test_killed_sampling_processes_are_replaced_and_the_video_continues(clip, tmp_path):
     engine = Engine()
     engine.release.clear()
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], max_videos=1, chunks_ahead=1) as running:
@@ -419,7 +419,7 @@ async def test_killed_sampling_processes_are_replaced_and_the_video_goes_on(clip
         assert open_files() == []
 
 
-async def test_a_bug_is_told_without_a_word_from_inside(clip, tmp_path):
+async def test_a_bug_is_reported_without_internal_details(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         running.scratch.limit = 0  # no download can ever fit: a state that the settings rule out
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -428,7 +428,7 @@ async def test_a_bug_is_told_without_a_word_from_inside(clip, tmp_path):
     assert caught.value.details() == "internal error"
 
 
-async def test_after_an_error_nothing_is_left(tmp_path):
+async def test_an_error_frees_everything(tmp_path):
     (tmp_path / "text.mp4").write_bytes(b"no video " * 1000)
     async with system(tmp_path) as running:
         error = await failure(running, request(tmp_path / "text.mp4"))
@@ -437,7 +437,7 @@ async def test_after_an_error_nothing_is_left(tmp_path):
         assert open_files() == []
 
 
-async def test_an_encoder_of_another_image_size_is_the_operators_to_mend(clip, tmp_path):
+async def test_an_encoder_of_another_image_size_is_reported_to_the_operator(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent], image_size=48) as running:
         error = await failure(running, request(clip))
     assert (type(error), error.reason) == (Unavailable, ErrorReason.IMAGE_SIZE_MISMATCH)

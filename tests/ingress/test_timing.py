@@ -68,14 +68,14 @@ def check_only(part: str, taken: Timing) -> None:
     assert taken.unattributed_seconds <= 0.02 * taken.total_seconds
 
 
-async def test_a_slow_download_is_seen_as_such(clip, tmp_path, storage, s3_endpoint, bucket):
+async def test_a_slow_download_counts_as_download_compute(clip, tmp_path, storage, s3_endpoint, bucket):
     uri = S3Uri(bucket, "clip.mp4")
     await storage.write(uri, clip.read_bytes(), "video/mp4")
     async with SlowStorage.open(s3_endpoint) as slow, system(tmp_path, storage=slow) as running:
         check_only("download compute", await timing(running, str(uri)))
 
 
-async def test_the_wait_for_a_place_is_seen_as_such(clip, tmp_path):
+async def test_the_wait_for_a_slot_counts_as_download_queue(clip, tmp_path):
     engine = Engine()
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], max_videos=1) as running:
         engine.release.clear()
@@ -88,7 +88,7 @@ async def test_the_wait_for_a_place_is_seen_as_such(clip, tmp_path):
         check_only("download queue", await second)
 
 
-async def test_slow_sampling_is_seen_as_such(clip, tmp_path):
+async def test_slow_sampling_counts_as_sample(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent], max_videos=1) as running:
         (pid,) = running.sampling.worker_pids
         os.kill(pid, signal.SIGSTOP)
@@ -101,22 +101,22 @@ async def test_slow_sampling_is_seen_as_such(clip, tmp_path):
     assert taken.total_seconds - taken.sample.queue_seconds - taken.sample.compute_seconds < REST
 
 
-async def test_a_slow_computation_is_seen_as_the_encoders(clip, tmp_path):
+async def test_a_slow_computation_counts_as_encode_compute(clip, tmp_path):
     async with system(tmp_path, [Engine(service_ms=1000 * DELAY)], allowed_file_roots=[clip.parent]) as running:
         check_only("encode compute", await timing(running, f"file://{clip}"))
 
 
-async def test_the_wait_for_an_encoder_is_seen_as_such(clip, tmp_path):
+async def test_the_wait_for_an_encoder_counts_as_encode_queue(clip, tmp_path):
     async with delayed("EncodeChunk", clip, tmp_path) as running:
         check_only("encode queue", await timing(running, f"file://{clip}"))
 
 
-async def test_the_wait_for_a_decoder_is_seen_as_such(clip, tmp_path):
+async def test_the_wait_for_a_decoder_counts_as_decode_queue(clip, tmp_path):
     async with delayed("DecodeChunk", clip, tmp_path) as running:
         check_only("decode queue", await timing(running, f"file://{clip}"))
 
 
-async def test_the_answer_for_the_whole_video_is_the_decoders(clip, tmp_path):
+async def test_the_whole_video_answer_counts_as_decode_compute(clip, tmp_path):
     async with delayed("RankTexts", clip, tmp_path) as running:
         taken = await timing(running, f"file://{clip}")
     # Asked once, at the end: no scene ends before.
@@ -124,7 +124,7 @@ async def test_the_answer_for_the_whole_video_is_the_decoders(clip, tmp_path):
     assert taken.total_seconds - taken.decode.compute_seconds < REST
 
 
-async def test_an_answer_says_what_it_took(clip, tmp_path):
+async def test_an_answer_reports_its_usage(clip, tmp_path):
     engine = Engine(service_ms=200)
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
         started = time.monotonic()

@@ -55,7 +55,7 @@ async def failure(running: System, uri: str, seconds: float = 30, **asked: objec
     return from_rpc_error(caught.value)
 
 
-def told(error: ServiceError) -> tuple[type[ServiceError], str, str | None]:
+def summary(error: ServiceError) -> tuple[type[ServiceError], ErrorReason, str | None]:
     return type(error), error.reason, error.field
 
 
@@ -65,13 +65,13 @@ async def test_what_the_caller_must_change_is_an_invalid_argument(clip, sound, t
     (tmp_path / "cut_short.mp4").write_bytes(clip.read_bytes()[:1000])
     allowed = [tmp_path, clip.parent, sound.parent]
     async with system(tmp_path, allowed_file_roots=allowed) as running:
-        assert told(await failure(running, "clip.mp4")) == (InvalidInput, ErrorReason.MALFORMED_URI, "video_uri")
+        assert summary(await failure(running, "clip.mp4")) == (InvalidInput, ErrorReason.MALFORMED_URI, "video_uri")
         too_many = await failure(running, f"file://{clip}", frames_per_chunk=65)
-        assert told(too_many) == (InvalidInput, ErrorReason.INVALID_INPUT, "frames_per_chunk")
+        assert summary(too_many) == (InvalidInput, ErrorReason.INVALID_INPUT, "frames_per_chunk")
         for name in ("text", "empty", "cut_short"):
             error = await failure(running, f"file://{tmp_path}/{name}.mp4")
-            assert told(error) == (InvalidInput, ErrorReason.NOT_A_VIDEO, "video_uri"), name
-        assert told(await failure(running, f"file://{sound}")) == (
+            assert summary(error) == (InvalidInput, ErrorReason.NOT_A_VIDEO, "video_uri"), name
+        assert summary(await failure(running, f"file://{sound}")) == (
             InvalidInput,
             ErrorReason.NO_VIDEO_STREAM,
             "video_uri",
@@ -82,7 +82,7 @@ async def test_what_the_caller_must_change_is_an_invalid_argument(clip, sound, t
 @pytest.mark.parametrize("limit", [{"max_pixels": 64 * 48 - 1}, {"max_video_seconds": 2.5}, {"max_packets": 10}])
 async def test_a_video_over_a_limit_is_an_invalid_argument(limit, clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent], **limit) as running:
-        assert told(await failure(running, f"file://{clip}")) == (
+        assert summary(await failure(running, f"file://{clip}")) == (
             InvalidInput,
             ErrorReason.VIDEO_OVER_LIMIT,
             "video_uri",
@@ -92,26 +92,26 @@ async def test_a_video_over_a_limit_is_an_invalid_argument(limit, clip, tmp_path
 async def test_a_missing_object_or_bucket_is_not_found(tmp_path, storage, bucket):
     async with system(tmp_path, storage=storage) as running:
         for uri in (f"s3://{bucket}/missing.mp4", "s3://no-such-bucket/clip.mp4"):
-            assert told(await failure(running, uri)) == (NotFound, ErrorReason.OBJECT_NOT_FOUND, "video_uri")
+            assert summary(await failure(running, uri)) == (NotFound, ErrorReason.OBJECT_NOT_FOUND, "video_uri")
 
 
 async def test_a_bucket_that_is_not_allowed_is_permission_denied(tmp_path, storage, bucket):
     async with system(tmp_path, storage=storage, allowed_buckets=["other"]) as running:
         error = await failure(running, f"s3://{bucket}/clip.mp4")
-    assert told(error) == (PermissionDenied, ErrorReason.BUCKET_NOT_ALLOWED, "video_uri")
+    assert summary(error) == (PermissionDenied, ErrorReason.BUCKET_NOT_ALLOWED, "video_uri")
 
 
-async def test_an_object_that_storage_will_not_show_us_is_permission_denied(tmp_path, s3_credentials):
+async def test_an_object_that_storage_denies_is_permission_denied(tmp_path, s3_credentials):
     async with storage_that_answers(403) as storage, system(tmp_path, storage=storage) as running:
         error = await failure(running, "s3://bucket/clip.mp4")
-    assert told(error) == (PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED, "video_uri")
+    assert summary(error) == (PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED, "video_uri")
 
 
 async def test_an_object_over_the_byte_limit_is_a_failed_precondition(clip, tmp_path, storage, bucket):
     await storage.write(S3Uri(bucket, "clip.mp4"), clip.read_bytes(), "video/mp4")
     async with system(tmp_path, storage=storage, max_object_bytes=1000, scratch_bytes=1000) as running:
         error = await failure(running, f"s3://{bucket}/clip.mp4")
-    assert told(error) == (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT, "video_uri")
+    assert summary(error) == (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT, "video_uri")
 
 
 async def test_a_bank_of_another_model_is_a_failed_precondition(clip, tmp_path):
@@ -120,10 +120,10 @@ async def test_a_bank_of_another_model_is_a_failed_precondition(clip, tmp_path):
     other = Engine(embedding_dim=EMBEDDING_DIM + 1)
     async with system(tmp_path, [other], with_bank=False, allowed_file_roots=[clip.parent]) as running:
         error = await failure(running, f"file://{clip}")
-    assert told(error) == (FailedPrecondition, ErrorReason.BANK_MODEL_MISMATCH, "text_bank")
+    assert summary(error) == (FailedPrecondition, ErrorReason.BANK_MODEL_MISMATCH, "text_bank")
 
 
-async def test_overload_is_resource_exhausted_with_the_time_to_come_back(clip, tmp_path):
+async def test_overload_is_resource_exhausted_with_the_retry_delay(clip, tmp_path):
     engine = Engine()
     engine.release.clear()
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent], max_videos=1, max_waiting=0) as running:
@@ -132,18 +132,18 @@ async def test_overload_is_resource_exhausted_with_the_time_to_come_back(clip, t
         error = await failure(running, f"file://{clip}")
         engine.release.set()
         await first
-    assert told(error) == (Overloaded, ErrorReason.OVERLOADED, None)
+    assert summary(error) == (Overloaded, ErrorReason.OVERLOADED, None)
     assert error.retry_after_seconds >= 1
 
 
 @pytest.mark.parametrize(
     ("away", "reason"), [("encoders", ErrorReason.ENCODER_UNAVAILABLE), ("decoders", ErrorReason.DECODER_UNAVAILABLE)]
 )
-async def test_services_that_stay_away_make_it_unavailable(away, reason, clip, tmp_path):
+async def test_services_that_stay_unavailable_make_it_unavailable(away, reason, clip, tmp_path):
     async with system(
         tmp_path, allowed_file_roots=[clip.parent], replica_wait_seconds=0.2, **{away: [closed_address()]}
     ) as running:
-        assert told(await failure(running, f"file://{clip}")) == (Unavailable, reason, None)
+        assert summary(await failure(running, f"file://{clip}")) == (Unavailable, reason, None)
         assert running.is_at_rest()
 
 
@@ -151,19 +151,19 @@ async def test_services_that_stay_away_make_it_unavailable(away, reason, clip, t
 async def test_storage_that_fails_makes_it_unavailable(status, tmp_path, s3_credentials):
     async with storage_that_answers(status) as storage, system(tmp_path, storage=storage) as running:
         error = await failure(running, "s3://bucket/clip.mp4")
-    assert told(error)[:2] == (Unavailable, ErrorReason.STORAGE_UNAVAILABLE)
+    assert summary(error)[:2] == (Unavailable, ErrorReason.STORAGE_UNAVAILABLE)
 
 
-async def test_storage_that_is_away_makes_it_unavailable(tmp_path, s3_credentials):
+async def test_storage_that_does_not_answer_makes_it_unavailable(tmp_path, s3_credentials):
     async with Storage.open(f"http://{closed_address()}") as storage, system(tmp_path, storage=storage) as running:
         error = await failure(running, "s3://bucket/clip.mp4")
-    assert told(error)[:2] == (Unavailable, ErrorReason.STORAGE_UNAVAILABLE)
+    assert summary(error)[:2] == (Unavailable, ErrorReason.STORAGE_UNAVAILABLE)
 
 
 async def test_a_bank_that_is_not_built_yet_makes_it_unavailable(clip, tmp_path):
     async with system(tmp_path, with_bank=False, allowed_file_roots=[clip.parent]) as running:
         error = await failure(running, f"file://{clip}", text_bank="mine")
-    assert told(error) == (Unavailable, ErrorReason.BANK_NOT_READY, "text_bank")
+    assert summary(error) == (Unavailable, ErrorReason.BANK_NOT_READY, "text_bank")
     assert "mine" in error.message
 
 
@@ -189,7 +189,7 @@ async def test_a_call_that_its_caller_cancels_is_cancelled(clip, tmp_path):
         engine.release.set()
 
 
-async def test_a_bug_is_internal_and_says_nothing_of_the_inside(clip, tmp_path):
+async def test_a_bug_is_internal_without_details(clip, tmp_path):
     engine = Engine()
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
         running.frame_budget.limit = 1  # a chunk that could never fit: a state that the settings rule out

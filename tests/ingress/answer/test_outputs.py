@@ -8,7 +8,7 @@ from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
 
 
-def test_no_uri_means_nowhere():
+def test_without_a_uri_nothing_is_written():
     assert Outputs(None, []).locate("") is None
 
 
@@ -19,7 +19,7 @@ def test_refuses_what_the_operator_does_not_allow(uri):
     assert caught.value.field == "output_uri"
 
 
-def test_refuses_what_is_no_object_name():
+def test_refuses_a_uri_without_an_object_name():
     with pytest.raises(InvalidInput) as caught:
         Outputs(None, ["s3://results"]).locate("/tmp/answer.json")
     assert caught.value.field == "output_uri"

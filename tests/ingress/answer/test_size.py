@@ -89,7 +89,7 @@ def test_an_hour_with_usual_texts_fits_into_one_message():
     check_unary(largest_answer(read_request(pb.AnalyzeVideoRequest()), 3600, 15, 45, DIMENSIONS))
 
 
-def test_what_does_not_fit_is_refused_with_the_way_out():
+def test_an_answer_that_does_not_fit_is_refused_with_the_remedy():
     check_unary(MAX_UNARY_BYTES)
     with pytest.raises(InvalidInput, match="StreamAnalyzeVideo") as caught:
         check_unary(MAX_UNARY_BYTES + 1)

@@ -116,7 +116,7 @@ async def test_a_score_of_the_video_is_the_mean_of_its_chunk_scores_weighted_by_
     assert answer.video_duration_seconds == 23.5
 
 
-async def test_scenes_lie_between_the_changes_are_named_by_their_own_frames_and_told_as_they_end():
+async def test_scenes_lie_between_the_changes_are_ranked_by_their_own_frames_and_reported_as_they_end():
     frames = unit(12, seed=20)
     changes = [change(0, 2, 2.0), change(1, 0, 4.0), change(2, 3, 11.0)]
     summary = Summary(NumpyDecoders(), SPEC)
@@ -136,7 +136,7 @@ async def test_scenes_lie_between_the_changes_are_named_by_their_own_frames_and_
         assert scene.caption.text == CAPTIONS[int(np.argmax(CAPTION_ROWS @ pooled(of_scene)))]
 
 
-async def test_a_video_without_a_change_is_one_scene_and_one_question():
+async def test_a_video_without_a_change_is_one_scene_and_one_call():
     frames, decoders = unit(3, seed=30), NumpyDecoders()
     summary = Summary(decoders, SPEC)
     for index in range(5):
@@ -155,7 +155,7 @@ async def test_scenes_whose_frames_cancel_out_resemble_no_text():
     assert answer.scenes[0].tags[0].score == 0
 
 
-async def test_a_text_that_too_many_others_outdo_has_no_best_chunk():
+async def test_a_text_outscored_by_too_many_others_has_no_best_chunk():
     frames = unit(2, seed=50)
     found = decoded(frames)
     others = [*range(1000, 1112)]
@@ -186,7 +186,7 @@ async def test_rounding_between_the_chunks_of_six_hours_costs_a_score_less_than_
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), stops=st.lists(st.booleans(), min_size=12, max_size=12))
-async def test_with_the_state_of_another_it_says_what_one_alone_would_have_said(seed, stops):
+async def test_with_the_state_of_another_the_answer_is_that_of_one_summary(seed, stops):
     draw = np.random.default_rng(seed)
     whole, parts = Summary(NumpyDecoders(), SPEC), Summary(NumpyDecoders(), SPEC)
     whole_scenes: list[Scene] = []

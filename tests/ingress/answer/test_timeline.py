@@ -49,7 +49,7 @@ def test_one_chunk_accounts_for_every_instant():
     assert (timing.total_seconds, timing.unattributed_seconds) == (31, 0)
 
 
-def test_while_chunks_overlap_the_time_is_that_of_the_next_one_to_leave():
+def test_while_chunks_overlap_the_time_belongs_to_the_next_one_delivered():
     clock = Clock()
     timeline = Timeline(clock)
     first = timeline.trace(Part.SAMPLE_COMPUTE)
@@ -67,7 +67,7 @@ def test_while_chunks_overlap_the_time_is_that_of_the_next_one_to_leave():
     assert parts(timeline.timing()) == {"sample compute": 1, "encode compute": 5 + 3, "encode queue": 2}
 
 
-def test_a_stage_that_tells_how_long_it_worked_is_told_from_the_wait_before():
+def test_a_stage_that_reports_its_computation_is_separated_from_the_wait_before():
     clock = Clock()
     timeline = Timeline(clock)
     trace = timeline.trace(Part.ENCODE_QUEUE)
@@ -77,7 +77,7 @@ def test_a_stage_that_tells_how_long_it_worked_is_told_from_the_wait_before():
     assert parts(timeline.timing()) == {"encode queue": 3, "encode compute": 2}
 
 
-def test_a_stage_cannot_have_worked_before_the_chunk_came_to_it():
+def test_a_stage_cannot_have_started_before_the_chunk_entered_it():
     clock = Clock()
     timeline = Timeline(clock)
     trace = timeline.trace(Part.SAMPLE_COMPUTE)

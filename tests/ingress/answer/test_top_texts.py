@@ -35,7 +35,7 @@ def test_of_equal_scores_the_first_chunk_has_it():
     assert [top.of(position) for position in (0, 1, 2)] == [BestChunk(0, 0.25), BestChunk(0, 0.5), None]
 
 
-def test_goes_on_with_what_was_known():
+def test_continues_from_known_best_chunks():
     first = TopTexts(SIZE)
     first.add(0, leading([0.25, 0.5]))
     second = TopTexts(SIZE, first.items())

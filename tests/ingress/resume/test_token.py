@@ -41,13 +41,13 @@ def refusal(reader: RequestTokens, token: bytes) -> ServiceError:
 TOKEN = tokens().issue(resume_state(), VERSION)
 
 
-def test_gives_back_what_was_put_in():
+def test_a_token_holds_the_state_it_was_issued_for():
     read = tokens().read(TOKEN)
     assert same(read.state, resume_state())
     assert read.is_of(VERSION)
 
 
-def test_tells_another_object_from_the_one_it_was_made_for():
+def test_a_token_distinguishes_its_object_from_others():
     read = tokens().read(TOKEN)
     assert not read.is_of('"another etag"')
     assert not read.is_of("")
@@ -62,7 +62,7 @@ def test_the_first_key_signs_and_all_verify():
 
 
 @given(st.integers(0, len(TOKEN) * 8 - 1))
-def test_a_token_with_any_bit_turned_is_forged(bit):
+def test_a_token_with_any_bit_flipped_is_forged(bit):
     changed = bytearray(TOKEN)
     changed[bit // 8] ^= 1 << bit % 8
     error = refusal(tokens(), bytes(changed))
@@ -73,12 +73,12 @@ def test_a_token_with_any_bit_turned_is_forged(bit):
 @example(TOKEN + b"\0")
 @example(b"\x01" + bytes(100))
 @example(b"\x01" + bytes(MAX_TOKEN_BYTES))
-def test_what_we_have_not_signed_is_forged(token):
+def test_a_token_signed_by_others_is_forged(token):
     error = refusal(tokens(), token)
     assert (type(error), error.reason) == (InvalidInput, ErrorReason.TOKEN_FORGED)
 
 
-def test_without_a_key_nothing_is_signed_and_nothing_believed():
+def test_without_a_key_no_token_is_issued_and_none_accepted():
     keyless = ResumeTokens([]).of(CALLER, URI, analysis())
     assert keyless.issue(resume_state(), VERSION) == b""
     assert refusal(keyless, TOKEN).reason == ErrorReason.TOKEN_FORGED
@@ -88,7 +88,7 @@ def test_an_object_without_a_version_has_no_tokens():
     assert tokens().issue(resume_state(), "") == b""
 
 
-def test_is_good_for_a_day():
+def test_a_token_is_valid_for_a_day():
     clock = Clock()
     clock.now += DAY
     assert tokens(clock=clock).read(TOKEN)
@@ -98,7 +98,7 @@ def test_is_good_for_a_day():
 
 
 @pytest.mark.parametrize("caller", ["", "tenant-8", "tenant-70"])
-def test_is_good_for_its_caller_only(caller):
+def test_a_token_is_valid_for_its_caller_only(caller):
     error = refusal(tokens(caller=caller), TOKEN)
     assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_CALLER)
 
@@ -121,7 +121,7 @@ def test_is_good_for_its_caller_only(caller):
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_is_good_for_its_request_only(other):
+def test_a_token_is_valid_for_its_request_only(other):
     error = refusal(tokens(**other), TOKEN)
     assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.TOKEN_OF_ANOTHER_REQUEST)
 
@@ -135,20 +135,20 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
     assert {field.name for field in AnalyzeVideoRequest.DESCRIPTOR.fields} == bound | free
 
 
-def test_labels_are_told_apart_wherever_their_borders_are():
+def test_labels_are_distinguished_wherever_they_are_split():
     signed = tokens(labels=["a", "b"]).issue(resume_state(), VERSION)
     for labels in (["a,b"], ["b", "a"], ['a", "b']):
         assert refusal(tokens(labels=labels), signed).reason == ErrorReason.TOKEN_OF_ANOTHER_REQUEST
 
 
-def test_what_says_the_same_is_the_same_request():
+def test_equivalent_requests_are_the_same_request():
     assert tokens(frames_per_chunk=16, chunk_duration_seconds=10, top_k_tags=5, text_bank="default").read(TOKEN)
     assert tokens(stream_id="another", priority=PRIORITY_BATCH).read(TOKEN)
 
 
-def test_the_largest_of_the_real_model_has_at_most_16_kib():
+def test_the_largest_token_of_the_real_model_has_at_most_16_kib():
     assert 15_000 < len(tokens().issue(largest(1152), VERSION)) <= MAX_TOKEN_BYTES == 16 << 10
 
 
-def test_what_would_be_larger_is_not_issued():
+def test_a_larger_token_is_not_issued():
     assert tokens().issue(largest(1280), VERSION) == b""
