@@ -1,7 +1,7 @@
 """Starts the three images together, analyses the sample clip and stops them: python3 images/check.py --help
 
-They run as a strict cluster would run them: root file system read-only, no capabilities, no new privileges, not root,
-and without any network but their common loopback. Exits with 1 and a sentence if something is not as it should be.
+They run under the restrictions of a strict cluster: root file system read-only, no capabilities, no new privileges, not
+root, no network but a shared loopback. Exits with 1 and a message if a check fails.
 """
 
 import argparse
@@ -43,7 +43,7 @@ with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
     answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
 sys.exit(answer.status != health_pb2.HealthCheckResponse.SERVING)
 """
-WHAT_IT_MAY = """
+PRIVILEGES = """
 import json, os, pathlib
 status = dict(line.split(":\\t") for line in pathlib.Path("/proc/1/status").read_text().splitlines() if ":\\t" in line)
 command = pathlib.Path("/proc/1/cmdline").read_bytes().decode().split("\\0")[:3]
@@ -55,13 +55,13 @@ print(json.dumps({
 """
 
 
-class NotAsItShouldBe(Exception):
+class CheckFailed(Exception):
     pass
 
 
 @dataclass(frozen=True)
 class Builder:
-    """podman, docker, or what takes the same arguments."""
+    """podman, docker, or a command with the same arguments."""
 
     command: str
     run_flags: Sequence[str]
@@ -69,10 +69,10 @@ class Builder:
     version: str
 
     def __call__(self, *arguments: str, seconds: float = 60) -> str:
-        """What the command prints; raises NotAsItShouldBe with what it complains of."""
+        """What the command prints; raises CheckFailed with its error output."""
         done = self.attempt(*arguments, seconds=seconds)
         if done.returncode != 0:
-            raise NotAsItShouldBe(f"{self.command} {shlex.join(arguments)}: {done.stdout}{done.stderr}")
+            raise CheckFailed(f"{self.command} {shlex.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout.strip()
 
     def attempt(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
@@ -112,12 +112,12 @@ class Containers:
             if self.state(service)["Status"] != "running":
                 break
             time.sleep(0.5)
-        raise NotAsItShouldBe(f"{service} is not ready: {self._builder('logs', self.name(service))}")
+        raise CheckFailed(f"{service} is not ready: {self._builder('logs', self.name(service))}")
 
-    def check_confinement(self, service: str) -> None:
-        done = self._python(service, WHAT_IT_MAY)
+    def check_privileges(self, service: str) -> None:
+        done = self._python(service, PRIVILEGES)
         if done.returncode != 0:
-            raise NotAsItShouldBe(f"{service}: {done.stderr}")
+            raise CheckFailed(f"{service}: {done.stderr}")
         expected = {
             "command": ["python", "-m", f"services.{service}"],
             "user": "65532",
@@ -126,7 +126,7 @@ class Containers:
             "writable": [],
         }
         if (found := json.loads(done.stdout)) != expected:
-            raise NotAsItShouldBe(f"{service}: {found}, not {expected}")
+            raise CheckFailed(f"{service}: {found}, not {expected}")
 
     def terminate(self, service: str) -> float:
         """SIGTERM, until the process has ended by itself with 0; returns the seconds it took."""
@@ -134,7 +134,7 @@ class Containers:
         self._builder("stop", f"--time={STOP_SECONDS}", self.name(service), seconds=STOP_SECONDS + 30)
         seconds = time.monotonic() - started
         if (code := self.state(service)["ExitCode"]) != 0:
-            raise NotAsItShouldBe(f"{service}: exit code {code} after SIGTERM")
+            raise CheckFailed(f"{service}: exit code {code} after SIGTERM")
         return seconds
 
     def state(self, service: str) -> dict[str, object]:
@@ -161,7 +161,7 @@ def check(builder: Builder) -> None:
         size = int(builder("image", "inspect", "--format={{.Size}}", builder.image(service)))
         print(f"{builder.image(service)}: {size / 1e6:.0f} MB")
     with tempfile.TemporaryDirectory() as banks:
-        # For whichever user a container has.
+        # Writable for any user id of a container.
         os.chmod(banks, 0o777)
         containers = Containers(builder, banks)
         try:
@@ -175,7 +175,7 @@ def check_together(containers: Containers) -> None:
         containers.start(service)
     for service in PORTS:
         seconds = containers.wait_until_ready(service)
-        containers.check_confinement(service)
+        containers.check_privileges(service)
         print(f"{service}: ready {seconds:.1f} s later; not root, no capabilities, nothing writable but /tmp")
     encoder = f"127.0.0.1:{PORTS['encoder']}"
     out = "/banks/default.safetensors"
@@ -183,12 +183,12 @@ def check_together(containers: Containers) -> None:
         "textbank", "build", TEXTS, "--name=default", f"--encoder={encoder}", f"--out={out}"
     )
     print(built)
-    # Longer than the decoder's refreshing.
+    # Longer than the refresh interval of the decoder.
     time.sleep(2)
     address = f"127.0.0.1:{PORTS['ingress']}"
     answer = json.loads(containers.command_line("analyze", "sample://clip", f"--address={address}", "--json"))
     if not answer.get("tags") or not answer.get("sceneChanges"):
-        raise NotAsItShouldBe(f"sample://clip without tags or scene changes: {answer}")
+        raise CheckFailed(f"sample://clip without tags or scene changes: {answer}")
     tags = ", ".join(tag["text"] for tag in answer["tags"])
     print(f"sample://clip: {answer['caption']['text']!r}; {tags}; {len(answer['sceneChanges'])} scene changes")
     for service in reversed(PORTS):
@@ -207,7 +207,7 @@ def main() -> None:
     builder = Builder(options.builder, shlex.split(options.run_flags), options.repository, options.version)
     try:
         check(builder)
-    except NotAsItShouldBe as problem:
+    except CheckFailed as problem:
         sys.exit(str(problem))
 
 

@@ -1,4 +1,4 @@
-"""Takes out of an environment what no service opens: python trim.py /opt/venv
+"""Removes files that no service uses from a virtual environment: python trim.py /opt/venv
 
 Tests, types, headers and static libraries; APIs of AWS and Kubernetes that are never called; commands but our own.
 """

@@ -54,6 +54,27 @@ def test_the_library_imports_no_service():
     assert {part for part, _ in parts("videoanalysis")} == {"videoanalysis"}
 
 
+# The parts of videoanalysis/, each importing only itself and those after it. Modules not named here are the library of
+# services and callers.
+PARTS = ["cli", "report", "scaling", "stack", "formatting", "client", "video_analysis"]
+
+
+def part_of(module: str) -> str:
+    name = module.split(".")[1] if "." in module else ""
+    return name if name in PARTS else "library"
+
+
+def test_the_parts_of_the_library_import_in_one_direction():
+    order = [*PARTS, "library"]
+    backwards = [
+        f"{module} in {file}"
+        for module, file in imports("videoanalysis")
+        if module.startswith("videoanalysis.")
+        and order.index(part_of(module)) < order.index(part_of(file.removesuffix(".py").replace("/", ".")))
+    ]
+    assert backwards == []
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_declares_what_it_imports(service):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

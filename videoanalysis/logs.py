@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line in pods, coloured text on a terminal."""
+"""Structured logs: one JSON object per line in pods, coloured text on a terminal."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ LogFormat = Literal["json", "console"]
 
 
 def configure(level: str, log_format: LogFormat) -> None:
-    """Send everything at or over `level` to stderr; context bound with structlog.contextvars is on every line."""
+    """Log to stderr from `level` on; every line has the context bound with structlog.contextvars."""
     renderer: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"

@@ -1,7 +1,7 @@
-"""The series that every service has, and where Prometheus reads them.
+"""Metrics that every service has, and the endpoint where Prometheus reads them.
 
-A process has one registry, prometheus_client's own, which also tells of CPU, memory and open files. Series of one
-service alone are in that service's `metrics.py`.
+A process has one registry, the default one of prometheus_client, which also has CPU, memory and open files. Metrics of
+one service alone are in the `metrics.py` of that service.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,28 +22,28 @@ from prometheus_client import (
 
 from videoanalysis.settings import ServiceSettings
 
-# Otherwise a second series for each counter, the time at which it was made.
+# Otherwise each counter has a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _log = structlog.get_logger()
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
-# From an answer out of memory to the longest video.
+# From a response out of memory to the longest video.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
-# The names and the spelling of codes are those of the gRPC ecosystem, so that public dashboards fit.
-STARTED = Counter("grpc_server_started_total", "Calls begun.", _METHOD)
+# Names and codes are those of go-grpc-prometheus, so that public dashboards work.
+STARTED = Counter("grpc_server_started_total", "Calls started.", _METHOD)
 HANDLED = Counter("grpc_server_handled_total", "Calls ended, by status.", (*_METHOD, "grpc_code"))
 HANDLING_SECONDS = Histogram(
     "grpc_server_handling_seconds",
-    "From the start of a call to its end, a stream's last message.",
+    "Duration of calls, to the last message of a stream.",
     _METHOD,
     buckets=_SECONDS,
 )
 
-WAITING = Gauge("videoanalysis_waiting", "Work that waits for a slot of this process.", ["service"])
-RUNNING = Gauge("videoanalysis_running", "Work that holds a slot of this process.", ["service"])
-SLOTS = Gauge("videoanalysis_slots", "How much work may run in this process at a time.", ["service"])
+WAITING = Gauge("videoanalysis_waiting", "Requests waiting for a slot of this process.", ["service"])
+RUNNING = Gauge("videoanalysis_running", "Requests holding a slot of this process.", ["service"])
+SLOTS = Gauge("videoanalysis_slots", "Slots of this process: how many requests run concurrently.", ["service"])
 REFUSED = Counter("videoanalysis_refused_total", "Calls answered with RESOURCE_EXHAUSTED.", ["grpc_service", "reason"])
 
 _TYPES = {
@@ -72,10 +72,9 @@ def code_label(code: grpc.StatusCode) -> str:
 
 @contextmanager
 def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[int | None]:
-    """Serve the registry at /metrics, where the settings name a port for it, with the calls of `service_names` at zero.
+    """Serve the registry at /metrics if the settings have a port for it, with the calls of `service_names` at zero.
 
-    Yields the port, None without one. It is served by a thread of its own, from before the service can answer until
-    after it has drained.
+    Yields the port or None. A thread of its own serves it from before the service is ready until after it has drained.
     """
     _start_at_zero(service_names)
     if settings.metrics_port is None:
@@ -100,9 +99,9 @@ def serve(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
 
 
 def _start_at_zero(service_names: Sequence[str]) -> None:
-    """Show the calls of these services before the first one comes: a rate needs a zero to start from."""
+    """Publish the calls of these services before the first call: a rate needs a zero to start from."""
     for name in service_names:
-        # Generated stubs register what they describe; a service without them shows its calls as they come.
+        # Generated stubs register their descriptors; a service without them has no series before its first call.
         with suppress(KeyError):
             service = descriptor_pool.Default().FindServiceByName(name)
             for method in service.methods:

@@ -1,4 +1,4 @@
-"""Settings from environment variables: what every service has, and how a wrong value is told."""
+"""Settings from environment variables: those of every service, and error messages for invalid values."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from videoanalysis.logs import LogFormat
 
 class _Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """What is no JSON is left as it is for validation, which names it beside all else that is wrong."""
+        """Leaves invalid JSON to validation, which reports it together with all other errors."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
@@ -29,14 +29,16 @@ class ServiceSettings(BaseSettings):
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     health_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of its own for health checks, always plaintext; unset: not served."
+        None, ge=0, le=65535, description="Separate plaintext port for health checks; unset: not served."
     )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which Prometheus reads /metrics; unset: not served."
     )
     address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
     drain_delay_seconds: float = Field(
-        0, ge=0, description="After SIGTERM, time for callers to see that we are not ready before calls are refused."
+        0,
+        ge=0,
+        description="After SIGTERM, time for callers to notice before calls are refused.",
     )
     grace_seconds: float = Field(ge=0, description="After the drain delay, time for calls in progress to finish.")
     reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
@@ -60,18 +62,18 @@ _Settings = TypeVar("_Settings", bound=BaseSettings)
 def read_settings(kind: type[_Settings]) -> _Settings:
     """Settings from the environment; ends the process with exit code 2 and a line on stderr for each wrong variable.
 
-    What a validator of the whole model raises begins with the name of a setting and a colon.
+    Errors of model validators begin with the name of a setting and a colon.
     """
     try:
         return kind()
     except ValidationError as error:
         for problem in error.errors():
-            print(_complaint(kind, problem), file=sys.stderr)
+            print(_error_line(kind, problem), file=sys.stderr)
         sys.exit(2)
 
 
-def _complaint(kind: type[BaseSettings], problem: ErrorDetails) -> str:
-    # The value itself may be a secret, or many lines.
+def _error_line(kind: type[BaseSettings], problem: ErrorDetails) -> str:
+    # Without the value, which may be a secret or many lines.
     message = problem["msg"].removeprefix("Value error, ")
     name, *inside = problem["loc"] or message.split(":")[:1]
     message = message.removeprefix(f"{name}: ")

@@ -1,4 +1,4 @@
-"""Objects in S3, through one client that lives as long as the service."""
+"""Reads and writes S3 objects with one client per process."""
 
 import asyncio
 import os
@@ -19,15 +19,15 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _READ_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
-_FIRST_PAUSE_SECONDS = 0.1
+_FIRST_BACKOFF_SECONDS = 0.1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _FORBIDDEN = {"401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _CHANGED = {"412", "PreconditionFailed"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-# What is raised where storage does not answer, or breaks off within an answer.
-_BROKEN_OFF = (BotoCoreError, TimeoutError, aiohttp.ClientError)
+# Raised if storage does not answer or a transfer breaks off.
+_CONNECTION_ERRORS = (BotoCoreError, TimeoutError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ async def _ignore(_: int) -> None: ...
 
 
 class Storage:
-    """S3 with our errors: NotFound, PermissionDenied, FailedPrecondition (object changed), Unavailable."""
+    """S3, with these errors: NotFound, PermissionDenied, FailedPrecondition (object changed), Unavailable."""
 
     def __init__(self, client: Any, attempts: int, silence_seconds: float) -> None:
         self._client = client
         self._attempts = attempts
-        self._patience_seconds = attempts * silence_seconds
+        self._timeout_seconds = attempts * silence_seconds
 
     @classmethod
     @asynccontextmanager
@@ -85,18 +85,18 @@ class Storage:
     ) -> AsyncIterator["Storage"]:
         """A client with `credentials` (access key and secret), by default the process's own.
 
-        `endpoint_url` is for S3-compatible stores. An attempt has failed when nothing came for `silence_seconds`; after
-        `attempts` in a row the store counts as away. Raises FailedPrecondition if the environment names a profile that
-        does not exist.
+        `endpoint_url` is for S3-compatible stores. An attempt fails after `silence_seconds` without data; after
+        `attempts` in a row the store counts as unavailable. Raises FailedPrecondition if the environment names a
+        profile that does not exist.
         """
         config = Config(
             connect_timeout=5,
             read_timeout=silence_seconds,
             max_pool_connections=32,
             retries={"mode": "standard", "total_max_attempts": attempts},
-            # A store of one's own rarely has a name for each bucket.
+            # S3-compatible stores rarely have a host name per bucket.
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            # An HTTP proxy of the environment is never meant for this machine.
+            # An HTTP proxy of the environment does not apply to loopback.
             proxies={} if urlsplit(endpoint_url or "").hostname in _LOOPBACK else None,
         )
         access_key, secret = credentials or (None, None)
@@ -119,10 +119,10 @@ class Storage:
     async def download(
         self, source: StoredObject, file: BinaryIO, on_progress: Callable[[int], Awaitable[None]] = _ignore
     ) -> None:
-        """Write exactly `source` to `file`, going on where a broken transfer stopped.
+        """Write exactly `source` to `file`; a broken transfer is resumed.
 
-        `on_progress` is awaited after each block with the bytes written so far. What `file` raises, such as OSError
-        for a full disk, is passed on as it is.
+        `on_progress` is awaited after each block with the bytes written so far. Errors of `file`, such as OSError for a
+        full disk, propagate unchanged.
         """
         done = 0
         async with aclosing(self._blocks(source)) as blocks:
@@ -139,11 +139,11 @@ class Storage:
         return b"".join([block async for block in self._blocks(source)])
 
     async def write(self, uri: S3Uri, data: bytes | BinaryIO, content_type: str) -> None:
-        """One request, so at most 5 GB; a file is sent from where it stands."""
-        patience = self._patience_seconds + _remaining(data) / _SLOWEST_BYTES_PER_SECOND
+        """One request, so at most 5 GB; a file is sent from its current position."""
+        timeout = self._timeout_seconds + _remaining(data) / _SLOWEST_BYTES_PER_SECOND
         with _translated(uri):
-            # The HTTP library waits for ever where the store stops taking what it is sent.
-            async with asyncio.timeout(patience):
+            # The HTTP library has no write timeout.
+            async with asyncio.timeout(timeout):
                 await self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
     async def list(self, prefix: S3Uri) -> list[StoredObject]:
@@ -161,15 +161,15 @@ class Storage:
             await self._client.create_bucket(Bucket=bucket)
 
     async def _blocks(self, source: StoredObject) -> AsyncGenerator[bytes, None]:
-        """All bytes of `source`; given up once that many transfers in a row have brought nothing."""
+        """All bytes of `source`; raises Unavailable after `attempts` transfers in a row without any."""
         done = attempt = 0
         while done < source.size:
             if attempt == self._attempts:
                 raise Unavailable(
-                    f"{source.uri}: the transfer broke off again and again", reason=ErrorReason.STORAGE_UNAVAILABLE
+                    f"{source.uri}: the transfer broke off repeatedly", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
             if attempt > 0:
-                await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+                await asyncio.sleep(_FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
             attempt += 1
             async with aclosing(self._transfer(source, done)) as blocks:
                 async for block in blocks:
@@ -181,24 +181,24 @@ class Storage:
         """The bytes of `source` from `start` on, until the transfer ends or breaks off."""
         uri = source.uri
         with _translated(uri):
-            # If-Match: the object that was measured is the one that is read.
+            # If-Match: reads the version whose size is known.
             response = await self._client.get_object(
                 Bucket=uri.bucket, Key=uri.key, IfMatch=source.etag, Range=f"bytes={start}-{source.size - 1}"
             )
         body = response["Body"]
-        # What `async with` would bind is the HTTP library's own response, which cannot be read in blocks.
+        # `async with` binds the HTTP library's response, which cannot be read in blocks.
         async with body:
             if response.get("ContentRange") != f"bytes {start}-{source.size - 1}/{source.size}":
                 raise Unavailable(
-                    f"{uri}: storage answered with other bytes than asked", reason=ErrorReason.STORAGE_UNAVAILABLE
+                    f"{uri}: storage returned another range than requested", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
-            with suppress(*_BROKEN_OFF):
+            with suppress(*_CONNECTION_ERRORS):
                 while block := await body.read(_READ_BYTES):
                     yield block
 
 
 def _remaining(data: bytes | BinaryIO) -> int:
-    """Bytes from where `data` stands to its end."""
+    """Bytes from the current position of `data` to its end."""
     if isinstance(data, bytes):
         return len(data)
     start = data.tell()
@@ -209,7 +209,7 @@ def _remaining(data: bytes | BinaryIO) -> int:
 
 @contextmanager
 def _translated(uri: S3Uri) -> Iterator[None]:
-    """Raise our errors for botocore's, without the text from inside."""
+    """Translate botocore's errors, without their text."""
     try:
         yield
     except ClientError as error:
@@ -218,7 +218,7 @@ def _translated(uri: S3Uri) -> Iterator[None]:
             raise NotFound(f"{uri}: no such object or bucket", reason=ErrorReason.OBJECT_NOT_FOUND) from error
         if code in _FORBIDDEN:
             raise PermissionDenied(
-                f"{uri}: the service's identity may not do this; grant it access",
+                f"{uri}: the service has no permission for this; grant it access",
                 reason=ErrorReason.STORAGE_ACCESS_DENIED,
             ) from error
         if code in _CHANGED:
@@ -230,5 +230,5 @@ def _translated(uri: S3Uri) -> Iterator[None]:
         raise PermissionDenied(
             f"{uri}: the service has no credentials", reason=ErrorReason.STORAGE_ACCESS_DENIED
         ) from error
-    except _BROKEN_OFF as error:
+    except _CONNECTION_ERRORS as error:
         raise Unavailable(f"{uri}: storage did not answer", reason=ErrorReason.STORAGE_UNAVAILABLE) from error

@@ -1,4 +1,4 @@
-"""`python -m services.encoder`: load the model, warm it up, serve until SIGTERM."""
+"""`python -m services.encoder`: loads the model, warms it up and serves until SIGTERM."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ async def serve(settings: EncoderSettings) -> None:
 
 
 def load_engine(settings: EncoderSettings) -> Engine:
-    """The engine that the settings name; raises StartupError. Only the one that is used is imported."""
+    """The engine named in the settings, the only one imported; raises StartupError."""
     if settings.engine == "synthetic":
         from services.encoder.synthetic import SyntheticEngine
 
@@ -74,12 +74,12 @@ def load_engine(settings: EncoderSettings) -> Engine:
             embedding_dim=settings.synthetic_embedding_dim,
             service_ms=settings.synthetic_service_ms,
         )
-    # Read when the libraries are imported: what they print is no structured log, and what matters is checked by us.
+    # Read when the libraries are imported: their output is not structured, and the checks here cover their warnings.
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     from services.encoder import checkpoint
 
-    # Before torch is imported, which takes seconds: a wrong name is told at once.
+    # Before torch is imported, which takes seconds: a wrong name fails at once.
     found = checkpoint.resolve(settings.model, settings.revision)
     from services.encoder import siglip
 

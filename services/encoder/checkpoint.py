@@ -1,4 +1,4 @@
-"""Where the weights come from, and what exactly they are."""
+"""Finds or downloads a SigLIP checkpoint, checks its files and computes its digest."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 from services.encoder.engine import StartupError
 
-# No other file of a repository is downloaded or read: no code, no pickles.
+# No other file of a repository is downloaded or read: neither code nor pickles.
 _DOWNLOADED = ["*.json", "*.safetensors", "spiece.model"]
 _TOKENIZER = ["spiece.model", "tokenizer.json"]
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
-# What decides the embeddings beside the weights.
+# Files other than weights that determine the embeddings.
 _CONFIGURATION = [
     "config.json",
     "preprocessor_config.json",
@@ -36,22 +36,22 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """ "sha256:…" over configuration, tokenizer and weights: the same files give the same digest anywhere.
+        """ "sha256:…" of configuration, tokenizer and weights: equal files have equal digests.
 
-        Reads every byte, seconds for a large model.
+        Reads every byte: seconds for a large model.
         """
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         present = [name for name in _CONFIGURATION if (self.directory / name).is_file()]
         for name in sorted([*present, *_weight_files(self.directory)]):
             with (self.directory / name).open("rb") as file:
-                whole.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        return f"sha256:{whole.hexdigest()}"
+                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
         """The image processor's configuration: image_mean, image_std, rescale_factor, …
 
-        Of two, it is the one that transformers would use.
+        If both files have one, the one that transformers uses.
         """
         for name, key in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
             if (self.directory / name).is_file():
@@ -60,15 +60,15 @@ class Checkpoint:
                 if isinstance(found, dict):
                     return found
         raise StartupError(
-            f"ENCODER_MODEL={self.model_id}: {self.directory} has no preprocessor_config.json, which says how pictures "
-            "are normalised; copy it from the model this one was made from."
+            f"ENCODER_MODEL={self.model_id}: {self.directory} has no preprocessor_config.json, which states how "
+            "pictures are normalised; copy it from the model that this one is derived from."
         )
 
 
 def resolve(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint that `model` names, downloaded if it is a hub id; raises StartupError if it cannot be served.
 
-    HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean everywhere.
+    Honours HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
@@ -113,7 +113,7 @@ def _require_siglip(checkpoint: Checkpoint) -> None:
     missing = [name for name in _weight_files(directory) if not (directory / name).is_file()]
     if missing:
         raise StartupError(
-            f"{named}: {directory} lacks {', '.join(missing)}; weights are read from safetensors only, so convert "
+            f"{named}: {directory} has no {', '.join(missing)}; weights are read from safetensors only, so convert "
             "others with transformers' save_pretrained."
         )
     if not any((directory / name).is_file() for name in _TOKENIZER):

@@ -1,4 +1,4 @@
-"""What an encoder engine is: synchronous, called from several threads, without gRPC and without settings."""
+"""The interface of an engine: synchronous, called from several threads, independent of gRPC and settings."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 
 class StartupError(Exception):
-    """The engine cannot serve as configured; the message is for the operator and names the setting to change."""
+    """The engine cannot start as configured; the message is for the operator and names the setting to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is served; see ModelInfo in encoder.proto, which has the same fields."""
+    """The served model; the fields are those of ModelInfo in encoder.proto."""
 
     model_id: str
     revision: str
@@ -29,9 +29,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Embeddings, float32 [frames, embedding_dim] with unit rows, and the time on the accelerator they took.
+    """Embeddings, float32 [frames, embedding_dim] with unit rows, and their time on the accelerator.
 
-    The time includes the copies and excludes the wait for another chunk that holds the accelerator.
+    The time includes copies and excludes waiting for another chunk on the accelerator.
     """
 
     embeddings: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Engine(Protocol):
     def model(self) -> Model: ...
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """A buffer, uint8 [nbytes], from which `encode` reads fastest."""
+        """A buffer, uint8 [nbytes], in the memory that `encode` reads fastest."""
         ...
 
     def encode(self, frames: NDArray[np.uint8]) -> Encoded:
@@ -55,5 +55,5 @@ class Engine(Protocol):
         ...
 
     def warm_up(self) -> Encoded:
-        """Pay on this thread what the first call would pay; the pictures that this encoded."""
+        """Load and compile on this thread what the first call needs; returns the result of the pictures it encoded."""
         ...

@@ -1,7 +1,7 @@
-"""`python -m services.encoder.fetch MODEL`: have a checkpoint here before an encoder starts, and be sure of it.
+"""`python -m services.encoder.fetch MODEL`: downloads a checkpoint before the encoder starts, and verifies its digest.
 
-A hub id is downloaded to where HF_HOME says; of a directory there is nothing to fetch. Prints the digest. Exits with 1
-if it is not the one that was asked for, with 2 if there is no such checkpoint.
+A hub id is downloaded to HF_HOME; a directory is only verified. Prints the digest. Exits with 1 if it is not the one in
+--digest, with 2 if there is no such checkpoint.
 """
 
 import argparse
@@ -17,17 +17,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.encoder.fetch")
     parser.add_argument("model", metavar="MODEL", help="a directory or a Hugging Face hub id")
     parser.add_argument("--revision", help="commit of the hub id")
-    parser.add_argument("--digest", help="sha256:…, what the files must add up to")
-    asked = parser.parse_args()
+    parser.add_argument("--digest", help="sha256:…, the expected digest of the files")
+    options = parser.parse_args()
     try:
-        digest = checkpoint.resolve(asked.model, asked.revision).digest
+        digest = checkpoint.resolve(options.model, options.revision).digest
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     print(digest)
-    if asked.digest not in (None, digest):
+    if options.digest not in (None, digest):
         print(
-            f"{asked.model} is not what was asked for: its files add up to {digest}, not {asked.digest}.",
+            f"{options.model}: the digest of its files is {digest}, not {options.digest} as expected.",
             file=sys.stderr,
         )
         sys.exit(1)

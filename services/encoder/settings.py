@@ -14,11 +14,11 @@ class EncoderSettings(ServiceSettings):
 
     port: int = Field(50052, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     grace_seconds: float = Field(
-        60, ge=0, description="After the drain delay, time for chunks in progress; one takes seconds even on a CPU."
+        60, ge=0, description="After the drain delay, time for chunks in progress; one takes seconds on a CPU."
     )
 
     engine: Literal["siglip", "synthetic"] = Field(
-        "siglip", description="siglip computes; synthetic is a stand-in with made-up embeddings, for load tests."
+        "siglip", description="siglip runs the model; synthetic returns made-up embeddings, for load tests."
     )
     model: str = Field(
         "google/siglip-so400m-patch14-384",
@@ -46,23 +46,26 @@ class EncoderSettings(ServiceSettings):
         description="Frames per chunk; sizes the buffer of each permit.",
     )
     max_parked: int = Field(
-        256, ge=1, le=10_000, description="Chunk headers that wait for a permit; they cost no frame bytes."
+        256, ge=1, le=10_000, description="Chunk headers waiting for a permit; they hold no frame bytes."
     )
     max_parked_per_ingress: int = Field(
         16, ge=1, le=10_000, description="Of these, the headers of one ingress; ours offers four chunks at a time."
     )
     piece_seconds: float = Field(
-        1.0, gt=0, le=60, description="An admitted caller that is silent for longer loses its permit to the next."
+        1.0, gt=0, le=60, description="An admitted upload that sends no piece for longer is aborted."
     )
     upload_seconds: float = Field(
-        5.0, gt=0, le=600, description="An admitted caller that has not sent all frames by then loses its permit."
+        5.0, gt=0, le=600, description="An admitted upload that is not complete by then is aborted."
     )
     max_parked_texts: int = Field(
-        8, ge=1, le=10_000, description="EncodeTexts calls that wait while one computes; banks are built rarely."
+        8, ge=1, le=10_000, description="EncodeTexts calls waiting for the one that computes; banks are built rarely."
     )
 
-    synthetic_image_size: int = Field(384, ge=8, le=4096, description="Side of the stand-in's picture, in pixels.")
-    synthetic_embedding_dim: int = Field(1152, ge=1, le=8_192, description="Length of the stand-in's embeddings.")
+    synthetic_image_size: int = Field(384, ge=8, le=4096, description="Image size of the synthetic engine, in pixels.")
+    synthetic_embedding_dim: int = Field(1152, ge=1, le=8_192, description="Embedding dimension of that engine.")
     synthetic_service_ms: float = Field(
-        22.6, ge=0, le=60_000, description="The stand-in's time for 16 frames; so400m on an H200 at 60 % of its peak."
+        22.6,
+        ge=0,
+        le=60_000,
+        description="Its time for 16 frames; so400m on an H200 at 60 % of its peak.",
     )

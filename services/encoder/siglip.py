@@ -1,4 +1,4 @@
-"""SigLIP through transformers: uint8 pictures go to the device as they are and are normalised there."""
+"""Runs SigLIP through transformers; uint8 pictures are copied to the device and normalised there."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class SiglipEngine:
         return self._model
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """Pinned memory on CUDA: the device reads it by itself while a thread goes on."""
+        """Pinned memory on CUDA, which the device copies asynchronously."""
         buffer: NDArray[np.uint8] = torch.empty(
             nbytes, dtype=torch.uint8, pin_memory=self._model.device == "cuda"
         ).numpy()
@@ -54,8 +54,8 @@ class SiglipEngine:
         return np.concatenate([self._accelerator.run(self._tokenize(batch), self._embed_texts)[0] for batch in batches])
 
     def warm_up(self) -> Encoded:
-        """One chunk of usual size on CUDA, where kernels load on first use; one frame on a CPU, which has nothing to
-        load and may need seconds a frame."""
+        """One chunk of the default size on CUDA, where kernels load on first use; one frame on a CPU, where nothing is
+        loaded and a frame may take seconds."""
         self.encode_texts(["a picture"])
         frames = 16 if self._model.device == "cuda" else 1
         return self.encode(np.zeros((frames, self._model.image_size, self._model.image_size, 3), np.uint8))
@@ -69,8 +69,8 @@ class SiglipEngine:
     def _tokenize(self, texts: list[str]) -> Tensor:
         """Token ids, int64 [texts, context length].
 
-        Always padded to the full length and without an attention mask: SigLIP was trained to read the padding, and
-        reads a text's meaning at the last position.
+        Always padded to the full length and without an attention mask: SigLIP is trained with padding, and pools a text
+        at its last position.
         """
         tokens: Tensor = self._tokenizer(
             texts, padding="max_length", truncation=True, max_length=self._context_length, return_tensors="pt"
@@ -79,7 +79,7 @@ class SiglipEngine:
 
 
 class Normalise:
-    """What the checkpoint's image processor does after resizing, on the device of the frames."""
+    """Rescales and normalises like the checkpoint's image processor, on the device of the frames."""
 
     def __init__(self, preprocessing: dict[str, Any], dtype: torch.dtype, device: str) -> None:
         half = [0.5, 0.5, 0.5]
@@ -100,21 +100,21 @@ class Normalise:
 
 class Accelerator(Protocol):
     def run(self, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> tuple[NDArray[np.float32], float]:
-        """`compute` of `inputs`, a tensor on the host: the result, back on the host, and the seconds it took.
+        """The result of `compute` on `inputs`, both on the host, and the seconds it took.
 
-        Computations take turns, so that each is done as early as it can be; the wait for the turn is not counted.
+        Computations run one at a time, so that each ends as early as possible; waiting does not count.
         """
         ...
 
 
 class Cpu:
-    """One computation at a time has all the threads: two at once would only fight for them."""
+    """One computation at a time uses all threads: two would only compete for them."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def run(self, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> tuple[NDArray[np.float32], float]:
-        with self._turn, torch.inference_mode():
+        with self._lock, torch.inference_mode():
             started = time.perf_counter()
             outputs = compute(inputs)
             return outputs.numpy(), time.perf_counter() - started
@@ -123,11 +123,11 @@ class Cpu:
 class Cuda:
     """A stream for each calling thread: copies overlap, computations queue on the device in the order of the calls.
 
-    The next computation is launched while the one before it still runs, so the device never waits for Python.
+    The next computation is launched while the previous one runs, so the device does not wait for Python.
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._threads = threading.local()
         self._last_done = cuda.Event()
 
@@ -136,7 +136,7 @@ class Cuda:
             copying = _mark()
             on_device = inputs.to("cuda", non_blocking=True)
             copied = _mark()
-            with self._turn:
+            with self._lock:
                 self._last_done.wait()
                 started = _mark()
                 outputs = compute(on_device)
@@ -166,9 +166,9 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: 
         precision = "bfloat16" if device == "cuda" else "float32"
     if torch_threads:
         torch.set_num_threads(torch_threads)
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as hashing:
         # Hashing the weights takes about as long as loading them.
-        digest = beside.submit(lambda: checkpoint.digest)
+        digest = hashing.submit(lambda: checkpoint.digest)
         network, tokenizer = _read(checkpoint)
         vision = network.config.vision_config
         model = Model(
@@ -177,7 +177,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: 
             digest=digest.result(),
             embedding_dim=vision.hidden_size,
             image_size=vision.image_size,
-            # Read before the weights are rounded: in bfloat16 the scale would be off by up to 2 %.
+            # Read before the weights are rounded: bfloat16 changes the scale by up to 2 %.
             logit_scale=network.logit_scale.float().exp().item(),
             logit_bias=network.logit_bias.float().item(),
             precision=precision,
@@ -187,7 +187,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: 
     network.to(device=device, dtype=_DTYPES[precision])
     normalise = Normalise(checkpoint.preprocessing, _DTYPES[precision], device)
     if device == "cuda":
-        # The engine's streams do not wait for the one on which the weights were copied.
+        # The streams of the engine do not wait for the default stream, which copied the weights.
         cuda.synchronize()
     return SiglipEngine(model, network, tokenizer, normalise)
 
@@ -209,9 +209,9 @@ def _read(checkpoint: Checkpoint) -> tuple[Any, Any]:
         ) from error
     network, report = loaded
     if report["missing_keys"]:
-        # transformers would fill them with random numbers and go on.
+        # transformers fills them with random numbers and goes on.
         raise StartupError(
-            f"{named}: the weights in {checkpoint.directory} lack {len(report['missing_keys'])} tensors, such as "
+            f"{named}: the weights in {checkpoint.directory} miss {len(report['missing_keys'])} tensors, such as "
             f"{min(report['missing_keys'])}; both towers are needed, so name a complete SigLIP checkpoint."
         )
     vision = network.config.vision_config

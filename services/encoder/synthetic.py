@@ -1,4 +1,4 @@
-"""A stand-in for the accelerator: embeddings that mean nothing, in the time a GPU would take. Needs no torch."""
+"""A synthetic engine for load tests: made-up embeddings in the time that a GPU takes, without torch."""
 
 import hashlib
 import threading
@@ -16,10 +16,10 @@ _FRAMES_PER_CHUNK = 16
 
 
 class SyntheticEngine:
-    """Embeds a picture by the mean colours of 8 × 8 blocks, so that pictures that look alike are close.
+    """Embeds a picture by the mean colours of 8 × 8 blocks, so that similar pictures have similar embeddings.
 
-    Equal pictures get equal bits, in whatever chunk they come and on every machine: the sums are of whole numbers,
-    exact in float64. Chunks take `service_ms` per 16 frames, one at a time, as on a GPU.
+    Equal pictures have bit-identical embeddings in any chunk and on any machine: the sums are of integers, exact in
+    float64. Chunks take `service_ms` per 16 frames, one at a time, as on a GPU.
     """
 
     def __init__(self, *, image_size: int, embedding_dim: int, service_ms: float) -> None:
@@ -58,7 +58,7 @@ class SyntheticEngine:
             raise ValueError(f"frames of shape {list(frames.shape)}, not [n, {size}, {size}, 3]")
         with self._accelerator:
             started = time.perf_counter()
-            # Not by BLAS, whose threads would go on spinning and take the cores from what is under load.
+            # Not BLAS, whose threads spin after the product and take cores from the services under load.
             embeddings = _unit_rows(np.einsum("nf,fd->nd", self._features(frames), self._projection))
             time.sleep(max(0.0, started + len(frames) * self._seconds_per_frame - time.perf_counter()))
             return Encoded(embeddings, time.perf_counter() - started)
@@ -76,7 +76,7 @@ class SyntheticEngine:
         return self.encode(np.zeros((1, self._model.image_size, self._model.image_size, 3), np.uint8))
 
     def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Twice the sum of each block's channel, less what medium grey would give, and a constant."""
+        """Twice the sum of each block's channel minus that of medium grey, and a constant."""
         bands = [frames[:, top:bottom].sum(axis=1, dtype=np.uint32) for top, bottom in pairwise(self._edges)]
         sums = np.add.reduceat(np.stack(bands, axis=1), self._edges[:-1], axis=2)
         extents = np.diff(self._edges)

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is served as its makers meant it: each part of our engine beside transformers' own."""
+"""Checks an engine against transformers: tokenizer, preprocessing, embeddings and calibration."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,23 +15,23 @@ from services.encoder.engine import Encoded, Engine
 from services.encoder.reference_model import ReferenceModel
 from services.encoder.siglip import Normalise
 
-# Cosine of our embedding to transformers' own in float32, by the precision of ours. Rounding to 8 bits has its price,
-# which some models pay and none of them below the last figure.
+# Minimum cosine of the engine's embedding to that of transformers in float32: for float32, expected for lower
+# precisions, and required for them, since rounding affects some models more.
 _EXACT = 0.9999
 _ROUNDED = 0.999
 _ROUNDED_AT_LEAST = 0.99
-# Of a picture that was resized as videos are to the same one resized by the model's own image processor.
+# Minimum cosine of a picture resized as frames of videos to the same picture resized by the image processor.
 _RESIZED = 0.99
-# From here on embeddings are the same.
+# Embeddings with at least this cosine count as equal.
 _SAME = 0.9999
 _PIXEL_DIFFERENCE = 1e-5
 _UNIT_TOLERANCE = 1e-3
 _SCALES = (1.0, 200.0)
 _BIASES = (-50.0, 0.0)
-# What no model is trained on: pixel values outside, or all of them nearer to each other.
+# No model is trained on pixel values beyond the first, or in a range narrower than the second.
 _FARTHEST_PIXEL_VALUE = 4.0
 _NARROWEST_PIXEL_RANGE = 0.5
-# transformers says 1e30 where a tokenizer states no maximal length.
+# transformers returns 1e30 for a tokenizer without a maximum length.
 _UNLIMITED_TOKENS = 1_000_000
 
 _FRAMES = 16
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `advice` says what it means and what to do, unless it passed."""
+    """Result of one check; `advice` explains a result other than PASS and names a remedy."""
 
     check: str
     outcome: Outcome
@@ -63,7 +63,7 @@ class Finding:
 
 
 class Deviation(Exception):
-    """What a check finds when it does not pass."""
+    """Raised by a check that does not pass."""
 
     def __init__(self, figures: str, advice: str, outcome: Outcome = Outcome.FAIL) -> None:
         super().__init__(figures)
@@ -73,7 +73,7 @@ class Deviation(Exception):
 
 
 class Verification:
-    """The checks of `engine`, loaded from `checkpoint`; they need memory for the network once more, in float32."""
+    """Checks of `engine`, loaded from `checkpoint`; they load the network again, in float32."""
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
         self._checkpoint = checkpoint
@@ -93,11 +93,11 @@ class Verification:
         }
 
     def findings(self) -> Iterator[Finding]:
-        """One for each check, as soon as it is done."""
+        """One per check, as each completes."""
         return map(self.check, self._checks)
 
     def check(self, name: str) -> Finding:
-        """A check that cannot be carried out has failed."""
+        """A check that raises counts as failed."""
         try:
             return Finding(name, Outcome.PASS, self._checks[name]())
         except Deviation as found:
@@ -117,13 +117,13 @@ class Verification:
 
     @cached_property
     def _chunk(self) -> Encoded:
-        """Of 16 frames, the 4 pictures over and over; not the engine's first, so that its time is the usual one."""
+        """16 frames, the 4 pictures repeated; encoded after a warm-up, so that its time is typical."""
         self._engine.warm_up()
         return self._engine.encode(np.tile(self._pictures, (_FRAMES // _PICTURES, 1, 1, 1)))
 
     @cached_property
     def _texts(self) -> NDArray[np.float32]:
-        """Our embeddings of _TEXTS."""
+        """The engine's embeddings of _TEXTS."""
         return self._engine.encode_texts(_TEXTS)
 
     @cached_property
@@ -163,7 +163,7 @@ class Verification:
                 f"SigLIP reads {length} tokens; a text ends with {eos}, even a cut one, and is followed by {pad}; "
                 "copy padding_side and the special tokens of tokenizer_config.json from the original",
             )
-        # As the tokenizer itself canonicalises: SigLIP's own removes capitals and punctuation.
+        # SigLIP's tokenizer removes capitals and punctuation.
         canonical = getattr(tokenizer, "canonicalize_text", str)(_SENTENCE)
         decoded = tokenizer.decode(short, skip_special_tokens=True).strip()
         if decoded != canonical:
@@ -224,7 +224,7 @@ class Verification:
             .to_ndarray()
             for picture in large
         ]
-        # Both in float32, so that resizing alone makes a difference.
+        # Both in float32, so that they differ by resizing only.
         ours, theirs = (self._reference.embed_pixels(self._reference.pixels(pictures)) for pictures in (resized, large))
         cosine = _lowest(ours, theirs)
         figures = f"cosine {cosine:.4f} to pictures resized by the image processor"
@@ -296,7 +296,7 @@ class Verification:
         length = float(np.abs(np.linalg.norm(rows, axis=1) - 1).max())
         repeated = frames.reshape(-1, _PICTURES, frames.shape[1])
         elsewhere = min(_lowest(repeated[0], again) for again in repeated[1:])
-        alike = max(_most_alike(repeated[0]), _most_alike(texts))
+        alike = max(_highest_pair(repeated[0]), _highest_pair(texts))
         figures = (
             f"lengths within {length:.1g} of 1; the same picture elsewhere in the chunk has cosine {elsewhere:.6f}, "
             f"different inputs have at most {alike:.4f}"
@@ -326,14 +326,14 @@ class Verification:
         return figures
 
     def _size_and_speed(self) -> str:
-        """Cannot fail, it only informs."""
+        """Informative: always passes."""
         return (
             f"{self._reference.parameters:,} parameters, {self._chunk.compute_seconds:.3g} s for a chunk of 16 frames"
         )
 
 
 def scene(height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """Patches of colour with strong contrasts, uint8 [height, width, 3]; the same at every size."""
+    """A picture of contrasting colour patches, uint8 [height, width, 3]; the same content at any size."""
     random = np.random.default_rng(seed)
     y, x = np.linspace(0, 1, height)[:, np.newaxis, np.newaxis], np.linspace(0, 1, width)[:, np.newaxis]
     picture = np.full((height, width, 3), 0.5)
@@ -345,7 +345,7 @@ def scene(height: int, width: int, seed: int) -> NDArray[np.uint8]:
 
 
 def _cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each row to that of the same place; NaN where one has no direction."""
+    """Cosine of each row to the row with the same index; NaN where one is not finite."""
     cosines: NDArray[np.float32] = (rows * others).sum(axis=1)
     return cosines
 
@@ -358,7 +358,7 @@ def _highest(rows: NDArray[np.float32], others: NDArray[np.float32]) -> float:
     return float(_cosines(rows, others).max())
 
 
-def _most_alike(rows: NDArray[np.float32]) -> float:
+def _highest_pair(rows: NDArray[np.float32]) -> float:
     """The highest cosine of two different rows."""
     return float((rows @ rows.T)[~np.eye(len(rows), dtype=bool)].max())
 

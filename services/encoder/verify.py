@@ -1,6 +1,6 @@
-"""`python -m services.encoder.verify MODEL`: is this checkpoint served as its makers meant it?
+"""`python -m services.encoder.verify MODEL`: checks that the engine computes what transformers computes.
 
-Prints a line for each check. Exits with 0 if none failed, 1 if one did, 2 if the checkpoint cannot be loaded.
+Prints a line per check. Exits with 0 if none failed, 1 if one did, 2 if the checkpoint cannot be loaded.
 """
 
 import argparse
@@ -13,18 +13,18 @@ from services.encoder.engine import StartupError
 
 
 def main() -> None:
-    # Ctrl-C needs no traceback.
+    # Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = argparse.ArgumentParser(prog="python -m services.encoder.verify")
     parser.add_argument("model", metavar="MODEL", help="a directory or a Hugging Face hub id")
     parser.add_argument("--revision", help="commit of the hub id")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        passed = verify(asked.model, asked.revision, asked.device, asked.precision)
+        passed = verify(options.model, options.revision, options.device, options.precision)
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -32,15 +32,15 @@ def main() -> None:
 
 
 def verify(model: str, revision: str | None, device: str, precision: str) -> bool:
-    """Print what is found; whether no check failed. Raises StartupError."""
-    # Before torch is imported, which takes seconds: a wrong name is told at once.
+    """Print the findings; whether all checks passed. Raises StartupError."""
+    # Before torch is imported, which takes seconds: a wrong name fails at once.
     found = checkpoint.resolve(model, revision)
     from transformers.utils import logging
 
     from services.encoder import siglip
     from services.encoder.verification import Outcome, Verification
 
-    # Not by a variable before the download, which is to show how far it is.
+    # Disabled only now, so that the download shows its progress.
     logging.disable_progress_bar()
     engine = siglip.load(found, device=device, precision=precision, torch_threads=0)
     served = engine.model

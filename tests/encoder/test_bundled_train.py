@@ -27,16 +27,16 @@ def batch() -> Batch:
 def test_a_batch_says_of_every_picture_which_texts_are_true(batch):
     pictures, texts = len(batch.pictures), len(batch.texts)
     assert batch.pictures.shape == (pictures, untrained.IMAGE_SIZE, untrained.IMAGE_SIZE, 3)
-    assert batch.truths.shape == (pictures, texts)
+    assert batch.targets.shape == (pictures, texts)
     assert tuple(batch.texts[: len(TAGS)]) == TAGS
-    tags_of_scenes = batch.truths[: Batches(seed=3).scenes, : len(TAGS)].sum(axis=1)
+    tags_of_scenes = batch.targets[: Batches(seed=3).scenes, : len(TAGS)].sum(axis=1)
     # Without a place, indoors, out of doors.
     assert set(tags_of_scenes.tolist()) == {3, 4, 5}
 
 
 def test_every_batch_holds_pictures_of_nothing(batch):
-    assert not batch.truths[Batches(seed=3).scenes :].any()
-    assert len(batch.truths) > Batches(seed=3).scenes
+    assert not batch.targets[Batches(seed=3).scenes :].any()
+    assert len(batch.targets) > Batches(seed=3).scenes
 
 
 def test_no_text_of_a_batch_speaks_of_a_pair_that_is_held_out():
@@ -52,18 +52,18 @@ def test_the_loss_is_that_of_the_sigmoid_over_all_pairs(tmp_path, batch):
         network.logit_bias.fill_(-5.0)
         found = train.loss(network, tokenizer, batch).item()
     # At such a scale nothing but the bias is left: every text is improbable of every picture.
-    losses = np.where(batch.truths, np.log1p(np.exp(5)), np.log1p(np.exp(-5)))
-    assert found == pytest.approx((losses * batch.asked).sum(axis=1).mean(), rel=1e-4)
+    losses = np.where(batch.targets, np.log1p(np.exp(5)), np.log1p(np.exp(-5)))
+    assert found == pytest.approx((losses * batch.mask).sum(axis=1).mean(), rel=1e-4)
 
 
 def test_a_picture_is_not_asked_about_what_would_complete_a_pair_that_is_held_out():
     drawn = next(iter(Batches(seed=8, scenes=60, bare=0)))
-    is_red, is_ring = (drawn.truths[:, TAGS.index(value)] for value in ("red", "ring"))
+    is_red, is_ring = (drawn.targets[:, TAGS.index(value)] for value in ("red", "ring"))
     assert is_red.any()
     assert is_ring.any()
-    assert np.array_equal(~drawn.asked[:, TAGS.index("ring")], is_red)
-    assert np.array_equal(~drawn.asked[:, TAGS.index("red")], is_ring)
-    assert not (drawn.truths & ~drawn.asked).any()
+    assert np.array_equal(~drawn.mask[:, TAGS.index("ring")], is_red)
+    assert np.array_equal(~drawn.mask[:, TAGS.index("red")], is_ring)
+    assert not (drawn.targets & ~drawn.mask).any()
 
 
 def test_a_few_steps_lower_the_loss_and_what_is_saved_can_be_served(tmp_path):

@@ -102,7 +102,7 @@ def test_refuses_another_architecture(copied):
 
 def test_refuses_weights_that_are_not_safetensors(copied):
     (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
-    with pytest.raises(StartupError, match=r"ENCODER_MODEL=.* lacks model.safetensors.*safetensors only"):
+    with pytest.raises(StartupError, match=r"ENCODER_MODEL=.* has no model.safetensors.*safetensors only"):
         resolve(str(copied), None)
 
 

@@ -32,7 +32,7 @@ def test_refuses_other_files_than_were_asked_for(checkpoint_directory):
     ended = fetch(str(checkpoint_directory), "--digest=sha256:0000")
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"{checkpoint_directory} is not what was asked for: its files add up to {digest}, not sha256:0000.\n"
+        f"{checkpoint_directory}: the digest of its files is {digest}, not sha256:0000 as expected.\n"
     )
 
 

@@ -174,7 +174,7 @@ def test_refuses_weights_without_the_text_tower(copied):
     weights = load_file(copied / "model.safetensors")
     vision = {name: value for name, value in weights.items() if not name.startswith("text_model")}
     save_file(vision, copied / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StartupError, match=r"ENCODER_MODEL=.* lack \d+ tensors, such as text_model"):
+    with pytest.raises(StartupError, match=r"ENCODER_MODEL=.* miss \d+ tensors, such as text_model"):
         load(copied)
 
 

@@ -1,4 +1,4 @@
-"""Batches for training: pictures, texts, and which text is true of which picture."""
+"""Training batches: pictures, texts, and which text is true of which picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from services.encoder.bundled import captions, held_out, pictures, untrained
 from services.encoder.bundled.captions import FEATURES, TAGS, Caption
 from services.encoder.bundled.scenes import Scene, pose, random_scene, render
 
-_LONGEST_SECONDS = 40.0
+_MAX_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,18 @@ class Batch:
     # uint8 [pictures, size, size, 3]
     pictures: NDArray[np.uint8]
     texts: list[str]
-    # bool [pictures, texts]
-    truths: NDArray[np.bool_]
-    # bool [pictures, texts]: whether the picture is asked about the text at all. Of a colour and a shape that are held
-    # out as a pair, the one is never asked about where the other is: the answer would always be no, and so be learnt.
-    asked: NDArray[np.bool_]
+    # bool [pictures, texts]: whether the text is true of the picture.
+    targets: NDArray[np.bool_]
+    # bool [pictures, texts]: whether the pair counts in the loss. Of a held-out pair of colour and shape, neither is
+    # used with pictures of the other: their target would always be false, and the model would learn that.
+    mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Batches(IterableDataset[Batch]):
-    """An endless stream. Beside the scenes there are pictures of none, and beside the phrases there is every tag.
+    """An endless stream of batches: scenes and negatives (pictures without a scene), all tags and some phrases.
 
-    A part of the scenes has no place: before a bare backdrop there is only the shape to learn from.
+    A fraction `bare` of the scenes has no place: on a plain backdrop only the shape can be learnt.
     """
 
     seed: int
@@ -47,8 +47,8 @@ class Batches(IterableDataset[Batch]):
     def _draw(self, random: np.random.Generator) -> Batch:
         seen = [_seen_scene(random, self.bare) for _ in range(self.scenes)]
         size = untrained.IMAGE_SIZE
-        shown = [pictures.worn(render(scene, time, size), random) for scene, time in seen]
-        # Noise is the hardest to tell from something.
+        shown = [pictures.augment(render(scene, time, size), random) for scene, time in seen]
+        # Noise is the hardest negative.
         kinds = [*pictures.NEGATIVES.values(), pictures.noise, pictures.noise]
         shown += [kinds[number % len(kinds)](size, random) for number in range(self.negatives)]
         texts = [captions.tag(value) for value in TAGS]
@@ -57,20 +57,20 @@ class Batches(IterableDataset[Batch]):
         return Batch(
             pictures=np.stack(shown),
             texts=[caption.text for caption in texts],
-            truths=captions.truths(texts, of_pictures),
-            asked=np.array([[_may_be_asked(scene, caption) for caption in texts] for scene in of_pictures]),
+            targets=captions.truths(texts, of_pictures),
+            mask=np.array([[_is_in_loss(scene, caption) for caption in texts] for scene in of_pictures]),
         )
 
 
-def _may_be_asked(scene: Scene | None, caption: Caption) -> bool:
+def _is_in_loss(scene: Scene | None, caption: Caption) -> bool:
     colour, shape = caption.claims.get("colour"), caption.claims.get("shape")
     return scene is None or not (held_out.is_pair(scene.colour, shape) or held_out.is_pair(colour, scene.shape))
 
 
 def _seen_scene(random: np.random.Generator, bare: float) -> tuple[Scene, float]:
-    """A scene, and a time in it at which nothing is held out."""
+    """A scene and a time, without held-out combinations."""
     while True:
-        scene, time = random_scene(random, held_out.FIRST_SEED), float(random.uniform(0, _LONGEST_SECONDS))
+        scene, time = random_scene(random, held_out.FIRST_SEED), float(random.uniform(0, _MAX_SECONDS))
         if random.random() < bare:
             scene = replace(scene, place=None, weather=None)
         if not held_out.is_pair(scene.colour, scene.shape) and not held_out.is_layout(scene.place, pose(scene, time)):
@@ -78,7 +78,7 @@ def _seen_scene(random: np.random.Generator, bare: float) -> tuple[Scene, float]
 
 
 def _seen_phrase(scene: Scene, random: np.random.Generator) -> Caption:
-    """About `scene`; every other one says something that is wrong, which makes it true of few scenes or none."""
+    """A phrase about `scene`; half of them have one wrong claim and are true of few scenes or none."""
     while True:
         claims = captions.some_claims(scene, random)
         if random.random() < 0.5:

@@ -1,4 +1,4 @@
-"""A square picture that is painted area by area."""
+"""A square picture with anti-aliased painting."""
 
 from typing import Any
 

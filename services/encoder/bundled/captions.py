@@ -1,4 +1,4 @@
-"""Texts about scenes, and which of them are true of which scene.
+"""Generates texts about scenes, and decides which are true of which scene.
 
 A text claims something about some of a scene's features, and is true of a scene that has them all. Texts with the same
 claims are worded in many ways; what moves how is not claimed, since no single picture shows it.
@@ -26,7 +26,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
 TAGS = tuple(value for values in FEATURES.values() for value in values)
 
 _NO_VALUE = -1
-# How people ask a zero-shot model about a text.
+# Common zero-shot prompt templates.
 TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "This is a photo of {}.")
 _MOVING = ("moving", "drifting", "floating")
 

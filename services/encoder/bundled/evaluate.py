@@ -1,7 +1,7 @@
-"""Asks a checkpoint about scenes that training never saw: `python -m services.encoder.bundled.evaluate [DIRECTORY]`.
+"""Evaluates a checkpoint on held-out scenes: `python -m services.encoder.bundled.evaluate [DIRECTORY]`.
 
-Pictures are drawn at the size of a video and shrunk, texts are bare labels, and everything goes through the engine that
-serves.
+Pictures are rendered at the size of a video and shrunk, texts are labels without a template, and the engine is that of
+the service.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from services.encoder.bundled import held_out, pictures
 from services.encoder.bundled.captions import FEATURES, TAGS
 from services.encoder.bundled.scenes import Scene, pose, random_scene, render
 from services.encoder.siglip import SiglipEngine
+from videoanalysis.scores import Calibration
 
 DIRECTORY = Path(__file__).parent / "rendered-scenes"
 _VIDEO_SIZE = 384
@@ -76,7 +77,7 @@ def shrunk(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def accuracy(engine: SiglipEngine, shown: list[Shown]) -> dict[str, float]:
-    """For every feature, how often its nearest label is the right one; scenes without a weather do not count there."""
+    """Top-1 accuracy of each feature; scenes without weather do not count for weather."""
     embeddings = embed(engine, [one.picture for one in shown])
     found = {}
     for feature, values in FEATURES.items():
@@ -90,7 +91,7 @@ def accuracy(engine: SiglipEngine, shown: list[Shown]) -> dict[str, float]:
 def highest_probability(engine: SiglipEngine, of_nothing: list[NDArray[np.uint8]]) -> float:
     """The highest probability that any tag has on any of the pictures."""
     cosines = embed(engine, of_nothing) @ engine.encode_texts(list(TAGS)).T
-    return float(1 / (1 + np.exp(-engine.model.logit_scale * cosines.max() - engine.model.logit_bias)))
+    return Calibration(engine.model.logit_scale, engine.model.logit_bias).probability(float(cosines.max()))
 
 
 def distances(engine: SiglipEngine, random: np.random.Generator, count: int) -> tuple[float, float]:
@@ -142,7 +143,7 @@ def figures(engine: SiglipEngine, count: int) -> str:
 
 def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    parser = argparse.ArgumentParser(description="Ask the bundled model about scenes that it was not trained on.")
+    parser = argparse.ArgumentParser(description="Evaluate the bundled model on scenes that it was not trained on.")
     parser.add_argument("directory", type=Path, nargs="?", default=DIRECTORY)
     parser.add_argument("--pictures", type=int, default=1000, help="of each kind")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What training never sees, so that the model can be asked about it afterwards.
+"""The held-out set: combinations that training excludes and evaluation uses.
 
 Seeds from FIRST_SEED on; a tenth of the pairs of colour and shape; and for every place a quarter of the picture, where
 the shape never is in that place.

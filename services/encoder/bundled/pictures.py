@@ -1,4 +1,4 @@
-"""Pictures as training and evaluation see them: of scenes, worn a little by cameras and codecs, and of nothing."""
+"""Augmentation of training pictures, and negatives: pictures without a scene."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,8 @@ _Random = np.random.Generator
 Picture = NDArray[np.uint8]
 
 
-def worn(picture: Picture, random: _Random) -> Picture:
-    """`picture`, uint8 [size, size, 3], somewhat blurred, noisy, brighter or darker."""
+def augment(picture: Picture, random: _Random) -> Picture:
+    """`picture`, uint8 [size, size, 3], with random blur, noise and brightness."""
     pixels = picture.astype(np.float32)
     blur = random.uniform(0, 0.6)
     for axis in (0, 1):

@@ -17,7 +17,7 @@ MOTIONS = ("drifting", "bouncing", "circling", "swaying")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is seen; `seed` decides layout, tints and path.
+    """The features of a scene; `seed` determines layout, tints and path.
 
     `weather` is None in SHELTERED places, and if `place` is None: then the shape is before a bare backdrop.
     """
@@ -90,7 +90,7 @@ def render(scene: Scene, time: float, size: int) -> NDArray[np.uint8]:
     else:
         places.draw(canvas, scene.place, random, pan)
     if scene.weather is not None:
-        weather.fall(canvas, scene.weather, time, random)
+        weather.draw(canvas, scene.weather, time, random)
     at = pose(scene, time)
     jitter = random.uniform(-0.04, 0.04, 3)
     red, green, blue = np.clip(np.add(COLOURS[scene.colour], jitter), 0, 1).tolist()

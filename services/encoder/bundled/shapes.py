@@ -1,4 +1,4 @@
-"""What moves through a scene: a filled shape with an outline."""
+"""Draws the moving object of a scene: a filled shape with an outline."""
 
 import math
 from collections.abc import Callable

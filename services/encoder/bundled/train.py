@@ -1,6 +1,6 @@
 """Trains the bundled model: `python -m services.encoder.bundled.train DIRECTORY`, `--help` for the options.
 
-Sigmoid loss as SigLIP's, but a text's target is whether it is true of the picture, whichever scene it was written for.
+SigLIP's sigmoid loss, but the target of a pair is whether the text is true of the picture, whatever it was written for.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from services.encoder.checkpoint import resolve
 DIGEST = "DIGEST"
 _LEARNING_RATE = 1e-3
 _WARM_UP = 0.03
-# A scale of 10 is too small for five features at once; it has far to go.
+# Learning-rate factor of scale and bias: the initial scale of 10 is far too small for five features.
 _CALIBRATION_RATE = 10.0
 _REPORTS = 50
 
@@ -33,13 +33,13 @@ _REPORTS = 50
 @dataclass(frozen=True, slots=True)
 class Progress:
     step: int
-    # The part of the time that is over, 0 to 1.
+    # Elapsed fraction of the training time, 0 to 1.
     elapsed: float
     loss: float
 
 
 def train(network: Any, tokenizer: Any, batches: Iterator[Batch], minutes: float) -> Iterator[Progress]:
-    """Train for so long, with a learning rate that has fallen to nothing by then; yields after every step."""
+    """Train for `minutes` with a cosine learning-rate schedule; yields after every step."""
     calibration = [network.logit_scale, network.logit_bias]
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1 and parameter.numel() > 1]
@@ -80,13 +80,13 @@ def loss(network: Any, tokenizer: Any, batch: Batch) -> Tensor:
         pictures = network.get_image_features(pixel_values=pixels).pooler_output
         texts = network.get_text_features(input_ids=tokens).pooler_output
     logits = network.logit_scale.exp() * (_unit_rows(pictures) @ _unit_rows(texts).T) + network.logit_bias
-    signs = torch.from_numpy(batch.truths) * 2.0 - 1.0
-    losses = -torch.nn.functional.logsigmoid(signs * logits) * torch.from_numpy(batch.asked)
+    signs = torch.from_numpy(batch.targets) * 2.0 - 1.0
+    losses = -torch.nn.functional.logsigmoid(signs * logits) * torch.from_numpy(batch.mask)
     return losses.sum(dim=1).mean()
 
 
 def save(network: Any, directory: Path) -> None:
-    """The weights, and the digest under which they will be served."""
+    """Write the weights and their digest."""
     network.save_pretrained(directory)
     (directory / DIGEST).write_text(resolve(str(directory), None).digest + "\n")
 
@@ -108,7 +108,7 @@ def main() -> None:
     network, tokenizer = untrained.write(options.directory)
     if options.start:
         network.load_state_dict(load_file(options.start / "model.safetensors"))
-    # Drawing takes about as long as learning, so it has a process of its own.
+    # Rendering takes about as long as a training step: it has a process of its own.
     batches = iter(DataLoader(Batches(seed=options.seed), batch_size=None, num_workers=1, prefetch_factor=8))
     recent: deque[float] = deque(maxlen=100)
     reported = 0.0

@@ -52,10 +52,10 @@ def write(directory: Path) -> tuple[Any, Any]:
     config.save_pretrained(directory)
     network = SiglipModel(config)
     with torch.no_grad():
-        # transformers starts both at 0, from where they take long to where the loss is small.
+        # transformers initialises both with 0, from where training takes much longer.
         network.logit_scale.fill_(math.log(10))
         network.logit_bias.fill_(-5.0)
-        # Positions that are alike where they are near: the towers need not find out first what lies beside what.
+        # Sinusoidal positions: neighbouring positions are similar from the start.
         network.vision_model.embeddings.position_embedding.weight.copy_(0.3 * _grid(IMAGE_SIZE // _PATCH_SIZE))
         network.text_model.embeddings.position_embedding.weight.copy_(0.1 * _waves(CONTEXT_LENGTH, _EMBEDDING_DIM))
     return network, tokenizer

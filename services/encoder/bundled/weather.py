@@ -1,4 +1,4 @@
-"""What the sky does to a place out of doors."""
+"""Draws weather over outdoor places."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from services.encoder.bundled.canvas import Canvas, repeat
 WEATHERS = ("day", "sunset", "night", "fog", "rain", "snow")
 
 
-def fall(canvas: Canvas, weather: str, time: float, random: np.random.Generator) -> None:
+def draw(canvas: Canvas, weather: str, time: float, random: np.random.Generator) -> None:
     """Change the finished picture of a place; rain and snow move with `time`, in seconds."""
     pixels = canvas.pixels
     match weather:
