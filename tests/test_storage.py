@@ -313,9 +313,9 @@ async def test_a_transfer_that_never_brings_anything_is_given_up():
     assert given_up.value.reason == ErrorReason.STORAGE_UNAVAILABLE
 
 
-async def test_other_bytes_than_asked_are_refused():
+async def test_a_response_of_another_range_is_rejected():
     store = Store(mishaps=[Mishap(sent=1000), Mishap(sent=4096, ignores_range=True)])
-    with pytest.raises(Unavailable, match="other bytes"):
+    with pytest.raises(Unavailable, match="another range"):
         await downloaded(store)
 
 
