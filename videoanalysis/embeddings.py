@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Tolerance of the length of a unit row; encoders that compute in bfloat16 stay well within it.
+UNIT_TOLERANCE = 1e-3
 # The mean of unit vectors shorter than this is rounding noise: they cancel each other.
 _MIN_LENGTH = 1e-6
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from services.decoder.ranking import Texts
 from services.decoder.scenes import SceneDetector, SceneState
 from videoanalysis import tensors
+from videoanalysis.embeddings import UNIT_TOLERANCE
 from videoanalysis.errors import InvalidInput
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD, Calibration
-from videoanalysis.text_bank.format import UNIT_TOLERANCE
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
 

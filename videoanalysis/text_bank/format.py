@@ -16,12 +16,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from videoanalysis.embeddings import UNIT_TOLERANCE
+
 FORMAT = "videoanalysis.text_bank.v1"
 CREATED_AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_TEXTS = 1_000_000
 MAX_TEXT_CHARACTERS = 200
-# Tolerance of the length of a unit row; encoders that compute in bfloat16 stay well within it.
-UNIT_TOLERANCE = 1e-3
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Valid in JSON, not in UTF-8 and therefore not in protobuf.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from services.ingress.dispatch.failures import FailedAttempt
 from videoanalysis import tensors
+from videoanalysis.embeddings import UNIT_TOLERANCE
 from videoanalysis.errors import InvalidInput
-from videoanalysis.text_bank.format import UNIT_TOLERANCE
 from videoanalysis.v1.decoder_pb2 import (
     CaptionScore,
     DecodeChunkRequest,
