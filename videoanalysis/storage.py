@@ -61,6 +61,10 @@ class StoredObject:
     etag: str
 
 
+class RangesNotSupported(Exception):
+    """The store sends whole objects only."""
+
+
 async def _ignore(_: int) -> None: ...
 
 
@@ -125,7 +129,7 @@ class Storage:
         full disk, propagate unchanged.
         """
         done = 0
-        async with aclosing(self._blocks(source)) as blocks:
+        async with aclosing(self.blocks(source, 0, source.size)) as blocks:
             async for block in blocks:
                 await asyncio.to_thread(file.write, block)
                 done += len(block)
@@ -136,7 +140,7 @@ class Storage:
         source = await self.stat(uri)
         if source.size > max_bytes:
             raise FailedPrecondition(f"{uri}: over {max_bytes} bytes", reason=ErrorReason.OBJECT_OVER_LIMIT)
-        return b"".join([block async for block in self._blocks(source)])
+        return b"".join([block async for block in self.blocks(source, 0, source.size)])
 
     async def write(self, uri: S3Uri, data: bytes | BinaryIO, content_type: str) -> None:
         """One request, so at most 5 GB; a file is sent from its current position."""
@@ -160,10 +164,14 @@ class Storage:
         with _translated(S3Uri(bucket, "")):
             await self._client.create_bucket(Bucket=bucket)
 
-    async def _blocks(self, source: StoredObject) -> AsyncGenerator[bytes, None]:
-        """All bytes of `source`; raises Unavailable after `attempts` transfers in a row without any."""
-        done = attempt = 0
-        while done < source.size:
+    async def blocks(self, source: StoredObject, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of `source` from `start` to `end`, going on where a broken transfer stopped.
+
+        Raises Unavailable after `attempts` transfers in a row without any, and RangesNotSupported before the first
+        block if the store sends more than the range.
+        """
+        done, attempt = start, 0
+        while done < end:
             if attempt == self._attempts:
                 raise Unavailable(
                     f"{source.uri}: the transfer broke off repeatedly", reason=ErrorReason.STORAGE_UNAVAILABLE
@@ -171,30 +179,45 @@ class Storage:
             if attempt > 0:
                 await asyncio.sleep(_FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
             attempt += 1
-            async with aclosing(self._transfer(source, done)) as blocks:
-                async for block in blocks:
-                    done += len(block)
-                    attempt = 0
-                    yield block
+            try:
+                async with aclosing(self._transfer(source, done, end)) as blocks:
+                    async for block in blocks:
+                        done += len(block)
+                        attempt = 0
+                        yield block
+            except RangesNotSupported as error:
+                if done == start:
+                    raise
+                message = f"{source.uri}: the transfer broke off, and the store cannot go on in the middle"
+                raise Unavailable(message, reason=ErrorReason.STORAGE_UNAVAILABLE) from error
 
-    async def _transfer(self, source: StoredObject, start: int) -> AsyncGenerator[bytes, None]:
-        """The bytes of `source` from `start` on, until the transfer ends or breaks off."""
+    async def _transfer(self, source: StoredObject, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of `source` from `start` to `end`, until the transfer ends or breaks off."""
         uri = source.uri
         with _translated(uri):
             # If-Match: reads the version whose size is known.
             response = await self._client.get_object(
-                Bucket=uri.bucket, Key=uri.key, IfMatch=source.etag, Range=f"bytes={start}-{source.size - 1}"
+                Bucket=uri.bucket, Key=uri.key, IfMatch=source.etag, Range=f"bytes={start}-{end - 1}"
             )
         body = response["Body"]
         # `async with` binds the HTTP library's response, which cannot be read in blocks.
         async with body:
-            if response.get("ContentRange") != f"bytes {start}-{source.size - 1}/{source.size}":
+            if response.get("ETag", source.etag) != source.etag:
+                raise _changed(uri)
+            whole = response.get("ContentRange") is None and response.get("ContentLength") == source.size
+            if whole and (start, end) != (0, source.size):
+                raise RangesNotSupported
+            if not whole and response.get("ContentRange") != f"bytes {start}-{end - 1}/{source.size}":
                 raise Unavailable(
                     f"{uri}: storage returned another range than requested", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
             with suppress(*_CONNECTION_ERRORS):
                 while block := await body.read(_READ_BYTES):
                     yield block
+
+
+def _changed(uri: S3Uri) -> FailedPrecondition:
+    return FailedPrecondition(f"{uri}: the object changed while it was read", reason=ErrorReason.OBJECT_CHANGED)
 
 
 def _remaining(data: bytes | BinaryIO) -> int:
@@ -222,9 +245,7 @@ def _translated(uri: S3Uri) -> Iterator[None]:
                 reason=ErrorReason.STORAGE_ACCESS_DENIED,
             ) from error
         if code in _CHANGED:
-            raise FailedPrecondition(
-                f"{uri}: the object changed while it was read", reason=ErrorReason.OBJECT_CHANGED
-            ) from error
+            raise _changed(uri) from error
         raise Unavailable(f"{uri}: storage answered with an error", reason=ErrorReason.STORAGE_UNAVAILABLE) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise PermissionDenied(

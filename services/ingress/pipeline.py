@@ -92,7 +92,7 @@ class Pipeline:
                 share=share,
                 demand=demand,
                 timeline=timeline,
-                usage=Usage(bytes_read=media.size),
+                usage=Usage(),
                 media=media,
                 issue_token=partial(tokens.issue, object_version=media.version) if tokens is not None else None,
             )

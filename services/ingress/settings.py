@@ -1,5 +1,6 @@
 """Settings of the ingress: INGRESS_<NAME> in the environment."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -75,6 +76,9 @@ class IngressSettings(ServiceSettings):
     allowed_buckets: list[str] = Field([], description='Buckets that callers may name; ["*"] for all.')
     allowed_file_roots: list[Path] = Field([], description="Directories of which callers may name file:// paths.")
     allowed_https_prefixes: list[str] = Field([], description="Prefixes, up to a /, of https:// URIs callers may name.")
+    allowed_https_networks: list[IPv4Network | IPv6Network] = Field(
+        [], description='Networks, such as "10.1.0.0/16", that https:// hosts may be in although they are not public.'
+    )
     allowed_output_prefixes: list[str] = Field([], description="Prefixes of s3:// URIs to which responses may go.")
     s3_endpoint_url: str | None = Field(None, description="For S3-compatible stores. Never taken from a caller.")
     s3_region: str | None = Field(None, description="Default: the environment's.")

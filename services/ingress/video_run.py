@@ -26,6 +26,7 @@ from services.ingress.sampling import (
     SamplingSpec,
     VideoEnd,
 )
+from services.ingress.timed_media import TimedMedia
 from videoanalysis import tensors
 from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState
@@ -72,6 +73,7 @@ class VideoRun:
     ) -> None:
         self._resources = resources
         self._video = video
+        self._media = TimedMedia(video.media)
         self._request = video.job.request
         self._pinned = pinned
         self._first_chunk = start.next_chunk if start else 0
@@ -95,7 +97,8 @@ class VideoRun:
     async def run(self, trace: Trace) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
         trace.enter(Part.SAMPLE_QUEUE)
-        async with self._resources.sampling.sample(self._video.media, self._spec) as sampled:
+        self._media.trace = trace
+        async with self._resources.sampling.sample(self._media, self._spec) as sampled:
             await sampled.open()
             claimed = sampled.claimed_duration_seconds or 0.0
             await self._video.observer.opened(claimed, self._pinned.model, self._pinned.text_bank)
@@ -113,6 +116,7 @@ class VideoRun:
             buffer = await FrameBuffer.allocate(self._spec.chunk_bytes, self._resources.frame_budget)
             try:
                 trace.enter(Part.SAMPLE_COMPUTE)
+                self._media.trace = trace
                 chunk = await sampled.next_chunk(buffer)
             except BaseException:
                 buffer.close()
@@ -229,6 +233,7 @@ class VideoRun:
         self._video.timeline.delivered(trace)
         answer.stream_id = self._request.stream_id
         answer.decode_failures = end.decode_failures
+        self._video.usage.bytes_read = self._media.bytes_fetched
         answer.usage.CopyFrom(self._video.usage)
         answer.model.CopyFrom(self._pinned.model)
         answer.text_bank.CopyFrom(self._pinned.text_bank)

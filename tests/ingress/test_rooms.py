@@ -12,7 +12,18 @@ ROOT = Path(services.ingress.__file__).parent
 
 # Each part imports only parts to its right.
 ORDER = [
-    *("__main__", "servicer", "pipeline", "video_run", "pinned_model", "resume", "answer", "job", "settings"),
+    *(
+        "__main__",
+        "servicer",
+        "pipeline",
+        "video_run",
+        "timed_media",
+        "pinned_model",
+        "resume",
+        "answer",
+        "job",
+        "settings",
+    ),
     *("dispatch", "sources", "sampling", "admission"),
 ]
 FOLDERS = [part for part in ORDER if (ROOT / part).is_dir()]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ def clip(tmp_path_factory) -> Path:
 
 
 class SlowStorage(Storage):
-    async def download(self, *arguments: Any) -> None:
+    async def blocks(self, *arguments: Any) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(DELAY)
-        await super().download(*arguments)
+        async for block in super().blocks(*arguments):
+            yield block
 
 
 class SlowServer(grpc.aio.ServerInterceptor):

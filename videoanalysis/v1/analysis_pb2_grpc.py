@@ -37,11 +37,8 @@ class VideoAnalysisServiceStub:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
-    DEADLINE_EXCEEDED    the deadline passed
-    CANCELLED            the caller cancelled the call
-    INTERNAL             a bug of the service
+    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
+    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
     """
 
     def __init__(self, channel):
@@ -74,11 +71,8 @@ class VideoAnalysisServiceServicer:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
-    DEADLINE_EXCEEDED    the deadline passed
-    CANCELLED            the caller cancelled the call
-    INTERNAL             a bug of the service
+    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
+    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
     """
 
     def AnalyzeVideo(self, request, context):
@@ -129,11 +123,8 @@ class VideoAnalysisService:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
-    DEADLINE_EXCEEDED    the deadline passed
-    CANCELLED            the caller cancelled the call
-    INTERNAL             a bug of the service
+    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
+    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
     """
 
     @staticmethod

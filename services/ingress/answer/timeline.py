@@ -28,6 +28,10 @@ class Trace:
         self._clock = clock
         self.entries: list[tuple[float, Part]] = [(clock(), part)]
 
+    @property
+    def part(self) -> Part:
+        return self.entries[-1][1]
+
     def enter(self, part: Part, ago: float = 0.0) -> None:
         """The chunk entered `part` now, or `ago` seconds before, but not before it entered its last part."""
         self.entries.append((max(self.entries[-1][0], self._clock() - ago), part))

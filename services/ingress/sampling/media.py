@@ -19,6 +19,10 @@ class Media(Protocol):
     def complete(self) -> bool:
         """Whether all bytes are there."""
 
+    @property
+    def bytes_fetched(self) -> int:
+        """So far, from the video's source."""
+
     async def fetch(self, start: int, end: int) -> int:
         """Wait for the bytes from `start` to at most `end`; returns up to where, from `start` on, they are there.
 
@@ -33,6 +37,10 @@ class WholeFile:
     fd: int
     size: int
     complete: bool = True
+
+    @property
+    def bytes_fetched(self) -> int:
+        return self.size
 
     @classmethod
     def of(cls, fd: int, **more: Any) -> Self:

@@ -2,52 +2,149 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import aiohttp
 
 from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, WholeMedia, any_version
+from services.ingress.sources.public_addresses import AddressNotAllowed, Networks, PublicAddresses, check_literal
+from services.ingress.sources.ranged_media import RangedMedia
 from services.ingress.sources.scratch import ScratchSpace, disk_errors
-from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.storage import RangesNotSupported
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=20)
 _UNENCODED = {"Accept-Encoding": "identity"}
+_LEAST_BYTES_PER_SECOND, _PACE_SECONDS = 16 << 10, 30.0  # on average, once so much time has passed
 
 
 @dataclass(frozen=True, slots=True)
 class HttpsObject:
+    """`networks` are those the operator allows beside public addresses."""
+
     uri: str
     scratch: ScratchSpace
     tls: ssl.SSLContext
+    networks: Networks = ()
 
     @asynccontextmanager
     async def open(self, on_progress: Progress, check_version: CheckVersion = any_version) -> AsyncIterator[Media]:
         async with AsyncExitStack() as stack:
-            with _https_errors(), disk_errors():
-                # Redirects are not followed: they could lead to servers that the operator has not allowed.
-                async with (
-                    aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                    session.get(self.uri, ssl=self.tls, allow_redirects=False, headers=_UNENCODED) as response,
-                ):
-                    _check_status(response.status)
-                    version = _version(response.headers)
-                    check_version(version)
-                    size = response.content_length
-                    self.scratch.check_size(size or 0)
-                    await on_progress(0, size or 0)
-                    file = await stack.enter_async_context(self.scratch.file(size))
-                    done = 0
-                    async for block in response.content.iter_chunked(_BLOCK_BYTES):
-                        done += len(block)
-                        self.scratch.check_size(done)
-                        await asyncio.to_thread(file.write, block)
-                        await on_progress(done, size or 0)
-                    await asyncio.to_thread(file.flush)
-            yield WholeMedia(file.fileno(), done, version=version)
+            session = await stack.enter_async_context(self._session())
+            remote = _RemoteObject(self.uri, session, self.tls)
+            if (size := await remote.head()) is not None:
+                check_version(remote.version)
+                self.scratch.check_size(size)
+                await on_progress(0, size)
+                file = await stack.enter_async_context(self.scratch.file(size))
+                ranged = RangedMedia.open(file.fileno(), size, remote.version, remote)
+                yield await stack.enter_async_context(ranged)
+            else:
+                yield await self._whole(remote, on_progress, check_version, stack)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        with _https_errors():
+            check_literal(self.uri, self.networks)
+        # The connection goes to the addresses that were checked. Encoded content is never decoded: it could be larger
+        # than the scratch space that is reserved for it.
+        connector = aiohttp.TCPConnector(resolver=PublicAddresses(self.networks))
+        async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, auto_decompress=False) as session:
+            yield session
+
+    async def _whole(
+        self, remote: "_RemoteObject", on_progress: Progress, check_version: CheckVersion, stack: AsyncExitStack
+    ) -> Media:
+        """Downloads the object before it is sampled: from servers without ranges, sizes or versions."""
+        done = 0
+        with disk_errors():
+            async with remote.get({}) as response:
+                _check_status(response.status)
+                version = _version(response.headers)
+                check_version(version)
+                size = response.content_length
+                self.scratch.check_size(size or 0)
+                await on_progress(0, size or 0)
+                file = await stack.enter_async_context(self.scratch.file(size))
+                async for block in _paced(response):
+                    done += len(block)
+                    self.scratch.check_size(done)
+                    await asyncio.to_thread(file.write, block)
+                    await on_progress(done, size or 0)
+                await asyncio.to_thread(file.flush)
+        return WholeMedia(file.fileno(), done, version=version)
+
+
+class _RemoteObject:
+    """Requests for one object."""
+
+    def __init__(self, uri: str, session: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
+        self.version = ""
+        self._uri = uri
+        self._session = session
+        self._tls = tls
+        self._size = 0
+
+    async def head(self) -> int | None:
+        """The size, if the server states one, sends ranges, and names a version that they can be pinned to.
+
+        None also where HEAD fails: not every server supports it, and GET tells the reason.
+        """
+        with suppress(Unavailable):
+            async with self.get({}, method="HEAD") as response:
+                etag, size = response.headers.get("ETag", ""), response.content_length
+                has_ranges = response.status == 200 and response.headers.get("Accept-Ranges", "") == "bytes"
+                if has_ranges and etag and not etag.startswith("W/") and size is not None:
+                    self.version, self._size = etag, size
+                    return size
+        return None
+
+    async def blocks(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        headers = {"If-Match": self.version, "Range": f"bytes={start}-{end - 1}"}
+        async with self.get(headers) as response:
+            if response.status == 412 or response.headers.get("ETag", self.version) != self.version:
+                raise FailedPrecondition(
+                    f"{FIELD}: the object changed while it was read", reason=ErrorReason.OBJECT_CHANGED, field=FIELD
+                )
+            if response.status == 200 and (start, end) != (0, self._size):
+                raise RangesNotSupported
+            _check_status(response.status, partial=True)
+            done = 0
+            async for block in _paced(response):
+                done += len(block)
+                if done > end - start:
+                    break
+                yield block
+            if done != end - start:
+                raise _broken_off()
+
+    @asynccontextmanager
+    async def get(self, headers: dict[str, str], method: str = "GET") -> AsyncIterator[aiohttp.ClientResponse]:
+        with _https_errors():
+            # Redirects are not followed: they could lead to servers that the operator has not allowed.
+            async with self._session.request(
+                method, self._uri, ssl=self._tls, allow_redirects=False, headers={**_UNENCODED, **headers}
+            ) as response:
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    message = f"{FIELD}: the server encodes the object (Content-Encoding); it must send it as it is"
+                    raise InvalidInput(message, reason=ErrorReason.NOT_A_VIDEO, field=FIELD)
+                yield response
+
+
+async def _paced(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The content, unless it comes slower than a working server sends it."""
+    start, done = time.monotonic(), 0
+    async for block in response.content.iter_chunked(_BLOCK_BYTES):
+        done += len(block)
+        seconds = time.monotonic() - start
+        if seconds > _PACE_SECONDS and done < seconds * _LEAST_BYTES_PER_SECOND:
+            raise Unavailable(f"{FIELD}: the server sends too slowly", reason=ErrorReason.STORAGE_UNAVAILABLE)
+        yield block
 
 
 def _version(headers: Mapping[str, str]) -> str:
@@ -59,7 +156,7 @@ def _version(headers: Mapping[str, str]) -> str:
     return f"{changed}/{headers.get('Content-Length', '')}" if changed else ""
 
 
-def _check_status(status: int) -> None:
+def _check_status(status: int, partial: bool = False) -> None:
     if status in (404, 410):
         raise NotFound(f"{FIELD}: the server has no such object", reason=ErrorReason.OBJECT_NOT_FOUND, field=FIELD)
     if status in (401, 403):
@@ -70,15 +167,26 @@ def _check_status(status: int) -> None:
         raise InvalidInput(
             f"{FIELD}: redirects are not followed; name the target", reason=ErrorReason.REDIRECTED, field=FIELD
         )
-    if status != 200:
+    if status != 200 and not (partial and status == 206):
         raise Unavailable(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
+
+
+def _broken_off() -> Unavailable:
+    return Unavailable(
+        f"{FIELD}: the server did not answer, or broke off", reason=ErrorReason.STORAGE_UNAVAILABLE, field=FIELD
+    )
 
 
 @contextmanager
 def _https_errors() -> Iterator[None]:
     try:
         yield
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unavailable(
-            f"{FIELD}: the server did not answer, or broke off", reason=ErrorReason.STORAGE_UNAVAILABLE, field=FIELD
+    except AddressNotAllowed as error:
+        raise PermissionDenied(
+            f"{FIELD}: the host has an address that is not public; the operator allows such networks with "
+            "INGRESS_ALLOWED_HTTPS_NETWORKS",
+            reason=ErrorReason.HOST_NOT_ALLOWED,
+            field=FIELD,
         ) from error
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise _broken_off() from error

@@ -1,14 +1,14 @@
 """s3:// URIs: objects in buckets that the operator allows."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, WholeMedia, any_version
-from services.ingress.sources.scratch import ScratchSpace, disk_errors
+from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version
+from services.ingress.sources.ranged_media import RangedMedia
+from services.ingress.sources.scratch import ScratchSpace
 from videoanalysis.errors import FailedPrecondition, NotFound, PermissionDenied
-from videoanalysis.storage import S3Uri, Storage
+from videoanalysis.storage import S3Uri, Storage, StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,24 @@ class S3Object:
         check_version(found.etag)
         self.scratch.check_size(found.size)
         await on_progress(0, found.size)
+        remote = _RemoteObject(found, self.storage)
+        async with (
+            self.scratch.file(found.size) as file,
+            RangedMedia.open(file.fileno(), found.size, found.etag, remote) as media,
+        ):
+            yield media
 
-        async def downloaded(done: int) -> None:
-            await on_progress(done, found.size)
 
-        async with self.scratch.file(found.size) as file:
-            with _errors_of_field(), disk_errors():
-                await self.storage.download(found, file, downloaded)
-                await asyncio.to_thread(file.flush)
-            yield WholeMedia(file.fileno(), found.size, version=found.etag)
+@dataclass(frozen=True, slots=True)
+class _RemoteObject:
+    found: StoredObject
+    storage: Storage
+
+    async def blocks(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        with _errors_of_field():
+            async with aclosing(self.storage.blocks(self.found, start, end)) as blocks:
+                async for block in blocks:
+                    yield block
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from services.ingress.sources.https import HttpsObject
 from services.ingress.sources.local_file import LocalFile
 from services.ingress.sources.media import FIELD, Source
+from services.ingress.sources.public_addresses import Networks
 from services.ingress.sources.s3 import S3Object
 from services.ingress.sources.sample_clip import SAMPLE_CLIP_URI, sample_clip
 from services.ingress.sources.scratch import ScratchSpace
@@ -24,6 +25,7 @@ class Allowed:
     buckets: Sequence[str] = ()
     file_roots: Sequence[Path] = ()
     https_prefixes: Sequence[str] = ()
+    https_networks: Networks = ()  # of addresses that are not public
 
 
 class Sources:
@@ -78,7 +80,7 @@ class Sources:
             raise _malformed("https://host/path")
         if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in self._allowed.https_prefixes):
             raise _forbidden(ErrorReason.HOST_NOT_ALLOWED, "this address", "INGRESS_ALLOWED_HTTPS_PREFIXES")
-        return HttpsObject(uri, self._scratch, self._tls)
+        return HttpsObject(uri, self._scratch, self._tls, self._allowed.https_networks)
 
 
 def _malformed(form: str) -> InvalidInput:

@@ -40,8 +40,10 @@ class ArrivingMedia:
     """A file of which no byte is there before it is fetched; `on_fetch` is called for every such request."""
 
     complete = False
+    bytes_fetched = 0
 
-    def __init__(self, content: bytes = bytes(1000), on_fetch: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path | None = None, on_fetch: Callable[[], None] = lambda: None) -> None:
+        content = path.read_bytes() if path else bytes(1000)
         self.size = len(content)
         self.fd = os.memfd_create("media")
         os.truncate(self.fd, self.size)

@@ -162,6 +162,30 @@ async def test_a_file_without_a_name_will_do(sampling_pool: SamplingPool, five_s
 
 
 @with_shared_pool
+async def test_a_video_is_sampled_while_it_arrives(sampling_pool: SamplingPool, five_seconds: Path) -> None:
+    media = ArrivingMedia(five_seconds)
+    async with sampling_pool.sample(media, SPEC) as video:
+        await video.open()
+        opened_with = list(media.fetched)
+        check(await rest_of(video), five_seconds)
+    assert opened_with[0][0] == 0
+    assert any(end == media.size for _, end in opened_with)  # where this file has its index
+
+
+@with_shared_pool
+async def test_an_error_of_its_source_ends_a_video_and_no_other(
+    sampling_pool: SamplingPool, five_seconds: Path
+) -> None:
+    def fail() -> None:
+        raise Unavailable("the store does not answer")
+
+    async with sampling_pool.sample(ArrivingMedia(five_seconds, on_fetch=fail), SPEC) as video:
+        with pytest.raises(Unavailable, match="does not answer"):
+            await video.open()
+    check((await sample(sampling_pool, five_seconds))[0], five_seconds)
+
+
+@with_shared_pool
 async def test_a_buffer_of_another_size_is_a_mistake(sampling_pool: SamplingPool, five_seconds: Path) -> None:
     async with opened_video(sampling_pool, five_seconds) as video:
         buffer = await FrameBuffer.allocate(SPEC.chunk_bytes + 1, ByteBudget(1 << 20))

@@ -1,11 +1,12 @@
 import asyncio
+import gzip
 import hashlib
 import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,8 @@ from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 LIMIT = 1 << 20
+RANGED = os.urandom(LIMIT - 1)
+LOOPBACK = [ip_network("127.0.0.0/8")]
 
 
 def sources(
@@ -53,6 +56,9 @@ async def content(source: Source) -> tuple[bytes, list[tuple[int, int]]]:
         heard.append((done, of))
 
     async with source.open(on_progress) as media:
+        present = 0
+        while present < media.size:
+            present = await media.fetch(present, media.size)
         return os.pread(media.fd, 2 * LIMIT, 0), heard
 
 
@@ -216,8 +222,7 @@ async def test_downloads_an_object_and_leaves_nothing_behind(storage, bucket, tm
     await storage.write(uri, body, "video/mp4")
     data, heard = await content(sources(storage, tmp_path, buckets=[bucket]).locate(str(uri)))
     assert data == body
-    assert heard[0] == (0, LIMIT)
-    assert heard[-1] == (LIMIT, LIMIT)
+    assert heard == [(0, LIMIT)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,6 +235,19 @@ async def test_an_object_has_another_version_once_it_is_replaced_and_is_then_not
     await storage.write(uri, b"other", "video/mp4")
     assert await version(source) != first
     assert await refusal(source, first) == []
+
+
+async def test_an_object_that_is_replaced_while_it_is_read_is_refused(storage, bucket):
+    uri = S3Uri(bucket, "a.mp4")
+    await storage.write(uri, b"video", "video/mp4")
+
+    async def replace(done: int, of: int) -> None:
+        await storage.write(uri, b"other", "video/mp4")
+
+    async with sources(storage, buckets=[bucket]).locate(str(uri)).open(replace) as media:
+        with pytest.raises(FailedPrecondition) as caught:
+            await media.fetch(0, media.size)
+    assert (caught.value.reason, caught.value.field) == (ErrorReason.OBJECT_CHANGED, "video_uri")
 
 
 async def test_not_even_while_it_is_open_has_the_download_a_name(storage, bucket, tmp_path):
@@ -332,9 +350,33 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
                 return web.Response(body=bytes(LIMIT + 1))
             case "/v/secret.mp4":
                 raise web.HTTPForbidden
+            case "/v/encoded.mp4":
+                headers = {"Content-Encoding": "gzip", "ETag": '"abc"', "Accept-Ranges": "bytes"}
+                return web.Response(body=gzip.compress(bytes(LIMIT)), headers=headers)
+            case "/v/ranges.mp4":
+                return ranged(request, '"abc"')
+            case "/v/replaced.mp4":
+                return ranged(request, '"abc"' if request.method == "HEAD" else '"new"')
+            case "/v/short.mp4":
+                response = web.StreamResponse(headers={"Content-Length": "1000"})
+                await response.prepare(request)
+                if request.method == "GET":
+                    await response.write(b"video")
+                    assert request.transport is not None
+                    request.transport.abort()
+                return response
             case "/v/broken.mp4":
                 raise web.HTTPBadGateway
         raise web.HTTPNotFound
+
+    def ranged(request: web.Request, etag: str) -> web.Response:
+        headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+        if request.method == "HEAD":
+            return web.Response(body=RANGED, headers=headers)
+        start, end = (int(number) for number in request.headers["Range"].removeprefix("bytes=").split("-"))
+        if request.headers["If-Match"] != etag:
+            return web.Response(status=412)
+        return web.Response(status=206, body=RANGED[start : end + 1], headers=headers)
 
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
@@ -352,13 +394,15 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
 async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path):
     trusted = ssl.create_default_context(cafile=certificate)
     async with https_server(certificate) as address:
-        allowed = sources(scratch_dir=tmp_path, https_prefixes=[f"{address}/v"], trusted=trusted)
+        allowed = sources(
+            scratch_dir=tmp_path, https_prefixes=[f"{address}/v"], https_networks=LOOPBACK, trusted=trusted
+        )
         data, heard = await content(allowed.locate(f"{address}/v/clip.mp4"))
         assert data == b"video"
         assert heard == [(0, 5), (5, 5)]
         reasons = {
             name: (type(error := await failure(allowed.locate(f"{address}/v/{name}.mp4"))), error.reason)
-            for name in ("missing", "moved", "endless", "large", "secret", "broken")
+            for name in ("missing", "moved", "endless", "large", "secret", "broken", "encoded", "short", "replaced")
         }
         assert reasons == {
             "missing": (NotFound, ErrorReason.OBJECT_NOT_FOUND),
@@ -367,6 +411,9 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
             "large": (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT),
             "secret": (PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
             "broken": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+            "encoded": (InvalidInput, ErrorReason.NOT_A_VIDEO),
+            "short": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+            "replaced": (FailedPrecondition, ErrorReason.OBJECT_CHANGED),
         }
         versions = {
             name: await version(allowed.locate(f"{address}/v/{name}.mp4"))
@@ -374,7 +421,13 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
         }
         assert versions == {"clip": '"abc"', "weak": "Mon/5", "dated": "Mon/5", "unknown": ""}
         assert await refusal(allowed.locate(f"{address}/v/clip.mp4"), '"abcd"') == []
-        distrusting = sources(https_prefixes=[address])
+        ranged, heard = await content(allowed.locate(f"{address}/v/ranges.mp4"))
+        assert (ranged, heard) == (RANGED, [(0, len(RANGED))])
+        closed = sources(https_prefixes=[address, address.replace("127.0.0.1", "localhost")], trusted=trusted)
+        for host in (address, address.replace("127.0.0.1", "localhost")):
+            error = await failure(closed.locate(f"{host}/v/clip.mp4"))
+            assert (type(error), error.reason) == (PermissionDenied, ErrorReason.HOST_NOT_ALLOWED)
+        distrusting = sources(https_prefixes=[address], https_networks=LOOPBACK)
         assert isinstance(await failure(distrusting.locate(f"{address}/v/clip.mp4")), Unavailable)
     gone = await failure(allowed.locate(f"{address}/v/clip.mp4"))
     assert isinstance(gone, Unavailable)

@@ -1,0 +1,52 @@
+"""Resolves host names to public addresses alone, so that no name leads into the operator's own network."""
+
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+class AddressNotAllowed(Exception):
+    """A host has an address that is private, loopback, link-local, or otherwise not public."""
+
+
+class PublicAddresses(AbstractResolver):
+    """`allowed` are networks of other addresses that may be connected to."""
+
+    def __init__(self, allowed: Networks) -> None:
+        self._allowed = allowed
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        results = await self._resolver.resolve(host, port, family)
+        for result in results:
+            _check(result["host"], self._allowed)
+        return results
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def check_literal(uri: str, allowed: Networks) -> None:
+    """Raises AddressNotAllowed if the host of `uri` is such an address; one that is a name passes."""
+    host = urlsplit(uri).hostname or ""
+    try:
+        ip_address(host)
+    except ValueError:
+        return
+    _check(host, allowed)
+
+
+def _check(host: str, allowed: Networks) -> None:
+    address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped if mapped is not None else address
+    if not (address.is_global and not address.is_multicast) and not any(address in network for network in allowed):
+        raise AddressNotAllowed(host)
