@@ -69,7 +69,7 @@ class Score:
 
 
 def events(path: Path, engine: SiglipEngine, *, restarts: bool) -> tuple[list[Event], float]:
-    """What the detector tells of a video, and the share of its frames decoded for the cuts alone."""
+    """The scene changes found in a video, and the share of its frames decoded for the cuts alone."""
     size = engine.model.image_size
     out = np.empty((FRAMES, size, size, 3), np.uint8)
     detector = SceneDetector(threshold=0.15, alpha=0.9, restarts=restarts)

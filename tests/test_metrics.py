@@ -28,8 +28,9 @@ def test_the_registry_is_served_until_it_is_left():
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
-def test_an_ipv6_address_is_written_as_grpc_wants_it():
-    with metrics.listen(SleeperSettings(host="[::1]", metrics_port=0), [SERVICE]) as port:
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_they_are_served_on_ipv6_alone(host):
+    with metrics.listen(SleeperSettings(host=host, metrics_port=0), [SERVICE]) as port:
         assert fetch(port, "/metrics", host="[::1]")
 
 

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
 from tests import sleeper
-from tests.scraping import free_port
+from tests.scraping import free_port, has_ipv6
 from tests.sleeper import SleeperSettings
 from videoanalysis.channels import connect
 from videoanalysis.errors import NotFound, Overloaded
@@ -111,6 +111,19 @@ async def test_the_address_file_holds_the_port_that_the_system_chose(tmp_path):
         assert server.port > 0
         assert (tmp_path / "address").read_text() == f"127.0.0.1:{server.port}"
         assert [path.name for path in tmp_path.iterdir()] == ["address"]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize(
+    ("host", "callers"), [("::1", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"]), ("0.0.0.0", ["[::1]", "127.0.0.1"])]
+)
+async def test_a_host_may_be_an_ipv6_address_and_a_wildcard_is_every_address(host, callers, tmp_path):
+    async with Server(SleeperSettings(host=host, address_file=tmp_path / "address"), []) as server:
+        for caller in callers:
+            async with connect(f"{caller}:{server.port}") as channel:
+                assert await health(channel, "liveness") == SERVING
+        async with connect((tmp_path / "address").read_text()) as channel:
+            assert await health(channel, "liveness") == SERVING
 
 
 async def test_health_answers_the_same_on_a_port_of_its_own():

@@ -10,16 +10,9 @@ from contextlib import contextmanager, suppress
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    start_http_server,
-)
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 
+from videoanalysis.http_endpoint import serve
 from videoanalysis.settings import ServiceSettings
 
 # Otherwise each counter has a second series with its creation time.
@@ -83,19 +76,6 @@ def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[
     with serve(REGISTRY, settings.host, settings.metrics_port) as port:
         _log.info("metrics endpoint listens", host=settings.host, port=port, path="/metrics")
         yield port
-
-
-@contextmanager
-def serve(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
-    """Serves `registry` over HTTP from a thread of its own; yields the port, which the system chooses if it is 0."""
-    # gRPC wants brackets around an IPv6 address.
-    server, thread = start_http_server(port, host.strip("[]"), registry)
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _start_at_zero(service_names: Sequence[str]) -> None:

@@ -131,15 +131,14 @@ class Server:
             loop.add_signal_handler(signum, self._stop_requested.set)
         await self._health.set(LIVENESS, _SERVING)
         await self.set_ready(False)
-        self.port = self.grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
+        self.port = self.grpc.add_insecure_port(self._settings.address(self._settings.port))
         self.health_port: int | None = None
         if self._settings.health_port is not None:
-            address = f"{self._settings.host}:{self._settings.health_port}"
-            self.health_port = self._health_grpc.add_insecure_port(address)
+            self.health_port = self._health_grpc.add_insecure_port(self._settings.address(self._settings.health_port))
             await self._health_grpc.start()
         await self.grpc.start()
         if self._settings.address_file is not None:
-            write_atomically(self._settings.address_file, f"{self._settings.host}:{self.port}".encode())
+            write_atomically(self._settings.address_file, self._settings.address(self.port).encode())
         _log.info("listening", host=self._settings.host, port=self.port, health_port=self.health_port)
         return self
 

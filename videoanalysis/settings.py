@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,7 +26,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
-    host: str = Field("0.0.0.0", description="Address to listen on.")
+    host: str = Field("0.0.0.0", description="Address to listen on; 0.0.0.0 and :: are all of IPv4 and IPv6.")
     port: int = Field(ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
     health_port: int | None = Field(
         None, ge=0, le=65535, description="Separate plaintext port for health checks; unset: not served."
@@ -44,6 +44,15 @@ class ServiceSettings(BaseSettings):
     reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
     log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$", description="debug to error.")
     log_format: LogFormat = Field("json", description="json: an object a line; console: text for people.")
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
+    def address(self, port: int) -> str:
+        """host:port as gRPC and URIs have it, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     @classmethod
     def settings_customise_sources(

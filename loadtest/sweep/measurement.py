@@ -128,8 +128,6 @@ class Measurement:
                 try:
                     answer = await service.first(uri)
                 except ServiceError as error:
-                    if uri in error.message:
-                        raise
                     raise type(error)(f"{uri}: {error.message}", reason=error.reason, field=error.field) from error
                 chunks, seconds = len(answer.chunks), answer.video_duration_seconds
                 videos.append(Video(name, uri, wanted.weight, chunks, seconds))

@@ -52,7 +52,7 @@ async def serve(settings: EncoderSettings) -> None:
     )
     # Texts have a permit of their own: they wait for no chunk's upload, and take no permit from the chunks.
     texts = Admission([engine.allocate(0)], max_parked=settings.max_parked_texts)
-    encoder_metrics.follow(chunks, settings.max_in_flight)
+    encoder_metrics.register(chunks, settings.max_in_flight)
     async with chunks, texts:
         await chunks.warm_up(engine.warm_up)
         encoder_metrics.warm(model, seconds := time.perf_counter() - started)

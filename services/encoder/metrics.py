@@ -10,11 +10,11 @@ from videoanalysis import metrics
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _accelerator_seconds = Counter(
-    "videoanalysis_accelerator_seconds_total", "Computation of chunks, also of those whose caller had left."
+    "videoanalysis_accelerator_seconds_total", "Accelerator time of chunks, cancelled ones included."
 )
-_frames_encoded = Counter("videoanalysis_frames_encoded_total", "Frames of these chunks.")
-_start_seconds = Gauge("videoanalysis_start_seconds", "What loading and warming up took; 0 until then.")
-_model = Info("videoanalysis_model", "The model that is served.")
+_frames_encoded = Counter("videoanalysis_frames_encoded_total", "Frames encoded, cancelled chunks included.")
+_start_seconds = Gauge("videoanalysis_start_seconds", "Time from process start until the model was warm; 0 before.")
+_model = Info("videoanalysis_model", "The served model.")
 
 
 def start_at_zero(service_name: str) -> None:
@@ -23,8 +23,8 @@ def start_at_zero(service_name: str) -> None:
         gauge.labels("encoder")
 
 
-def follow(chunks: Admission, slots: int) -> None:
-    """Show what `chunks` counts; it is asked whenever Prometheus asks."""
+def register(chunks: Admission, slots: int) -> None:
+    """Publish the queue of `chunks`, read at every scrape."""
     metrics.WAITING.labels("encoder").set_function(lambda: chunks.parked)
     metrics.RUNNING.labels("encoder").set_function(lambda: chunks.in_flight)
     metrics.SLOTS.labels("encoder").set(slots)

@@ -41,13 +41,13 @@ def main() -> None:
 async def serve(settings: IngressSettings, demand: Demand) -> None:
     admission = Admission(settings.max_videos, settings.max_waiting)
     ingress_metrics.export_counts(demand, admission, settings.max_videos)
-    patience = {
+    limits = {
         "attempt_seconds": settings.attempt_seconds,
         "wait_seconds": settings.replica_wait_seconds,
         "cold_start_seconds": settings.cold_start_seconds,
     }
-    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **patience)
-    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
+    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **limits)
+    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **limits)
     storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
     # Child processes start before the server, whose threads they must not inherit.
     async with (

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from services.ingress.admission import Demand
 from services.ingress.metrics import export_demand, queue_depth
-from videoanalysis.metrics import serve
+from videoanalysis.http_endpoint import serve
 
 _log = structlog.get_logger()
 

@@ -37,8 +37,11 @@ class VideoAnalysisServiceStub:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
-    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
+    service is draining
+    DEADLINE_EXCEEDED    the deadline passed
+    CANCELLED            the caller cancelled the call
+    INTERNAL             a bug of the service
     """
 
     def __init__(self, channel):
@@ -71,8 +74,11 @@ class VideoAnalysisServiceServicer:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
-    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
+    service is draining
+    DEADLINE_EXCEEDED    the deadline passed
+    CANCELLED            the caller cancelled the call
+    INTERNAL             a bug of the service
     """
 
     def AnalyzeVideo(self, request, context):
@@ -123,8 +129,11 @@ class VideoAnalysisService:
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
     RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are away after retries, no bank is built yet, or draining
-    DEADLINE_EXCEEDED, CANCELLED as ever; INTERNAL is a bug of ours
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
+    service is draining
+    DEADLINE_EXCEEDED    the deadline passed
+    CANCELLED            the caller cancelled the call
+    INTERNAL             a bug of the service
     """
 
     @staticmethod

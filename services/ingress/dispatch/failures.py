@@ -39,12 +39,14 @@ class FailedAttempt(Unavailable):
     """The replica accepted the work and failed: it broke, timed out (`timed_out`) or sent a malformed answer."""
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(message, reason=ErrorReason.NO_RESPONSE if timed_out else ErrorReason.UNAVAILABLE)
         self.timed_out = timed_out
 
 
 class Unresponsive(Unavailable):
     """The replica sent nothing before it accepted the work."""
+
+    default_reason = ErrorReason.NO_RESPONSE
 
 
 class NoLongerServed(FailedPrecondition):

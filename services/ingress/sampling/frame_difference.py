@@ -11,6 +11,13 @@ from services.ingress.sampling.pixels import Resizer
 
 _THUMBNAIL_SIZE = 32
 
+Thumbnail = NDArray[np.int16]
+
+
+def difference(one: Thumbnail, other: Thumbnail) -> float:
+    """Mean absolute difference, as a share of the full range: 0 to 1."""
+    return float(np.abs(one - other).mean()) / 255
+
 
 @dataclass(frozen=True, slots=True)
 class FrameChange:
@@ -29,22 +36,25 @@ class FrameDifference:
     """
 
     def __init__(self) -> None:
-        self._thumbnail = Resizer(_THUMBNAIL_SIZE, Interpolation.FAST_BILINEAR)
-        self._last: tuple[int, NDArray[np.int16]] | None = None
+        self._resize = Resizer(_THUMBNAIL_SIZE, Interpolation.FAST_BILINEAR)
+        self._last: tuple[int, Thumbnail] | None = None
         self._largest: tuple[float, int, int, bool] | None = None
         self._second = 0.0
 
+    def thumbnail(self, frame: VideoFrame) -> Thumbnail:
+        return self._resize(frame).astype(np.int16)
+
     def add(self, frame: VideoFrame, pts: int, *, left_out: bool) -> None:
         """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
-        thumbnail = self._thumbnail(frame).astype(np.int16)
+        thumbnail = self.thumbnail(frame)
         if self._last is not None:
             last_pts, last = self._last
-            difference = float(np.abs(thumbnail - last).mean())
-            if self._largest is None or difference > self._largest[0]:
+            change = difference(thumbnail, last)
+            if self._largest is None or change > self._largest[0]:
                 self._second = self._largest[0] if self._largest is not None else 0.0
-                self._largest = difference, last_pts, pts, not left_out
+                self._largest = change, last_pts, pts, not left_out
             else:
-                self._second = max(self._second, difference)
+                self._second = max(self._second, change)
         self._last = pts, thumbnail
 
     def pop_largest(self) -> FrameChange | None:
@@ -53,5 +63,5 @@ class FrameDifference:
         self._largest, self._second = None, 0.0
         if largest is None or largest[0] == 0:
             return None
-        difference, before, at, exact = largest
-        return FrameChange(before, at, exact, 1 - second / difference)
+        change, before, at, exact = largest
+        return FrameChange(before, at, exact, 1 - second / change)

@@ -20,6 +20,7 @@ def from_chunk(chunk: SampledChunk) -> Message:
         "start": chunk.start.as_integer_ratio(),
         "duration": chunk.duration.as_integer_ratio(),
         "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
+        "frame_indices": chunk.frame_indices,
         "cuts": [cut and from_cut(cut) for cut in chunk.cuts],
         "all_decoded": chunk.all_decoded,
     }
@@ -31,6 +32,7 @@ def to_chunk(message: Message) -> SampledChunk:
         start=to_fraction(message["start"]),
         duration=to_fraction(message["duration"]),
         frame_times=tuple(map(to_fraction, message["frame_times"])),
+        frame_indices=tuple(map(int, message["frame_indices"])),
         cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
         all_decoded=bool(message["all_decoded"]),
     )

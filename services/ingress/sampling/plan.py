@@ -4,7 +4,7 @@ Times in seconds are Fractions on the video's own timeline, which starts at its 
 timestamp as the container counts it: an integer in the stream's time base, with an origin of its own.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -58,9 +58,15 @@ class SampledChunk:
     index: int
     start: Fraction
     duration: Fraction
-    frame_times: tuple[Fraction, ...]  # each at or before its wanted time
+    frame_times: tuple[Fraction, ...]  # of the frames for each wanted time: on display then, or near it
+    frame_indices: tuple[int, ...]  # for each wanted time, which of the frames handed out stands for it
     cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
     all_decoded: bool = False  # from here on every frame is decoded: the packets cannot be relied on
+
+    @property
+    def frame_count(self) -> int:
+        """Of the frames handed out."""
+        return max(self.frame_indices) + 1
 
 
 def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
@@ -103,6 +109,7 @@ class LookAhead:
         self.reordered = False  # some are presented before others that are decoded earlier
         self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
         self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
+        self._entry_points: list[int] = []  # the same of those where decoding can start
         self._packets = iter(packets)
         self._nominal_duration = nominal_duration
         self._max_bytes = max_bytes
@@ -151,12 +158,19 @@ class LookAhead:
     def frame_at(self, tick: int) -> int:
         return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
 
+    def entry_point_near(self, tick: int, tolerance: int) -> int | None:
+        """The nearest frame within `tolerance` of `tick` that is decoded on its own."""
+        place = bisect_left(self._entry_points, tick)
+        near = [pts for pts in self._entry_points[max(place - 1, 0) : place + 1] if abs(pts - tick) <= tolerance]
+        return min(near, key=lambda pts: abs(pts - tick), default=None)
+
     def first_from(self, tick: int) -> int:
         """The first frame presented at or after `tick`, or else the last."""
         return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
 
     def forget_before(self, pts: int) -> None:
-        del self.presented[: max(bisect_left(self.presented, pts) - 1, 0)]
+        for times in (self.presented, self._entry_points):
+            del times[: max(bisect_left(times, pts) - 1, 0)]
 
     def _read(self) -> None:
         packet = next(self._packets, None)
@@ -188,6 +202,8 @@ class LookAhead:
         if position == len(self.presented):
             self._last_duration = packet.duration
         self.presented.insert(position, time)
+        if packet.entry_point:
+            insort(self._entry_points, time)
         self.promised += 1
 
 
@@ -197,6 +213,9 @@ class SamplingPlan:
     `trusted` plans also say which packets can be left out. That is right only if every packet has a time of its own and
     yields just its own frame. A plan that meets packets of another kind is no longer trusted from there on; frames that
     contradict it raise PlanInvalid. Plans that are not trusted merely foresee where the video ends.
+
+    With a `tolerance` a frame that is decoded on its own stands for a wanted time that it is near enough to, and the
+    video ends where the packets say. Plans that are not trusted decode every frame anyway and tolerate nothing.
     """
 
     def __init__(
@@ -208,10 +227,12 @@ class SamplingPlan:
         chunk_duration: Fraction,
         frames_per_chunk: int,
         max_duration: Fraction,
+        tolerance: Fraction = Fraction(0),
         first_chunk: int = 0,
         video_duration: Fraction | None = None,
     ) -> None:
         self.trusted = trusted
+        self._tolerance = floor(tolerance / time_base)
         self.pending: deque[PlannedChunk] = deque()
         self._packets = packets
         self._time_base = time_base
@@ -279,27 +300,51 @@ class SamplingPlan:
         start = self._next_chunk * self._chunk_duration
         end = start + self._chunk_duration
         certain_from = self._origin + ceil((end + MIN_CHUNK_SECONDS) / self._time_base)
-        video_duration = self._foresee_duration(certain_from)
+        video_duration = self._foresee_duration(max(certain_from, self.tick(end) + self._tolerance + 1))
         span: Span | None = Span(self._next_chunk, start, self._chunk_duration)
         is_last = False
         if video_duration is not None:
             span = span_at(self._next_chunk, self._chunk_duration, video_duration)
             is_last = span_at(self._next_chunk + 1, self._chunk_duration, video_duration) is None
-        self._planned_until = None if is_last else self.tick(end)
+        self._planned_until = None if is_last else self.tick(end) - (self._tolerance if self.trusted else 0)
         if span is None:
             return
         self._next_chunk += 1
         ticks: list[int] = []
         if span.index >= self._first_chunk:
             ticks = [self.tick(time) for time in span.wanted_times(self._frames_per_chunk)]
+            if self.tolerates:
+                ticks = self._frames_near(ticks)
+                certain_from = max(certain_from, ticks[-1] + 1)
             self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
-        if self.trusted and is_last:
+        if self.tolerates:
+            self._want(ticks)
+        elif self.trusted and is_last:
             ending = [pts for pts in self._packets.presented[-2:] if pts >= self.tick(start)]  # measures the end
             self._want([*map(self._packets.frame_at, ticks), *ending])
         elif self.trusted and self._next_chunk >= self._first_chunk:
             # What the next chunk begins with is known, and one frame must prove that there is one.
             shown = map(self._packets.frame_at, [*ticks, self.tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
+
+    @property
+    def tolerates(self) -> bool:
+        """Whether frames near a wanted time are taken in place of the one on display then."""
+        return self.trusted and self._tolerance > 0
+
+    def _frames_near(self, ticks: list[int]) -> list[int]:
+        """For each tick, in order, a frame within the tolerance that is cheap to decode, or else the one on display."""
+        frames: list[int] = []
+        for tick in ticks:
+            near = self._packets.entry_point_near(tick, self._tolerance)
+            frame = near if near is not None else self._packets.frame_at(tick)
+            frames.append(max(frame, *frames[-1:]) if frames else frame)
+        return frames
+
+    def end_of_video(self, measured: int) -> int:
+        """Where the display of the last frame ends, of which the decoder has shown as much as `measured`."""
+        end = self._packets.end() if self.tolerates else None
+        return measured if end is None else max(measured, end)
 
     def _foresee_duration(self, enough: int) -> Fraction | None:
         """The video's duration; None if it goes on at least to the tick `enough`."""
@@ -331,23 +376,44 @@ class SamplingPlan:
         else:
             self.cover(packet.pts)
         self._needed_for -= 1
-        return not self.trusted or packet.pts is None or _contains(self._wanted, packet.pts)
+        return not self.trusted or self._is_wanted(packet)
+
+    def _is_wanted(self, packet: Packet) -> bool:
+        return packet.pts is not None and _contains(self._wanted, packet.pts)
 
     def droppable(self) -> int:
         """How many of the next packets no wanted frame needs, up to one where decoding can start afresh."""
         if self._needed_for > 0 or not self.trusted:
             return 0
+        if self.tolerates:
+            self._plan_up_to_next_wanted()
+            if not self.trusted:
+                return 0
+            upcoming = self._packets.upcoming
+            if self._planned_until is None and self._packets.ended and not any(map(self._is_wanted, upcoming)):
+                return len(upcoming)
         droppable = seen = 0
         for packet in self._packets.upcoming:
             if packet.pts is None or (self._planned_until is not None and packet.pts >= self._planned_until):
                 break
             if seen > 0 and packet.entry_point and not self._has_leading_frames(packet.pts, seen):
                 droppable = seen
-            if _contains(self._wanted, packet.pts):
+            if self._is_wanted(packet):
                 break
             seen += 1
         self._needed_for = 0 if droppable else seen + 1
         return droppable
+
+    def _plan_up_to_next_wanted(self) -> None:
+        while self.trusted and self._planned_until is not None:
+            for packet in self._packets.upcoming:
+                if packet.pts is None or self._is_wanted(packet):
+                    return
+                if packet.pts >= self._planned_until:
+                    break
+            else:
+                return
+            self._plan_chunk()
 
     def _has_leading_frames(self, entry_pts: int, position: int) -> bool:
         """Whether packets after the entry point at `position` are presented before it: they may need older ones."""

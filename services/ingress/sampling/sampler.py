@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from services.ingress.sampling.cut_refiner import CutRefiner
-from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
+from services.ingress.sampling.frame_difference import FrameChange, FrameDifference, Thumbnail, difference
 from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.memory import PictureFormat
 from services.ingress.sampling.pixels import Pixels, UprightResizer
@@ -52,8 +52,10 @@ class SamplingLimits:
 class Sampler:
     """The chunks of one video file, in order, from `first_chunk` on; a context manager.
 
-    `frames_searched` were decoded before, by others, in search of the cuts of earlier chunks; `decode_all` if those had
-    to decode every frame in the end.
+    With a `tolerance` in seconds, frames that are cheap to decode stand for wanted times that they are near enough to.
+    Of frames in a row that are the same, or differ by less than `reuse_difference` of the full range on thumbnails, a
+    chunk hands out the first. `frames_searched` were decoded before, by others, in search of the cuts of earlier
+    chunks; `decode_all` if those had to decode every frame in the end.
     """
 
     def __init__(
@@ -65,10 +67,14 @@ class Sampler:
         image_size: int,
         limits: SamplingLimits,
         first_chunk: int = 0,
+        tolerance: Fraction = Fraction(0),
+        reuse_difference: float = 0.0,
         frames_searched: int = 0,
         decode_all: bool = False,
     ) -> None:
         self._media = media
+        self._tolerance = tolerance
+        self._reuse_difference = reuse_difference
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
         self._resize = UprightResizer(image_size)
@@ -128,7 +134,10 @@ class Sampler:
         return self._searched_before + self._search.frames_decoded
 
     def next_chunk(self, out: NDArray[np.uint8]) -> SampledChunk | None:
-        """Fill `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk."""
+        """Fill the first rows of `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB.
+
+        None after the last chunk.
+        """
         while True:
             try:
                 sampled = next(self._pass.chunks, None)
@@ -139,13 +148,19 @@ class Sampler:
             return None
         self._next_index += 1
         span, samples = sampled
-        for i, sample in enumerate(samples):
-            out[i] = sample.pixels
+        handed_out: list[Sample] = []
+        indices = []
+        for sample in samples:
+            if not handed_out or not sample.resembles(handed_out[-1], self._reuse_difference):
+                out[len(handed_out)] = sample.pixels
+                handed_out.append(sample)
+            indices.append(len(handed_out) - 1)
         return SampledChunk(
             span.index,
             span.start,
             span.duration,
             tuple(sample.time for sample in samples),
+            tuple(indices),
             tuple(sample.cut for sample in samples),
             all_decoded=not self._pass.plan.trusted,
         )
@@ -156,7 +171,7 @@ class Sampler:
         All such searches together decode at most MAX_SEARCH_SHARE as many frames as the packets so far promise.
         """
         plan = self._pass.plan
-        if cut.exact or not plan.trusted or self._pass.video.clock.breaks:
+        if cut.exact or not plan.trusted or plan.tolerates or self._pass.video.clock.breaks:
             return cut
         allowed = floor(MAX_SEARCH_SHARE * self._pass.frames_promised) - self.frames_searched
         change = FrameChange(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
@@ -185,6 +200,7 @@ class Sampler:
             chunk_duration=self._chunk_duration,
             frames_per_chunk=self._frames_per_chunk,
             max_duration=Fraction(self._limits.max_duration_seconds),
+            tolerance=self._tolerance,
             first_chunk=self._next_index,
             video_duration=video_duration,
         )
@@ -208,11 +224,20 @@ class Sampler:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
+    """A frame for a wanted time."""
+
     start: int
     time: Fraction
     pixels: Pixels
+    thumbnail: Thumbnail
     cut: Cut | None
+
+    def resembles(self, other: "Sample", max_difference: float) -> bool:
+        """Whether the pictures are the same, or their thumbnails differ by less than `max_difference`."""
+        if self.start == other.start or difference(self.thumbnail, other.thumbnail) < max_difference:
+            return True
+        return np.array_equal(self.pixels, other.pixels)
 
 
 class DecodePass:
@@ -257,7 +282,7 @@ class DecodePass:
     def frames_dropped(self) -> int:
         return self._timeline.dropped + self._late_frames_dropped
 
-    def _chunks(self) -> Generator[tuple[Span, list[_Sample]], None, None]:
+    def _chunks(self) -> Generator[tuple[Span, list[Sample]], None, None]:
         """The chunks as they become certain; PlanInvalid comes before any that might be wrong."""
         plan = self.plan
         plan.begin()
@@ -283,10 +308,11 @@ class DecodePass:
             if plan.trusted:
                 raise PlanInvalid("no frame came")
             raise not_a_video()
-        if plan.is_too_late(shown.end):
+        end = plan.end_of_video(shown.end)
+        if plan.is_too_late(end):
             raise _too_long(self._limits)
-        self.video_duration = plan.seconds(shown.end)
-        plan.cover(shown.end)
+        self.video_duration = plan.seconds(end)
+        plan.cover(end)
         plan.confirm_end(self.video_duration)
         self._sample(shown, until=None)
         for chunk in plan.pending:
@@ -303,8 +329,14 @@ class DecodePass:
                 sample, due = replace(sample, cut=None), due - 1
             chunk.samples += [sample] * due
 
-    def _sampled(self, shown: Shown[VideoFrame]) -> _Sample:
-        return _Sample(shown.start, self.plan.seconds(shown.start), self._resize(shown.picture).copy(), cut=None)
+    def _sampled(self, shown: Shown[VideoFrame]) -> Sample:
+        return Sample(
+            shown.start,
+            self.plan.seconds(shown.start),
+            self._resize(shown.picture).copy(),
+            self._difference.thumbnail(shown.picture),
+            cut=None,
+        )
 
     def _place_late(self, late: Shown[VideoFrame]) -> None:
         """Give a frame that comes after later ones to the wanted times at which it is on display."""
@@ -360,7 +392,7 @@ class DecodePass:
                 self.video.start_afresh()
                 for _ in range(unneeded):
                     self._packets.take()
-                entry = self._packets.upcoming[0].pts
+                entry = self._packets.upcoming[0].pts if self._packets.upcoming else None
         yield from self.video.drain()
         if self.video.decode_failures and plan.awaits_frames:
             raise PlanInvalid("a packet was refused")

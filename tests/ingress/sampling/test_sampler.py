@@ -16,7 +16,7 @@ from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from services.ingress.sampling.video_file import VideoFile
 from tests.ingress.sampling import oracle
 from tests.ingress.sampling.opened_files import files_opened_in
-from tests.rendering import remux, render, steady, uneven
+from tests.rendering import calm_picture, remux, render, steady, uneven
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -60,7 +60,7 @@ def sample(
     ) as sampler:
         while (sampled := sampler.next_chunk(out)) is not None:
             chunks.append(sampled)
-            pixels.append(out.copy())
+            pixels.append(out[list(sampled.frame_indices)])
         return Sampled(
             chunks,
             pixels,
@@ -335,6 +335,99 @@ def test_decoded_frames_are_freed_without_the_garbage_collector(clip: Callable[[
                 assert decoded_frames() <= 5
     finally:
         gc.enable()
+
+
+# ---- frames near enough, and frames that are alike
+
+
+def sampled_with(
+    path: Path, chunk: int = 2, frames: int = 8, **how: Any
+) -> tuple[list[SampledChunk], list[Any], Sampler]:
+    out = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
+    chunks, pixels = [], []
+    with Sampler(
+        str(path), frames_per_chunk=frames, chunk_duration=Fraction(chunk), image_size=SIZE, limits=LIMITS, **how
+    ) as sampler:
+        while (sampled := sampler.next_chunk(out)) is not None:
+            chunks.append(sampled)
+            pixels.append(out[: sampled.frame_count].copy())
+    return chunks, pixels, sampler
+
+
+GROUPS_OF_25 = {"g": "25", "bf": "2", "sc_threshold": "0"}
+
+
+@pytest.mark.parametrize("tolerance", [Fraction(1, 5), Fraction(1, 2), Fraction(7, 10)])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("h264.mp4", {"options": GROUPS_OF_25}),
+        ("h264.ts", {"options": GROUPS_OF_25}),
+        ("h264_no_b_frames.mkv", {"options": {**GROUPS_OF_25, "bf": "0"}}),
+        ("one_group.mp4", {"options": {"g": "1000", "bf": "2"}}),
+        ("hevc.mp4", {"codec": "libx265", "options": {"x265-params": "keyint=25:scenecut=0:log-level=none"}}),
+        ("vp9.webm", {"codec": "libvpx-vp9", "options": {"g": "25", "cpu-used": "8", "deadline": "realtime"}}),
+    ],
+)
+def test_with_a_tolerance_every_frame_is_true_and_near_enough(
+    tmp_path: Path, name: str, how: dict[str, Any], tolerance: Fraction
+) -> None:
+    path = render(tmp_path / name, steady(25, 7), **how)
+    exact = oracle.expected(path, 8, Fraction(2), SIZE)
+    shown, _, time_base = oracle.decoded(path, SIZE)
+    pictures = {(frame.pts - shown[0].pts) * time_base: frame.pixels for frame in shown}
+    chunks, pixels, sampler = sampled_with(path, tolerance=tolerance)
+    assert [(chunk.start, chunk.duration) for chunk in chunks] == [(c.start, c.duration) for c in exact.chunks]
+    assert sampler.duration == exact.duration
+    for chunk, frames in zip(chunks, pixels, strict=True):
+        assert list(chunk.frame_times) == sorted(chunk.frame_times)
+        for place, (time, index) in enumerate(zip(chunk.frame_times, chunk.frame_indices, strict=True)):
+            wanted = chunk.start + place * chunk.duration / 8
+            assert abs(time - wanted) <= max(tolerance, Fraction(1, 25))
+            assert np.array_equal(frames[index], pictures[time])
+
+
+def test_with_a_tolerance_of_half_a_group_little_more_than_key_frames_is_decoded(tmp_path: Path) -> None:
+    path = render(tmp_path / "video.mp4", steady(25, 20), options=GROUPS_OF_25)
+    _, pixels, near = sampled_with(path, chunk=10, frames=16, tolerance=Fraction(1, 2))
+    _, _, exact = sampled_with(path, chunk=10, frames=16)
+    assert sum(map(len, pixels)) <= 22
+    assert near.frames_decoded <= 25
+    assert exact.frames_decoded > 200
+
+
+def test_a_frame_that_is_wanted_several_times_is_handed_out_once(tmp_path: Path) -> None:
+    path = render(tmp_path / "video.mkv", [Fraction(0), Fraction(1), Fraction(3), Fraction(5)])
+    ((chunk, *_), (pixels, *_), _) = sampled_with(path, chunk=5, frames=10)
+    assert chunk.frame_indices == (0, 0, 1, 1, 1, 1, 2, 2, 2, 2)
+    assert chunk.frame_times == tuple(map(Fraction, (0, 0, 1, 1, 1, 1, 3, 3, 3, 3)))
+    assert len(pixels) == 3
+
+
+def slides(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    """A new picture every 2 s, with a little of each frame's own in it."""
+    pixels = calm_picture(index // 50, index // 50, width, height)
+    pixels[:4, :4] = 120 + 2 * (index % 25)
+    return pixels
+
+
+def test_frames_that_differ_little_are_handed_out_once_if_that_is_asked_for(tmp_path: Path) -> None:
+    path = render(tmp_path / "video.mkv", steady(25, 8), codec="ffv1", draw=slides, pixel_format="bgr0")
+    exact, _, _ = sampled_with(path, chunk=8, frames=32)
+    alike, pixels, _ = sampled_with(path, chunk=8, frames=32, reuse_difference=0.02)
+    assert exact[0].frame_indices == tuple(range(32))
+    assert alike[0].frame_indices == tuple(place // 8 for place in range(32))
+    assert alike[0].frame_times == exact[0].frame_times
+    assert len(pixels[0]) == 4
+
+
+def test_identical_pictures_are_handed_out_once(tmp_path: Path) -> None:
+    def draw(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+        return calm_picture(0, index // 50, width, height)
+
+    path = render(tmp_path / "video.mkv", steady(25, 8), codec="ffv1", draw=draw, pixel_format="bgr0")
+    chunks, _, _ = sampled_with(path, chunk=4, frames=8)
+    assert [chunk.frame_indices for chunk in chunks] == [(0, 0, 0, 0, 1, 1, 1, 1)] * 2
 
 
 # ---- streams that are not what their packets promise
