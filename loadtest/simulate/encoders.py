@@ -16,11 +16,11 @@ from loadtest.simulate.station import Piece, Station
 from services.encoder.parking import ParkedHeaders
 from services.encoder.upload_lead import UploadLead
 from services.ingress.dispatch.placement import (
-    MAX_CHUNKS_ON_OFFER,
     OfferSchedule,
     ReplicaState,
     choose,
     fastest_unit,
+    max_chunks_on_offer,
 )
 
 # Defaults of the encoder's settings.
@@ -144,6 +144,7 @@ class Encoders(Station[Piece]):
             for search in list(ingress.on_offer):
                 search.schedule.replica_added(len(search.offers))
                 self._offer(search)
+            self._offer_queued(ingress)
 
     def drain(self, replica: Replica) -> None:
         encoder = self._encoders.pop(replica, None)
@@ -169,7 +170,7 @@ class Encoders(Station[Piece]):
     # At the ingress
 
     def _offer_queued(self, ingress: _Ingress[Piece]) -> None:
-        while ingress.queue and len(ingress.on_offer) < MAX_CHUNKS_ON_OFFER:
+        while ingress.queue and len(ingress.on_offer) < max_chunks_on_offer(len(self._encoders)):
             search = ingress.queue.popleft()
             ingress.on_offer[search] = None
             search.schedule = OfferSchedule(ingress.service_seconds)

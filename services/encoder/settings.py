@@ -49,7 +49,10 @@ class EncoderSettings(ServiceSettings):
         256, ge=1, le=10_000, description="Chunk headers waiting for a permit; they hold no frame bytes."
     )
     max_parked_per_ingress: int = Field(
-        16, ge=1, le=10_000, description="Of these, the headers of one ingress; ours offers four chunks at a time."
+        16,
+        ge=1,
+        le=10_000,
+        description="Of these, the headers of one ingress; ours offers a few chunks at a time.",
     )
     piece_seconds: float = Field(
         1.0, gt=0, le=60, description="An admitted upload that sends no piece for longer is aborted."

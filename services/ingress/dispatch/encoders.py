@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
 from services.ingress.admission import Deadline, Share
-from services.ingress.dispatch import answers, hedging, retry
+from services.ingress.dispatch import answers, hedging, placement, retry
 from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.dispatch.failures import FailedAttempt, NoLongerServed, Unresponsive
 from services.ingress.dispatch.latency import LatencyEstimator
@@ -56,7 +56,8 @@ class Encoders:
     ) -> None:
         self._replicas = replicas
         self._image_size = image_size
-        self._queue = DispatchQueue()
+        self._queue = DispatchQueue(lambda: placement.max_chunks_on_offer(len(replicas.by_address)))
+        replicas.on_update.append(self._queue.grant)
         self._heartbeat_timeout = heartbeat_timeout
         self._ingress_id = secrets.token_hex(8)
         self._frame_time = LatencyEstimator(replicas.attempt_seconds)

@@ -22,10 +22,16 @@ _INTERVAL_SHARE = 1 / 32
 _MAX_INTERVAL_SECONDS = 1.0
 # So many refusals show that the service is full; more offers would only add to its load.
 MAX_REFUSALS = 4
-# Chunks of one ingress on offer at a time. More would leave the ingress's own fair queue, fewer add no fairness.
-MAX_CHUNKS_ON_OFFER = 4
 # A replica that takes so many times as long as the fastest is slow.
 _SLOW = 1.4
+
+
+def max_chunks_on_offer(replicas: int) -> int:
+    """Chunks of one ingress on offer at a time; the others stay in its own queue, which is fair by caller.
+
+    With many replicas more are needed: each chunk looks for an idle one for a few milliseconds.
+    """
+    return max(4, replicas // 4)
 
 
 class ReplicaState:

@@ -1,22 +1,21 @@
 """The ingress's queue in front of the encoders: fair by caller, then by video."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from services.ingress.admission import FairQueue, Share
-from services.ingress.dispatch.placement import MAX_CHUNKS_ON_OFFER
 
 
 class DispatchQueue:
-    """At most `max_offered` chunks are on offer at a time; the others wait here.
+    """At most `limit()` chunks are on offer at a time; the others wait here. Call `grant` when the limit has risen.
 
-    Encoders know ingresses but no callers, so a chunk on offer is beyond this queue's fairness. A constant does as well
-    as a window that adapts to the encoders (measured). How many chunks can wait is bounded by the frame budget.
+    Encoders know ingresses but no callers, so a chunk on offer is beyond this queue's fairness. How many chunks can
+    wait is bounded by the frame budget.
     """
 
-    def __init__(self, max_offered: int = MAX_CHUNKS_ON_OFFER) -> None:
-        self._max_offered = max_offered
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self.offered = 0
 
@@ -27,7 +26,7 @@ class DispatchQueue:
     @asynccontextmanager
     async def slot(self, share: Share) -> AsyncGenerator["Slot"]:
         """Waits until a chunk of `share` may be offered."""
-        if self.offered < self._max_offered:
+        if self.offered < self._limit() and not self._waiting:
             self.offered += 1
         else:
             await self._wait(share)
@@ -51,7 +50,11 @@ class DispatchQueue:
 
     def release(self) -> None:
         self.offered -= 1
-        while self.offered < self._max_offered and (following := self._waiting.pop()) is not None:
+        self.grant()
+
+    def grant(self) -> None:
+        """Let waiting chunks be offered, up to the limit."""
+        while self.offered < self._limit() and (following := self._waiting.pop()) is not None:
             _, granted = following
             # One that was cancelled a moment ago has not left the queue yet.
             if not granted.done():

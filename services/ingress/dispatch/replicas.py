@@ -1,6 +1,7 @@
 """The replicas of one service, as discovery reports them."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Self
 
@@ -44,6 +45,7 @@ class Replicas:
         self.by_address: dict[str, Replica] = {}
         self.retry_budget = RetryBudget()
         self.added = asyncio.Event()  # replaced by a new one whenever it is set
+        self.on_update: list[Callable[[], None]] = []  # called after replicas were added or removed
         self._discovery = discovery
 
     async def __aenter__(self) -> Self:
@@ -82,5 +84,7 @@ class Replicas:
             self.cold_start.end()
             self.added.set()
             self.added = asyncio.Event()
+        for callback in self.on_update:
+            callback()
         for replica in retired:
             await replica.retire()

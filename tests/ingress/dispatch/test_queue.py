@@ -32,7 +32,7 @@ async def settle() -> None:
 
 
 async def test_no_more_are_on_offer_than_the_limit():
-    dispatch = DispatchQueue(3)
+    dispatch = DispatchQueue(lambda: 3)
     chunks = [Chunk(dispatch, LONG) for _ in range(5)]
     await settle()
     assert (dispatch.offered, dispatch.waiting) == (3, 2)
@@ -44,7 +44,7 @@ async def test_no_more_are_on_offer_than_the_limit():
 
 
 async def test_slots_go_round_by_caller_and_by_video():
-    dispatch = DispatchQueue(1)
+    dispatch = DispatchQueue(lambda: 1)
     first, *chunks = [Chunk(dispatch, share) for share in (LONG, LONG, LONG, SHORT, OTHER)]
     await settle()
     order = []
@@ -57,7 +57,7 @@ async def test_slots_go_round_by_caller_and_by_video():
 
 
 async def test_once_one_is_admitted_the_next_is_offered_though_the_work_goes_on():
-    dispatch = DispatchQueue(1)
+    dispatch = DispatchQueue(lambda: 1)
     first, second = Chunk(dispatch, LONG), Chunk(dispatch, LONG)
     await settle()
     first.slot.release()
@@ -71,7 +71,7 @@ async def test_once_one_is_admitted_the_next_is_offered_though_the_work_goes_on(
 
 
 async def test_a_chunk_that_is_cancelled_while_waiting_or_as_it_gets_its_slot_leaves_nothing_behind():
-    dispatch = DispatchQueue(1)
+    dispatch = DispatchQueue(lambda: 1)
     first, leaving, in_the_moment, last = (Chunk(dispatch, LONG) for _ in range(4))
     await settle()
     leaving.task.cancel()
@@ -82,4 +82,22 @@ async def test_a_chunk_that_is_cancelled_while_waiting_or_as_it_gets_its_slot_le
     assert (dispatch.offered, dispatch.waiting) == (1, 0)
     await last.ends()
     await first.ends()
+    assert dispatch.offered == 0
+
+
+async def test_those_that_wait_are_first_when_the_limit_rises():
+    limit = 1
+    dispatch = DispatchQueue(lambda: limit)
+    chunks = [Chunk(dispatch, LONG) for _ in range(3)]
+    await settle()
+    limit = 2
+    newcomer = Chunk(dispatch, OTHER)
+    await settle()
+    assert not newcomer.has_slot.is_set()
+    dispatch.grant()
+    await settle()
+    assert chunks[1].has_slot.is_set()
+    assert (dispatch.offered, dispatch.waiting) == (2, 2)
+    for chunk in (*chunks[:2], newcomer, chunks[2]):
+        await chunk.ends()
     assert dispatch.offered == 0
