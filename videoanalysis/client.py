@@ -75,6 +75,8 @@ class AnalysisOptions(TypedDict, total=False):
     output_uri: str | None
     scene_detection: SceneDetection | None
     priority: Priority | None
+    sampling_tolerance_seconds: float | None
+    reuse_difference: float | None
 
 
 OnProgress = Callable[[Progress], None]

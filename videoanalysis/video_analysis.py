@@ -197,10 +197,11 @@ class Usage:
     bytes_read: int
     frames_decoded: int
     accelerator_seconds: float
+    frames_encoded: int
 
     @classmethod
     def from_message(cls, message: analysis_pb2.Usage) -> Self:
-        return cls(message.bytes_read, message.frames_decoded, message.accelerator_seconds)
+        return cls(message.bytes_read, message.frames_decoded, message.accelerator_seconds, message.frames_encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,7 @@ class VideoAnalysis:
     chunks: tuple[Chunk, ...]
     video_duration_seconds: float
     decode_failures: int
+    frames_dropped: int
     timing: Timing
     usage: Usage
     model: Model
@@ -292,6 +294,7 @@ class VideoAnalysis:
             chunks=tuple(map(Chunk.from_message, message.chunks)),
             video_duration_seconds=message.video_duration_seconds,
             decode_failures=message.decode_failures,
+            frames_dropped=message.frames_dropped,
             timing=Timing.from_message(message.timing),
             usage=Usage.from_message(message.usage),
             model=Model.from_message(message.model),

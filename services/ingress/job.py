@@ -15,6 +15,7 @@ _DEFAULT_FRAMES = 16
 _DEFAULT_CHUNK_SECONDS = 10.0
 _DEFAULT_TOP_K = 5
 _MAX_TOP_K = 100
+_MAX_TOLERANCE_SECONDS = 5
 _MAX_LABELS = 256
 _MAX_LABEL_CHARACTERS = 200
 _MAX_ID_CHARACTERS = 200
@@ -35,6 +36,8 @@ class AnalysisRequest:
     scene: SceneSpec
     include_embeddings: bool
     include_scene_scores: bool
+    sampling_tolerance: Fraction = Fraction(0)  # seconds
+    reuse_difference: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     _require(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
     _require(top_k <= _MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {_MAX_TOP_K}")
     _require(request.priority in Priority.values(), "priority", f"{request.priority} is not known")
+    tolerance = request.sampling_tolerance_seconds
+    allowed = f"{tolerance}, must be 0 to {_MAX_TOLERANCE_SECONDS}"
+    _require(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
+    _require(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
     _require(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
@@ -73,6 +80,8 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         scene=_scene(request),
         include_embeddings=request.include_embeddings,
         include_scene_scores=request.include_scene_scores,
+        sampling_tolerance=Fraction(repr(tolerance)),
+        reuse_difference=request.reuse_difference,
     )
 
 

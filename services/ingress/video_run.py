@@ -6,7 +6,7 @@ The stages overlap: while chunk k is decoded, chunk k + 1 is encoded and chunk k
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -81,6 +81,8 @@ class VideoRun:
             self._request.frames_per_chunk,
             self._request.chunk_duration,
             resources.image_size,
+            tolerance=self._request.sampling_tolerance,
+            reuse_difference=self._request.reuse_difference,
             # One chunk more, only for the cuts between its last frame and the first one delivered.
             first_chunk=max(0, self._first_chunk - 1),
             frames_searched=start.frames_searched if start else 0,
@@ -139,7 +141,7 @@ class VideoRun:
         with self._video.demand.chunk():
             encoded = await self._resources.encoders.encode(
                 buffer,
-                self._request.frames_per_chunk,
+                chunk.frame_count,
                 f"{self._request.stream_id}/{chunk.index}",
                 self._pinned.model,
                 self._video.job.deadline,
@@ -147,7 +149,7 @@ class VideoRun:
             )
         trace.enter(Part.ENCODE_COMPUTE, ago=encoded.compute_seconds)
         trace.enter(Part.DECODE_QUEUE)
-        return encoded
+        return replace(encoded, embeddings=encoded.embeddings[list(chunk.frame_indices)])
 
     async def _deliver(self, chunk: _ChunkInFlight, video: SampledVideo) -> None:
         encoded = await chunk.encoding
@@ -158,6 +160,7 @@ class VideoRun:
             sampled.index, sampled.duration, encoded.embeddings, decoded, self._video.job.deadline
         )
         self._video.usage.accelerator_seconds += encoded.compute_seconds
+        self._video.usage.frames_encoded += sampled.frame_count
         self._video.timeline.delivered(chunk.trace)
         await self._video.observer.chunk(
             self._chunk_result(sampled, encoded, decoded), scenes, self._token(sampled, video)
@@ -233,6 +236,7 @@ class VideoRun:
         self._video.timeline.delivered(trace)
         answer.stream_id = self._request.stream_id
         answer.decode_failures = end.decode_failures
+        answer.frames_dropped = end.frames_dropped
         self._video.usage.bytes_read = self._media.bytes_fetched
         answer.usage.CopyFrom(self._video.usage)
         answer.model.CopyFrom(self._pinned.model)

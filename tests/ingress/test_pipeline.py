@@ -95,7 +95,7 @@ class FakeSampledVideo:
         self.next_index += 1
         times = (start, start + SECONDS // 2)
         cut = Cut(before=start, at=start + 2, exact=False, confidence=0.5)
-        return SampledChunk(self.next_index - 1, start, Fraction(SECONDS), times, (None, cut))
+        return SampledChunk(self.next_index - 1, start, Fraction(SECONDS), times, (0, 1), (None, cut))
 
     async def narrow(self, cut: Cut) -> Cut:
         return Cut(before=cut.at - 1, at=cut.at - Fraction(1, 2), exact=True, confidence=0.9)

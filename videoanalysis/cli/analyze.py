@@ -69,6 +69,16 @@ def analyze(
     min_probability: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="0")
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, max=5, help="Seconds that a sampled frame may lie from its wanted time.", show_default="0"),
+    ] = None,
+    reuse_difference: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share by which a frame may differ and still reuse an embedding.", show_default="0"
+        ),
+    ] = None,
     batch: Annotated[
         bool,
         typer.Option("--batch", help="Batch priority: interactive requests go first."),
@@ -92,6 +102,8 @@ def analyze(
         chunk_duration_seconds=chunk_duration,
         scene_threshold=scene_threshold,
         min_probability=min_probability,
+        sampling_tolerance_seconds=tolerance,
+        reuse_difference=reuse_difference,
         include_scene_scores=report is not None,
         priority=PRIORITY_BATCH if batch else None,
     )

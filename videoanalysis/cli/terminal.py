@@ -93,6 +93,8 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
         parts.append(Text(caveat, "yellow"))
     if analysis.decode_failures:
         parts.append(Text(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded", "yellow"))
+    if analysis.frames_dropped:
+        parts.append(Text(f"{count(analysis.frames_dropped, 'frame')} had no place in the video", "yellow"))
     parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis), _timing(analysis), _origin(analysis)]
     console.print(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), highlight=False)
 

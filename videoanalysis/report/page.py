@@ -82,6 +82,8 @@ def _header(analysis: VideoAnalysis, video: str) -> Markup:
     warnings = [bundled_model.caveat(analysis.message.model) or ""]
     if analysis.decode_failures:
         warnings.append(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded.")
+    if analysis.frames_dropped:
+        warnings.append(f"{count(analysis.frames_dropped, 'frame')} of the video had no place by their timestamps.")
     return element(
         "header",
         element("p", "Video analysis", class_="kind"),
@@ -215,7 +217,8 @@ def _timing(analysis: VideoAnalysis) -> Markup:
 def _usage(analysis: VideoAnalysis) -> str:
     usage = analysis.usage
     return (
-        f"Read {usage.bytes_read / 1e6:.1f} MB of video; {count(usage.frames_decoded, 'decoded frame')}; "
+        f"Read {usage.bytes_read / 1e6:.1f} MB of video; {count(usage.frames_decoded, 'decoded frame')}, "
+        f"{usage.frames_encoded} of them embedded; "
         f"{usage.accelerator_seconds:.3f} s of accelerator time."
     )
 

@@ -31,7 +31,7 @@ STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
 class AnalyzeVideoRequest(_message.Message):
-    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority")
+    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_URI_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class AnalyzeVideoRequest(_message.Message):
     OUTPUT_URI_FIELD_NUMBER: _ClassVar[int]
     SCENE_DETECTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_TOLERANCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REUSE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     video_uri: str
     frames_per_chunk: int
@@ -62,10 +64,12 @@ class AnalyzeVideoRequest(_message.Message):
     output_uri: str
     scene_detection: _decoder_pb2.SceneDetection
     priority: Priority
-    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    sampling_tolerance_seconds: float
+    reuse_difference: float
+    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., sampling_tolerance_seconds: _Optional[float] = ..., reuse_difference: _Optional[float] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
-    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage")
+    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage", "frames_dropped")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +82,7 @@ class AnalyzeVideoResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     tags: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.TagScore]
     caption: _decoder_pb2.CaptionScore
@@ -90,17 +95,20 @@ class AnalyzeVideoResponse(_message.Message):
     model: _encoder_pb2.ModelInfo
     text_bank: _decoder_pb2.TextBankInfo
     usage: Usage
-    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    frames_dropped: int
+    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., frames_dropped: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("bytes_read", "frames_decoded", "accelerator_seconds")
+    __slots__ = ("bytes_read", "frames_decoded", "accelerator_seconds", "frames_encoded")
     BYTES_READ_FIELD_NUMBER: _ClassVar[int]
     FRAMES_DECODED_FIELD_NUMBER: _ClassVar[int]
     ACCELERATOR_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_ENCODED_FIELD_NUMBER: _ClassVar[int]
     bytes_read: int
     frames_decoded: int
     accelerator_seconds: float
-    def __init__(self, bytes_read: _Optional[int] = ..., frames_decoded: _Optional[int] = ..., accelerator_seconds: _Optional[float] = ...) -> None: ...
+    frames_encoded: int
+    def __init__(self, bytes_read: _Optional[int] = ..., frames_decoded: _Optional[int] = ..., accelerator_seconds: _Optional[float] = ..., frames_encoded: _Optional[int] = ...) -> None: ...
 
 class Scene(_message.Message):
     __slots__ = ("start_seconds", "end_seconds", "tags", "caption")

@@ -38,6 +38,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Measured on loopback with 7 MB chunks: 8 pieces cost the least CPU, and each stays far under gRPC's default limit.
 _PIECE_BYTES = 900 << 10
+_CHANNELS = 3  # of PIXEL_FORMAT_RGB24
 # An encoder sends a heartbeat every second while a header is parked; one that sends nothing for so long hangs.
 _HEARTBEAT_TIMEOUT_SECONDS = 3.0
 
@@ -106,7 +107,7 @@ class Encoders:
     async def encode(
         self, frames: FrameBuffer, count: int, chunk_key: str, model: ModelInfo, deadline: Deadline, share: Share
     ) -> EncodedChunk:
-        """Embeds the `count` frames with `model`, after those that go before `share`.
+        """Embeds the first `count` frames with `model`, after those that go before `share`.
 
         Raises NoLongerServed if no encoder serves the model any more.
         """
@@ -178,7 +179,8 @@ class _ChunkOffer:
     async def result(self) -> EncodedChunk:
         # grpc.aio raises this when the encoder has ended the call; its status is read where the answer would be.
         with suppress(asyncio.InvalidStateError):
-            for piece in self._frames.pieces(_PIECE_BYTES):
+            size = self._header.frames * self._header.height * self._header.width * _CHANNELS
+            for piece in self._frames.pieces(_PIECE_BYTES, size):
                 await self._call.write(EncodeChunkRequest(piece=piece))
             await self._call.done_writing()
         response = await anext(self._responses, None)

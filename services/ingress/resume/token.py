@@ -112,6 +112,8 @@ def _described(video_uri: str, request: AnalysisRequest) -> str:
             [scene.detection, scene.threshold, scene.ema_alpha],
             request.include_embeddings,
             request.include_scene_scores,
+            request.sampling_tolerance.as_integer_ratio(),
+            request.reuse_difference,
         ]
     )
 

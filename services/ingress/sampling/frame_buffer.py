@@ -40,10 +40,11 @@ class FrameBuffer:
             budget.release(size)
             raise
 
-    def pieces(self, piece_bytes: int) -> Iterator[bytes]:
-        """The content, in order, as copies."""
-        for start in range(0, self.size, piece_bytes):
-            yield self._memory[start : start + piece_bytes]
+    def pieces(self, piece_bytes: int, size: int | None = None) -> Iterator[bytes]:
+        """The content, or its first `size` bytes, in order, as copies."""
+        end = self.size if size is None else size
+        for start in range(0, end, piece_bytes):
+            yield self._memory[start : min(start + piece_bytes, end)]
 
     def close(self) -> None:
         """Give the memory back; further calls do nothing."""

@@ -1,6 +1,7 @@
 """What a sampling worker and its parent tell each other of chunks and cuts; times are [numerator, denominator]."""
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from services.ingress.sampling.plan import Cut, SampledChunk
@@ -27,6 +28,9 @@ def from_chunk(chunk: SampledChunk) -> Message:
 
 
 def to_chunk(message: Message) -> SampledChunk:
+    indices = tuple(map(int, message["frame_indices"]))
+    if indices[0] != 0 or any(after - before not in {0, 1} for before, after in pairwise(indices)):
+        raise ValueError("frame indices do not count the frames in order")
     return SampledChunk(
         index=int(message["index"]),
         start=to_fraction(message["start"]),

@@ -56,6 +56,8 @@ class SamplingSpec:
     frames_per_chunk: int
     chunk_duration: Fraction  # seconds
     image_size: int
+    tolerance: Fraction = Fraction(0)  # seconds from a wanted time to the frame taken for it
+    reuse_difference: float = 0.0  # below it a frame is handed out as the one before it
     first_chunk: int = 0  # those before it are passed over, at little cost
     frames_searched: int = 0  # decoded before, in search of the cuts of those chunks
     decode_failures: int = 0  # known from before
@@ -71,6 +73,7 @@ class VideoEnd:
     duration: Fraction  # seconds, measured
     decode_failures: int  # packets that the decoder was given and refused
     frames_decoded: int
+    frames_dropped: int = 0  # decoded, but without a place on the timeline
 
 
 class Workers(Protocol):
@@ -115,7 +118,9 @@ class SampledVideo:
         await self._with_restarts(self._opened)
 
     async def next_chunk(self, buffer: FrameBuffer) -> SampledChunk | None:
-        """Fill `buffer` with uint8 [frames_per_chunk, image_size, image_size, 3] in RGB; None after the last chunk.
+        """Fill `buffer`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB, with the chunk's frames.
+
+        None after the last chunk.
 
         Raises InvalidInput, and the errors of the media's source.
         """
@@ -184,6 +189,8 @@ class SampledVideo:
             "frames_per_chunk": self._spec.frames_per_chunk,
             "chunk_duration": self._spec.chunk_duration.as_integer_ratio(),
             "image_size": self._spec.image_size,
+            "tolerance": self._spec.tolerance.as_integer_ratio(),
+            "reuse_difference": self._spec.reuse_difference,
             "first_chunk": self._next_index,
             "frames_searched": self.frames_searched,
             "decode_all": self._decode_all,
@@ -271,4 +278,5 @@ def _video_end(answer: dict[str, Any], at_least_failures: int) -> VideoEnd:
         duration=sampling_messages.to_fraction(answer["duration"]),
         decode_failures=max(int(answer["decode_failures"]), at_least_failures),
         frames_decoded=int(answer["frames_decoded"]),
+        frames_dropped=int(answer["frames_dropped"]),
     )

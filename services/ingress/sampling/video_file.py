@@ -35,6 +35,7 @@ _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2v
 _TIMES_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _CLOCK_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
 _THEORA_HEADER, _THEORA_COMMENTS = b"\x80", b"\x81"
+_MIN_BITS_PER_SECOND = 1000  # of a claim that is plausible
 _NEAR_ZERO_SECONDS = 1.0  # where a clock that was not set may start
 _MAX_PACKET_BYTES = 64 << 20
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -115,8 +116,10 @@ class VideoFile:
 
     @property
     def claimed_duration_seconds(self) -> float | None:
-        """What the container says of the stream, right or wrong; None if it says nothing."""
+        """What the container says of the stream, right or wrong; None if it says nothing that is plausible."""
         end = self._claimed_end_seconds()
+        if end is not None and 8 * self._container.size < _MIN_BITS_PER_SECOND * end:
+            return None
         start = float((self._stream.start_time or 0) * self.time_base)
         # Formats that estimate their duration give its length, others the time of its end.
         return end - start if end is not None and not self._is_spliced() and _NEAR_ZERO_SECONDS < start < end else end

@@ -112,6 +112,8 @@ class _Session:
             image_size=size,
             limits=self._limits,
             first_chunk=spec["first_chunk"],
+            tolerance=Fraction(*spec["tolerance"]),
+            reuse_difference=spec["reuse_difference"],
             frames_searched=spec["frames_searched"],
             decode_all=spec["decode_all"],
         )
@@ -170,6 +172,7 @@ def _described_end(sampler: Sampler) -> dict[str, Any]:
         "duration": sampler.duration.as_integer_ratio(),
         "decode_failures": sampler.decode_failures,
         "frames_decoded": sampler.frames_decoded,
+        "frames_dropped": sampler.frames_dropped,
     }
 
 

@@ -85,7 +85,8 @@ async def next_piece(video: SampledVideo, spec: SamplingSpec = SPEC) -> Piece | 
         if chunk is None:
             return None
         pixels = np.frombuffer(b"".join(buffer.pieces(1 << 20)), np.uint8)
-        return Piece(chunk, pixels.reshape(spec.frames_per_chunk, spec.image_size, spec.image_size, 3))
+        frames = pixels.reshape(spec.frames_per_chunk, spec.image_size, spec.image_size, 3)
+        return Piece(chunk, frames[list(chunk.frame_indices)])
     finally:
         buffer.close()
 
