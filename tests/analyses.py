@@ -38,7 +38,7 @@ def answer(
             unattributed_seconds=0.0625,
             total_seconds=4,
         ),
-        usage=Usage(bytes_read=1_500_000, frames_decoded=480, accelerator_seconds=0.25),
+        usage=Usage(bytes_read=1_500_000, frames_decoded=480, accelerator_seconds=0.25, frames_encoded=16),
         model=ModelInfo(model_id="hub/model", digest="sha256:0123456789abcdef", engine="siglip", image_size=384),
         text_bank=TextBankInfo(name="places", digest="sha256:fedcba9876543210", tags=20, descriptions=40),
     )

@@ -46,6 +46,8 @@ def test_every_frame_detection_is_requested_by_name():
         ("chunk_duration_seconds", [0.5, -10, 601, float("nan"), float("inf")]),
         ("top_k_tags", [101]),
         ("min_probability", [-0.1, 1.1, float("nan")]),
+        ("sampling_tolerance_seconds", [-0.1, 5.1, float("nan"), float("inf")]),
+        ("reuse_difference", [-0.1, 1.1, float("nan")]),
         ("scene_threshold", [-0.1, 2.1, float("nan"), float("inf")]),
         ("ema_alpha", [-0.1, 1, 1.5, float("nan")]),
         ("scene_detection", [99]),
@@ -68,6 +70,7 @@ def test_the_error_names_the_field_that_is_out_of_range(field, values):
         {"frames_per_chunk": 1, "chunk_duration_seconds": 1, "top_k_tags": 1, "scene_threshold": 2, "ema_alpha": 1e-9},
         {"frames_per_chunk": 64, "chunk_duration_seconds": 600, "top_k_tags": 100, "min_probability": 1},
         {"labels": [str(i) for i in range(256)], "stream_id": "x" * 200},
+        {"sampling_tolerance_seconds": 5, "reuse_difference": 1},
     ],
 )
 def test_every_limit_is_accepted(limits):

@@ -107,6 +107,43 @@ def open_files() -> list[str]:
 # ---- what the answer says
 
 
+async def test_frames_that_resemble_each_other_are_encoded_once(tmp_path):
+    async with system(tmp_path) as running:
+        path = render(tmp_path / "slides.mp4", steady(10, SECONDS), cuts=CUTS, draw=calm_picture)
+        exact = await analyze(running, request(path, include_embeddings=True))
+        alike = await analyze(running, request(path, include_embeddings=True, reuse_difference=0.05))
+        assert exact.usage.frames_encoded == 3 * FRAMES
+        assert 4 <= alike.usage.frames_encoded <= 8
+        scene_starts = [0.0, *map(float, CUTS)]
+        for chunk, other in zip(exact.chunks, alike.chunks, strict=True):
+            assert chunk.frame_times_seconds == other.frame_times_seconds
+            every, repeated = tensors.from_proto(chunk.embeddings), tensors.from_proto(other.embeddings)
+            assert repeated.shape == every.shape
+            scenes = [max(start for start in scene_starts if start <= time) for time in chunk.frame_times_seconds]
+            first = [scenes.index(scene) for scene in scenes]
+            assert np.array_equal(repeated, every[first])
+        assert alike.frames_dropped == 0
+
+
+async def test_with_a_tolerance_key_frames_stand_for_the_frames_near_them(tmp_path):
+    async with system(tmp_path) as running:
+        options = {"g": "10", "bf": "0", "sc_threshold": "0"}
+        path = render(tmp_path / "video.mp4", steady(10, SECONDS), options=options)
+        answer = await analyze(running, request(path, sampling_tolerance_seconds=0.5))
+        times = [time for chunk in answer.chunks for time in chunk.frame_times_seconds]
+        wanted = [
+            chunk.start_seconds + place * chunk.duration_seconds / FRAMES
+            for chunk in answer.chunks
+            for place in range(FRAMES)
+        ]
+        last_key_frame = SECONDS - 1
+        assert all(
+            time == round(time) for time, near in zip(times, wanted, strict=True) if near <= last_key_frame + 0.5
+        )
+        assert all(abs(time - near) <= 0.5 for time, near in zip(times, wanted, strict=True))
+        assert answer.usage.frames_decoded <= SECONDS + 10
+
+
 def reference(path: Path, frames: int, chunk: int) -> tuple[oracle.Expected, list[np.ndarray]]:
     """Every chunk of a full decode, and its embeddings in float64."""
     expected = oracle.expected(path, frames, Fraction(chunk), IMAGE_SIZE)

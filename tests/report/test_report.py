@@ -213,7 +213,7 @@ def test_the_parts_of_the_time_fill_the_bar():
     rows = [[cell.text for cell in row.children] for row in section.one("tbody").all("tr")]
     assert rows[2] == ["encode", "0.750 s", "1.250 s", "50%"]
     assert rows[-1] == ["total", "", "4.000 s", "100%"]
-    assert "Read 1.5 MB of video; 480 decoded frames; 0.250 s of accelerator time." in section.text
+    assert "Read 1.5 MB of video; 480 decoded frames, 16 of them embedded; 0.250 s of accelerator time." in section.text
 
 
 def test_model_and_bank_are_named():

@@ -36,7 +36,7 @@ def to_chunk(message: Message) -> SampledChunk:
         start=to_fraction(message["start"]),
         duration=to_fraction(message["duration"]),
         frame_times=tuple(map(to_fraction, message["frame_times"])),
-        frame_indices=tuple(map(int, message["frame_indices"])),
+        frame_indices=indices,
         cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
         all_decoded=bool(message["all_decoded"]),
     )
