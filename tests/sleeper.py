@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from videoanalysis import logs
 from videoanalysis.server import Server, exit_on_signals
-from videoanalysis.settings import ServiceSettings, read_settings
+from videoanalysis.settings import ServiceSettings, exit_on_invalid_file, read_settings
 
 SERVICE = "videoanalysis.test.Sleeper"
 METHOD = f"/{SERVICE}/Sleep"
@@ -46,4 +46,5 @@ if __name__ == "__main__":
     exit_on_signals()
     settings = read_settings(SleeperSettings)
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings))
+    with exit_on_invalid_file():
+        asyncio.run(serve(settings))

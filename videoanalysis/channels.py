@@ -28,6 +28,21 @@ READY_REPLICAS: tuple[str, str] = (
 )
 
 
-def connect(address: str, *, while_ready: bool = False) -> grpc.aio.Channel:
-    """A plaintext channel to host:port; with `while_ready`, calls fail at once while the server is not ready."""
-    return grpc.aio.insecure_channel(address, options=[*OPTIONS, READY_REPLICAS] if while_ready else OPTIONS)
+def connect(
+    address: str,
+    *,
+    while_ready: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
+    peer_name: str | None = None,
+) -> grpc.aio.Channel:
+    """A channel to host:port, plaintext without `credentials`.
+
+    With `while_ready`, calls fail at once while the server is not ready. The certificate must be for `peer_name`, by
+    default for the host of the address.
+    """
+    options = [*OPTIONS, READY_REPLICAS] if while_ready else list(OPTIONS)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    if peer_name is not None:
+        options.append(("grpc.ssl_target_name_override", peer_name))
+    return grpc.aio.secure_channel(address, credentials, options=options)

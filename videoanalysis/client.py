@@ -79,6 +79,8 @@ class AnalysisOptions(TypedDict, total=False):
     reuse_difference: float | None
 
 
+# A bearer token, or a function that returns the one to use now.
+Token = str | Callable[[], str]
 OnProgress = Callable[[Progress], None]
 # Called with the error, the seconds until the next call, and the second of the video at which it resumes.
 OnRetry = Callable[[ServiceError, float, float], None]
@@ -91,19 +93,34 @@ def _ignore(*_: object) -> None:
 class AsyncClient:
     """Calls the service at host:port over one connection, open while entered; runs many analyses concurrently.
 
-    Instead of an address it takes a channel, for TLS or other options, and leaves it open. An analysis fails after
-    `attempts` failed calls in a row without progress; refusals for overload do not count, the client waits and retries.
+    `credentials` are for TLS, by `grpc.ssl_channel_credentials` for example; without them the connection is plaintext.
+    `token`, a bearer token or a function that returns the one of now, goes with every call. Instead of an address it
+    takes a channel with other options, and leaves it open. An analysis fails after `attempts` failed calls in a row
+    without progress; refusals for overload do not count, the client waits and retries.
     """
 
-    def __init__(self, service: str | grpc.aio.Channel, *, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        service: str | grpc.aio.Channel,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
         self._service = service
+        self._credentials = credentials
+        self._token = token
         self._own_channel: Any = None
         self._attempts = attempts
 
     async def __aenter__(self) -> Self:
         channel = self._service
         if isinstance(channel, str):
-            channel = self._own_channel = grpc.aio.insecure_channel(channel, options=_OPTIONS)
+            channel = self._own_channel = (
+                grpc.aio.insecure_channel(channel, options=_OPTIONS)
+                if self._credentials is None
+                else grpc.aio.secure_channel(channel, self._credentials, options=_OPTIONS)
+            )
         self._stub = VideoAnalysisServiceStub(channel)  # type: ignore[no-untyped-call]
         return self
 
@@ -128,7 +145,7 @@ class AsyncClient:
         attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
         while True:
             request, seconds = attempts.begin()
-            call = self._stub.StreamAnalyzeVideo(request, timeout=seconds)
+            call = self._stub.StreamAnalyzeVideo(request, timeout=seconds, metadata=_metadata(self._token))
             try:
                 async for response in call:
                     if (analysis := attempts.receive(response)) is not None:
@@ -144,15 +161,28 @@ class AsyncClient:
 class Client:
     """The synchronous AsyncClient; safe to use from many threads."""
 
-    def __init__(self, service: str | grpc.Channel, *, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        service: str | grpc.Channel,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
         self._service = service
+        self._credentials = credentials
+        self._token = token
         self._own_channel: Any = None
         self._attempts = attempts
 
     def __enter__(self) -> Self:
         channel = self._service
         if isinstance(channel, str):
-            channel = self._own_channel = grpc.insecure_channel(channel, options=_OPTIONS)
+            channel = self._own_channel = (
+                grpc.insecure_channel(channel, options=_OPTIONS)
+                if self._credentials is None
+                else grpc.secure_channel(channel, self._credentials, options=_OPTIONS)
+            )
         self._stub = VideoAnalysisServiceStub(channel)  # type: ignore[no-untyped-call]
         return self
 
@@ -173,7 +203,7 @@ class Client:
         attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
         while True:
             request, seconds = attempts.begin()
-            call = self._stub.StreamAnalyzeVideo(request, timeout=seconds)
+            call = self._stub.StreamAnalyzeVideo(request, timeout=seconds, metadata=_metadata(self._token))
             try:
                 for response in call:
                     if (analysis := attempts.receive(response)) is not None:
@@ -301,6 +331,12 @@ class _Attempts:
 
     def _remaining_seconds(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
+
+
+def _metadata(token: Token | None) -> list[tuple[str, str]]:
+    if token is None:
+        return []
+    return [("authorization", f"Bearer {token if isinstance(token, str) else token()}")]
 
 
 def _incomplete() -> Unavailable:

@@ -1,6 +1,7 @@
 """An HTTP server for metrics that always answers: its threads, and the time of every connection, are bounded."""
 
 import socket
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from videoanalysis.reloaded_files import ReloadedFiles
+
 _MAX_CONNECTIONS = 16
 _CONNECTION_SECONDS = 5.0
 _SECONDS_BETWEEN_CHECKS = 0.5
@@ -20,10 +23,14 @@ _SECONDS_BETWEEN_CHECKS = 0.5
 
 @contextmanager
 def serve(
-    registry: CollectorRegistry, host: str, port: int, connection_seconds: float = _CONNECTION_SECONDS
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    tls: ReloadedFiles[ssl.SSLContext] | None = None,
+    connection_seconds: float = _CONNECTION_SECONDS,
 ) -> Iterator[int]:
     """Serves `registry` from threads of its own; yields the port, which the system chooses if `port` is 0."""
-    server = _Server(host, port, connection_seconds)
+    server = _Server(host, port, tls, connection_seconds)
     server.set_app(make_wsgi_app(registry))
     thread = Thread(target=server.serve_forever, args=(_SECONDS_BETWEEN_CHECKS,), name="http", daemon=True)
     thread.start()
@@ -48,11 +55,14 @@ class _Server(WSGIServer):
 
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, connection_seconds: float) -> None:
+    def __init__(
+        self, host: str, port: int, tls: ReloadedFiles[ssl.SSLContext] | None, connection_seconds: float
+    ) -> None:
         if host == "0.0.0.0" and socket.has_dualstack_ipv6():
             # As gRPC does: on every address of both families.
             host = "::"
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        self._tls = tls
         self._connection_seconds = connection_seconds
         # When each was opened, the oldest first.
         self._connections: OrderedDict[socket.socket, float] = OrderedDict()
@@ -67,6 +77,13 @@ class _Server(WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self._tls is not None:
+            # The handshake waits for the client, so the thread of the connection does it.
+            connection = self._tls.get().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections[request] = time.monotonic()
         if len(self._connections) > _MAX_CONNECTIONS:
@@ -75,6 +92,8 @@ class _Server(WSGIServer):
 
     def _process(self, request: socket.socket, client_address: Any) -> None:
         try:
+            if isinstance(request, ssl.SSLSocket):
+                request.do_handshake()
             self.finish_request(request, client_address)
         except OSError:
             pass  # the client left, or its time was over
@@ -99,4 +118,5 @@ class _Server(WSGIServer):
 def _disconnect(connection: socket.socket) -> None:
     """Ends the reads and writes of the thread that serves it, which then closes it."""
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        # Below TLS, which the thread uses at this moment.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

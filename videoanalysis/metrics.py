@@ -73,7 +73,8 @@ def listen(settings: ServiceSettings, service_names: Sequence[str]) -> Iterator[
     if settings.metrics_port is None:
         yield None
         return
-    with serve(REGISTRY, settings.host, settings.metrics_port) as port:
+    tls = settings.server_tls.http_context() if settings.server_tls and settings.metrics_tls else None
+    with serve(REGISTRY, settings.host, settings.metrics_port, tls) as port:
         _log.info("metrics endpoint listens", host=settings.host, port=port, path="/metrics")
         yield port
 

@@ -42,7 +42,9 @@ class ReloadedFiles(Generic[T]):
                 try:
                     self._value = self._load()
                 except (OSError, ValueError) as error:
-                    _log.error("changed file rejected, the previous content stays", setting=self._setting, error=str(error))
+                    _log.error(
+                        "changed file rejected, the previous content stays", setting=self._setting, error=str(error)
+                    )
                 else:
                     _log.info("changed file loaded", setting=self._setting)
             return self._value

@@ -92,7 +92,7 @@ class Server:
     Health answers under `liveness`, `readiness` and the full name of every service, also on a port of its own where
     there is one. Entering starts to listen; leaving stops at once what is still running. `on_drain` is called when we
     begin to drain. Connections are closed `connection_seconds` after they were opened, give or take a tenth, or else
-    never; calls in progress on them finish.
+    never; calls in progress on them finish. Raises InvalidFile.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Server:
         self._settings = settings
         self._service_names = service_names
         self._on_drain = on_drain
+        self._credentials = settings.server_tls.grpc_credentials() if settings.server_tls else None
         self._health = _Health()
         self._stop_requested = asyncio.Event()
         self.grpc = grpc.aio.server(
@@ -131,7 +132,11 @@ class Server:
             loop.add_signal_handler(signum, self._stop_requested.set)
         await self._health.set(LIVENESS, _SERVING)
         await self.set_ready(False)
-        self.port = self.grpc.add_insecure_port(self._settings.address(self._settings.port))
+        address = self._settings.address(self._settings.port)
+        if self._credentials is None:
+            self.port = self.grpc.add_insecure_port(address)
+        else:
+            self.port = self.grpc.add_secure_port(address, self._credentials)
         self.health_port: int | None = None
         if self._settings.health_port is not None:
             self.health_port = self._health_grpc.add_insecure_port(self._settings.address(self._settings.health_port))

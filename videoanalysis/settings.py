@@ -1,15 +1,20 @@
 """Settings from environment variables: those of every service, and error messages for invalid values."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from videoanalysis.logs import LogFormat
+from videoanalysis.reloaded_files import InvalidFile
+from videoanalysis.server_tls import ServerTls
+from videoanalysis.tls import TlsFiles
 
 
 class _Environment(EnvSettingsSource):
@@ -34,6 +39,15 @@ class ServiceSettings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which Prometheus reads /metrics; unset: not served."
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate chain of the server, a PEM file that is read again when it changes; unset: plaintext.",
+    )
+    tls_key: Path | None = Field(None, description="Its private key, a PEM file without a password.")
+    tls_client_ca: Path | None = Field(
+        None, description="CAs, a PEM file: callers must present a certificate of theirs. Unset: none is asked for."
+    )
+    metrics_tls: bool = Field(False, description="Serve /metrics over TLS too, with the same files.")
     address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")
     drain_delay_seconds: float = Field(
         0,
@@ -44,6 +58,26 @@ class ServiceSettings(BaseSettings):
     reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
     log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$", description="debug to error.")
     log_format: LogFormat = Field("json", description="json: an object a line; console: text for people.")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        check_pair(self, "tls_cert", "tls_key")
+        for needs_cert in ("tls_client_ca", "metrics_tls"):
+            if getattr(self, needs_cert) and self.tls_cert is None:
+                raise ValueError(f"{needs_cert}: needs tls_cert")
+        return self
+
+    @property
+    def server_tls(self) -> ServerTls | None:
+        """TLS of all ports but that of health; None without a certificate."""
+        if self.tls_cert is None:
+            return None
+        return ServerTls(self.variable("tls_cert"), TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca))
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of the setting `name`."""
+        return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
 
     @field_validator("host")
     @classmethod
@@ -63,6 +97,23 @@ class ServiceSettings(BaseSettings):
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, _Environment(settings_cls)
+
+
+def check_pair(settings: BaseSettings, cert: str, key: str) -> None:
+    """Raises ValueError unless both settings or neither have a value."""
+    for one, other in ((cert, key), (key, cert)):
+        if getattr(settings, one) is None and getattr(settings, other) is not None:
+            raise ValueError(f"{one}: needed with {other}")
+
+
+@contextmanager
+def exit_on_invalid_file() -> Iterator[None]:
+    """Ends the process with exit code 2 and a line on stderr if a file that a setting names cannot be used."""
+    try:
+        yield
+    except InvalidFile as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)

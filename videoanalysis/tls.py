@@ -1,12 +1,10 @@
-"""TLS from PEM files that are read again when they are rotated: of servers, and of channels to them."""
+"""PEM files of TLS, checked, and the credentials of a channel."""
 
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-
-from videoanalysis.reloaded_files import ReloadedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,64 +19,23 @@ class TlsFiles:
     def paths(self) -> list[Path]:
         return [path for path in (self.cert, self.key, self.ca) if path is not None]
 
-    def check(self) -> None:
+    def load_into(self, context: ssl.SSLContext) -> None:
         """Raises ValueError unless every file can be used and the key is that of the certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if self.cert is not None:
             _load_own(context, self.cert, self.key)
         if self.ca is not None:
             _load_ca(context, self.ca)
 
-
-class ServerTls:
-    """TLS of the ports of one server. With CAs, callers must present a certificate that one of them has signed.
-
-    Every handshake uses the files as they are then; connections that exist stay as they are.
-    """
-
-    def __init__(self, setting: str, files: TlsFiles) -> None:
-        self._setting = setting
-        self._files = files
-
-    def grpc_credentials(self) -> grpc.ServerCredentials:
-        """Raises InvalidFile."""
-        configurations = ReloadedFiles(self._setting, self._files.paths, self._grpc_configuration)
-        current = configurations.get()
-
-        def changed() -> grpc.ServerCertificateConfiguration | None:
-            """Called at every handshake; None leaves the configuration."""
-            nonlocal current
-            previous, current = current, configurations.get()
-            return None if current is previous else current
-
-        return grpc.dynamic_ssl_server_credentials(
-            current, changed, require_client_authentication=self._files.ca is not None
-        )
-
-    def http_context(self) -> "ReloadedFiles[ssl.SSLContext]":
-        """Raises InvalidFile."""
-        return ReloadedFiles(self._setting, self._files.paths, self._http_context)
-
-    def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
-        self._files.check()
-        cert, key, ca = (_content(path) for path in (self._files.cert, self._files.key, self._files.ca))
-        return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
-
-    def _http_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._files.cert is not None:
-            _load_own(context, self._files.cert, self._files.key)
-        if self._files.ca is not None:
-            _load_ca(context, self._files.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """The contents of certificate, key and CAs; raises ValueError or OSError."""
+        self.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        return _content(self.cert), _content(self.key), _content(self.ca)
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     """Without CAs, servers are verified with the public ones that gRPC comes with; raises OSError or ValueError."""
-    files.check()
-    return grpc.ssl_channel_credentials(_content(files.ca), _content(files.key), _content(files.cert))
+    cert, key, ca = files.read()
+    return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def _content(path: Path | None) -> bytes | None:
@@ -92,7 +49,9 @@ def _load_own(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
     except FileNotFoundError as error:
         raise ValueError(f"{cert} or {key} does not exist") from error
     except (ssl.SSLError, OSError) as error:
-        raise ValueError(f"{cert} and {key} are not a PEM certificate chain and its unencrypted key ({error})") from error
+        raise ValueError(
+            f"{cert} and {key} are not a PEM certificate chain and its unencrypted key ({error})"
+        ) from error
 
 
 def _load_ca(context: ssl.SSLContext, ca: Path) -> None:

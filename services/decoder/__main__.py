@@ -10,7 +10,7 @@ from services.decoder.settings import DecoderSettings
 from services.decoder.text_bank_store import TextBankStore, open_location
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
-from videoanalysis.settings import read_settings
+from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
 _SERVICE_NAME = decoder_pb2.DESCRIPTOR.services_by_name["DecoderService"].full_name
@@ -22,7 +22,7 @@ def main() -> None:
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     exit_on_signals()
-    with metrics.listen(settings, [_SERVICE_NAME]):
+    with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE_NAME]):
         asyncio.run(_serve(settings))
 
 

@@ -15,7 +15,7 @@ from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
-from videoanalysis.settings import read_settings
+from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
 
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
@@ -30,7 +30,7 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     encoder_metrics.start_at_zero(_SERVICE)
     try:
-        with metrics.listen(settings, [_SERVICE]):
+        with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE]):
             asyncio.run(serve(settings))
     except StartupError as error:
         print(error, file=sys.stderr)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from services.ingress import metrics as ingress_metrics
 from services.ingress.admission import Admission, ByteBudget, Demand
 from services.ingress.answer import Outputs
-from services.ingress.dispatch import Decoders, Encoders, Replicas, discover
+from services.ingress.dispatch import Decoders, Encoders, Replicas, ReplicaTls, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
 from services.ingress.sampling import SamplingPool, WorkerLimits
@@ -16,9 +16,11 @@ from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from services.ingress.video_run import Resources
 from videoanalysis import logs, metrics
+from videoanalysis.reloaded_files import ReloadedFiles
 from videoanalysis.server import Server, exit_on_signals
-from videoanalysis.settings import read_settings
+from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.storage import Storage
+from videoanalysis.tls import channel_credentials
 from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
@@ -30,10 +32,11 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     ingress_metrics.start_at_zero(_SERVICE_NAME)
     demand = Demand()
-    with ExitStack() as endpoints:
+    with exit_on_invalid_file(), ExitStack() as endpoints:
         # Autoscalers and Prometheus read them until the last video in progress ends, so they outlive the server.
         if settings.scaling_port is not None:
-            endpoints.enter_context(scaling_endpoint(demand, settings.host, settings.scaling_port))
+            tls = settings.server_tls.http_context() if settings.server_tls and settings.scaling_tls else None
+            endpoints.enter_context(scaling_endpoint(demand, settings.host, settings.scaling_port, tls))
         endpoints.enter_context(metrics.listen(settings, [_SERVICE_NAME]))
         asyncio.run(serve(settings, demand))
 
@@ -46,8 +49,18 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         "wait_seconds": settings.replica_wait_seconds,
         "cold_start_seconds": settings.cold_start_seconds,
     }
-    encoders = Replicas("encoder", discover(settings.encoders, settings.discovery_seconds), **limits)
-    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **limits)
+    encoders = Replicas(
+        "encoder",
+        discover(settings.encoders, settings.discovery_seconds),
+        tls=replica_tls(settings, settings.encoder_tls_name),
+        **limits,
+    )
+    decoders = Replicas(
+        "decoder",
+        discover(settings.decoders, settings.discovery_seconds),
+        tls=replica_tls(settings, settings.decoder_tls_name),
+        **limits,
+    )
     storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
     # Child processes start before the server, whose threads they must not inherit.
     async with (
@@ -87,6 +100,14 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
         async with server:
             await server.serve_until_terminated()
+
+
+def replica_tls(settings: IngressSettings, peer_name: str) -> ReplicaTls | None:
+    """Raises InvalidFile."""
+    if (files := settings.upstream_tls()) is None:
+        return None
+    setting = settings.variable("upstream_tls_ca")
+    return ReplicaTls(ReloadedFiles(setting, files.paths, lambda: channel_credentials(files)), peer_name)
 
 
 def worker_limits(settings: IngressSettings) -> WorkerLimits:

@@ -1,5 +1,6 @@
 """The demand over HTTP, where autoscalers read it: `GET /scaling` in Prometheus' text format."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +10,15 @@ from prometheus_client import CollectorRegistry
 from services.ingress.admission import Demand
 from services.ingress.metrics import export_demand, queue_depth
 from videoanalysis.http_endpoint import serve
+from videoanalysis.reloaded_files import ReloadedFiles
 
 _log = structlog.get_logger()
 
 
 @contextmanager
-def scaling_endpoint(demand: Demand, host: str, port: int) -> Iterator[int]:
+def scaling_endpoint(
+    demand: Demand, host: str, port: int, tls: ReloadedFiles[ssl.SSLContext] | None = None
+) -> Iterator[int]:
     """Yields the port; `port` 0 lets the system choose.
 
     Served from a thread of its own, so also while the event loop is busy and while the ingress drains. The registry
@@ -22,6 +26,6 @@ def scaling_endpoint(demand: Demand, host: str, port: int) -> Iterator[int]:
     """
     registry = CollectorRegistry()
     export_demand(demand, queue_depth(registry))
-    with serve(registry, host, port) as served:
+    with serve(registry, host, port, tls) as served:
         _log.info("scaling endpoint listens", port=served, path="/scaling")
         yield served

@@ -9,7 +9,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.ingress.dispatch import Location
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
-from videoanalysis.settings import ServiceSettings
+from videoanalysis.settings import ServiceSettings, check_pair
+from videoanalysis.tls import TlsFiles
 
 MIN_KEY_BYTES = 32
 
@@ -38,8 +39,26 @@ class IngressSettings(ServiceSettings):
         description="Side of sampled frames in pixels; must equal the image size of the encoder's model.",
     )
 
+    upstream_tls_ca: Path | None = Field(
+        None,
+        description="CAs of the encoders' and decoders' certificates, a PEM file that is read again when it changes; "
+        "unset: plaintext.",
+    )
+    upstream_tls_cert: Path | None = Field(
+        None, description="Certificate chain that the ingress presents to them, a PEM file."
+    )
+    upstream_tls_key: Path | None = Field(None, description="Its private key, a PEM file without a password.")
+    encoder_tls_name: str = Field(
+        "encoder", min_length=1, description="Name for which an encoder's certificate must be, whatever its address is."
+    )
+    decoder_tls_name: str = Field("decoder", min_length=1, description="The same of a decoder's certificate.")
+
     scaling_port: int | None = Field(
         None, ge=0, le=65535, description="Port of /scaling, which autoscalers read; unset: not served."
+    )
+
+    scaling_tls: bool = Field(
+        False, description="Serve /scaling over TLS too, with the same files; KEDA reads it by address, without TLS."
     )
 
     connection_seconds: float = Field(
@@ -107,6 +126,21 @@ class IngressSettings(ServiceSettings):
 
     def resume_key_bytes(self) -> list[bytes]:
         return [key.get_secret_value().encode() for key in self.resume_keys]
+
+    @model_validator(mode="after")
+    def _check_upstream_tls(self) -> Self:
+        check_pair(self, "upstream_tls_cert", "upstream_tls_key")
+        if self.upstream_tls_cert is not None and self.upstream_tls_ca is None:
+            raise ValueError("upstream_tls_ca: needed with upstream_tls_cert")
+        if self.scaling_tls and self.tls_cert is None:
+            raise ValueError("scaling_tls: needs tls_cert")
+        return self
+
+    def upstream_tls(self) -> TlsFiles | None:
+        """The files of TLS to encoders and decoders; None for plaintext."""
+        if self.upstream_tls_ca is None:
+            return None
+        return TlsFiles(self.upstream_tls_cert, self.upstream_tls_key, self.upstream_tls_ca)
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:

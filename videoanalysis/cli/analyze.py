@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import grpc
 import typer
 from google.protobuf import json_format
 from rich.console import Console
@@ -32,6 +33,11 @@ def analyze(
     address: Annotated[
         str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for this video.")
     ] = None,
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    token_file: options.TokenFile = None,
     upload: Annotated[
         str | None,
         typer.Option(help="Upload the file to this s3://bucket/key first, with the AWS settings of the environment."),
@@ -110,7 +116,9 @@ def analyze(
     stderr = Console(stderr=True)
     # A program that reads the JSON gets errors on stderr and no progress.
     activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
-    call = _Call(analysis_options, timeout, activity)
+    call = _Call(
+        analysis_options, timeout, activity, options.credentials(tls, ca, cert, key), options.token(token_file)
+    )
     if address is not None:
         if model is not None or engine != "siglip":
             runner.usage_error("--model and --engine apply to a local stack, not to the service at --address")
@@ -155,9 +163,11 @@ class _Call:
     options: AnalysisOptions
     timeout_seconds: float
     activity: terminal.Activity
+    credentials: grpc.ChannelCredentials | None = None
+    token: client.Token | None = None
 
     async def to(self, address: str, video_uri: str) -> VideoAnalysis:
-        async with AsyncClient(address) as service:
+        async with AsyncClient(address, credentials=self.credentials, token=self.token) as service:
             return await service.analyze(
                 video_uri,
                 on_progress=self.activity.show_progress,

@@ -4,11 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import grpc
 import typer
 from rich.console import Console
 
 from videoanalysis.atomic_write import write_atomically
-from videoanalysis.cli import runner, s3
+from videoanalysis.cli import options, runner, s3
+from videoanalysis.client import AsyncClient, Token
 from videoanalysis.errors import ServiceError
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -47,6 +49,11 @@ def build(
             help="host:port of an ingress; its sample clip is analysed first, which scales encoders up from zero."
         ),
     ] = None,
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    token_file: options.TokenFile = None,
     force: Annotated[bool, typer.Option("--force", help="Also write texts that the model cannot distinguish.")] = False,
 ) -> None:
     """Embed the texts of a directory and write them as a text bank."""
@@ -58,9 +65,11 @@ def build(
     if uri is None and not Path(out).absolute().parent.is_dir():
         runner.usage_error(f"--out: no such directory: {Path(out).parent}")
 
+    credentials = options.credentials(tls, ca, cert, key)
     if wake is not None:
-        runner.run(_wake(wake))
-    bank = runner.run(_embed(directory, name or directory.resolve().name, encoder, template), InvalidTextBank)
+        runner.run(_wake(wake, credentials, options.token(token_file)))
+    embedding = _embed(directory, name or directory.resolve().name, encoder, template, credentials)
+    bank = runner.run(embedding, InvalidTextBank)
     if model_digest not in (None, bank.model_digest):
         runner.fail(f"the encoder at {encoder} serves model {bank.model_digest}, not {model_digest}; try again later")
     if not force and (pairs := textbank_lint.same_embeddings(bank)):
@@ -92,6 +101,10 @@ def lint(
         str | None, typer.Option(help="host:port of an encoder, to compare the embeddings of a directory's texts.")
     ] = None,
     template: _Template = "{}",
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
 ) -> None:
     """Find texts that the model cannot distinguish; exits with 1 if there are any."""
     with runner.require_extra("decoder"):
@@ -99,13 +112,14 @@ def lint(
         from videoanalysis.text_bank import lint as textbank_lint
         from videoanalysis.text_bank.format import InvalidTextBank
 
+    credentials = options.credentials(tls, ca, cert, key)
     bank: TextBank | None = None
     if not Path(texts).is_dir():
         if encoder is not None:
             runner.usage_error(f"--encoder: {texts} is a bank, which contains its embeddings; leave the option out")
         bank = _read_bank(texts)
     elif encoder is not None:
-        bank = runner.run(_embed(Path(texts), "lint", encoder, template), InvalidTextBank)
+        bank = runner.run(_embed(Path(texts), "lint", encoder, template, credentials), InvalidTextBank)
     try:
         tags, descriptions = (bank.tags, bank.descriptions) if bank else bank_builder.read_texts(Path(texts))
     except InvalidTextBank as error:
@@ -137,11 +151,9 @@ def show(
         text_bank_table.show(Console(), found)
 
 
-async def _wake(ingress: str) -> None:
+async def _wake(ingress: str, credentials: grpc.ChannelCredentials | None, token: Token | None) -> None:
     """Returns once an encoder is running. Demand at an ingress is the only signal that scales encoders up from zero."""
-    from videoanalysis.client import AsyncClient
-
-    async with AsyncClient(ingress, attempts=1) as client:
+    async with AsyncClient(ingress, credentials=credentials, token=token, attempts=1) as client:
         try:
             await client.analyze("sample://clip", timeout_seconds=_WAKE_SECONDS)
         except ServiceError as error:
@@ -150,11 +162,13 @@ async def _wake(ingress: str) -> None:
                 raise
 
 
-async def _embed(directory: Path, name: str, encoder: str, template: str) -> "TextBank":
+async def _embed(
+    directory: Path, name: str, encoder: str, template: str, credentials: grpc.ChannelCredentials | None
+) -> "TextBank":
     from videoanalysis.channels import connect
     from videoanalysis.text_bank import builder as bank_builder
 
-    async with connect(encoder) as channel:
+    async with connect(encoder, credentials=credentials) as channel:
         return await bank_builder.build(directory, name=name, encoder=channel, template=template)
 
 

@@ -26,6 +26,9 @@ def up(
     encoders: _Replicas = 1,
     decoders: _Replicas = 1,
     ingresses: _Replicas = 1,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Use TLS between the services and to callers, by a throw-away CA.")
+    ] = False,
     state: Annotated[
         Path | None,
         typer.Option(help="Write addresses and process ids to this file, as JSON, once all is ready.", dir_okay=False),
@@ -50,6 +53,7 @@ def up(
                     encoders=encoders,
                     decoders=decoders,
                     ingresses=ingresses,
+                    tls=tls,
                     on_step=activity.show_step,
                 )
                 await leaving.enter_async_context(stack)
@@ -69,21 +73,23 @@ def _state(stack: "Stack") -> dict[str, object]:
         kind: [{"address": child.address, "pid": child.pid} for child in children]
         for kind, children in stack.services.items()
     }
-    return {"address": stack.address, "s3_endpoint": stack.s3_endpoint, **services}
+    tls = {"ca": str(stack.tls.ca), "cert": str(stack.tls.cert), "key": str(stack.tls.key)} if stack.tls else {}
+    return {"address": stack.address, "s3_endpoint": stack.s3_endpoint, **tls, **services}
 
 
 def _instructions(stack: "Stack") -> str:
     from videoanalysis.stack.stack import BUCKET, CREDENTIALS, REGION
 
     access_key, secret = CREDENTIALS
+    service = f"--address {stack.address}" + (f" --ca {stack.tls.ca}" if stack.tls else "")
     paragraphs = [
         f"Listening on {stack.address}, until Ctrl-C.",
         bundled_model.caveat(stack.model) or f"The model is {stack.model.model_id}.",
         "The sample clip inside the service:",
-        f"  videoanalysis analyze sample://clip --address {stack.address}",
+        f"  videoanalysis analyze sample://clip {service}",
         "A video of yours, through the S3 server of the stack:",
         f"  export AWS_ENDPOINT_URL={stack.s3_endpoint} AWS_DEFAULT_REGION={REGION}\n"
         f"  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret}\n"
-        f"  videoanalysis analyze VIDEO --address {stack.address} --upload s3://{BUCKET}/videos/VIDEO",
+        f"  videoanalysis analyze VIDEO {service} --upload s3://{BUCKET}/videos/VIDEO",
     ]
     return "\n\n".join(paragraphs)

@@ -16,10 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
 from videoanalysis.stack import bundled_model, source_tree
+from videoanalysis.stack.certificates import CertificateAuthority
 from videoanalysis.stack.child_process import ChildProcess
 from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank import builder as bank_builder
+from videoanalysis.tls import TlsFiles, channel_credentials
 from videoanalysis.v1.decoder_pb2 import ListTextBanksRequest
 from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
 from videoanalysis.v1.encoder_pb2 import GetModelRequest, ModelInfo
@@ -57,7 +59,8 @@ class Stack:
 
     `model` is a directory or a hub id, by default the bundled model. `settings` are settings of the services, e.g.
     {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well. `on_step` is
-    called with a description of each step. Entering raises StackError or ServiceError.
+    called with a description of each step. With `tls`, a throw-away CA issues certificates for the services; encoders
+    and decoders also ask for those of their callers. Entering raises StackError or ServiceError.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class Stack:
         ingresses: int = 1,
         encoders: int = 1,
         decoders: int = 1,
+        tls: bool = False,
         settings: Mapping[Kind, Mapping[str, object]] | None = None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._model = model
         self._engine = engine
         self._counts: dict[Kind, int] = {"ingress": ingresses, "encoder": encoders, "decoder": decoders}
+        self._with_tls = tls
         self._settings = settings or {}
         self._on_step = on_step
         self._directory = Path()
@@ -81,6 +86,8 @@ class Stack:
         self._children: list[ChildProcess] = []
         self.services: dict[Kind, list[ChildProcess]] = {"ingress": [], "encoder": [], "decoder": []}
         self.s3_endpoint = ""
+        # With TLS, the files of a caller of any service.
+        self.tls: TlsFiles | None = None
         # The model of the encoders.
         self.model = ModelInfo()
 
@@ -94,6 +101,9 @@ class Stack:
             raise StackError(problem)
         self._directory = Path(tempfile.mkdtemp(prefix="videoanalysis-"))
         try:
+            if self._with_tls:
+                self.authority = CertificateAuthority(self._directory)
+                self.tls = self.authority.issue("client")
             await self.guard(self._start())
         except BaseException:
             await self._stop()
@@ -153,7 +163,7 @@ class Stack:
             wiring = {"engine": "siglip", "model": model}
             seconds = _HUB_START_SECONDS if self._model else _START_SECONDS
         await self._start_services("encoder", wiring, seconds)
-        async with connect(self.services["encoder"][0].address) as channel:
+        async with self._connect(self.services["encoder"][0]) as channel:
             stub = EncoderServiceStub(channel)  # type: ignore[no-untyped-call]
             self.model = (await stub.GetModel(GetModelRequest(), timeout=_CALL_SECONDS)).model
 
@@ -175,6 +185,7 @@ class Stack:
             # Every ingress accepts the resume tokens of the others.
             "resume_keys": [secrets.token_hex(32)],
             **self._s3_settings(),
+            **self._upstream_tls(),
         }
         await self._start_services("ingress", wiring, _START_SECONDS)
 
@@ -184,7 +195,7 @@ class Stack:
         Returns when every decoder serves it.
         """
         self._on_step("building the text bank")
-        async with connect((encoder or self.services["encoder"][0]).address) as channel:
+        async with self._connect(encoder or self.services["encoder"][0]) as channel:
             texts = bundled_model.TEXTS if self.model.digest == bundled_model.DIGEST else _BANK
             bank = await bank_builder.build(source_tree.ROOT / "textbanks" / texts, name=_BANK, encoder=channel)
         async with self._storage() as storage:
@@ -197,9 +208,26 @@ class Stack:
         for number in range(self._counts[kind]):
             name = f"{kind}-{number}"
             listening = {"host": "127.0.0.1", "port": 0, "address_file": self._address_file(name)}
-            environment = self._environment(kind, {**wiring, **listening})
+            environment = self._environment(kind, {**wiring, **listening, **self._server_tls(kind)})
             self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
         await _gather(*(self._until_ready(child, seconds) for child in self.services[kind]))
+
+    def _server_tls(self, kind: Kind) -> dict[str, object]:
+        if self.tls is None:
+            return {}
+        files = self.authority.issue(kind, ["localhost", "127.0.0.1"])
+        # Callers of an ingress prove who they are by token, if at all.
+        of_callers = {} if kind == "ingress" else {"tls_client_ca": files.ca}
+        return {"tls_cert": files.cert, "tls_key": files.key, **of_callers}
+
+    def _upstream_tls(self) -> dict[str, object]:
+        if self.tls is None:
+            return {}
+        files = self.authority.issue("ingress-client")
+        return {"upstream_tls_ca": files.ca, "upstream_tls_cert": files.cert, "upstream_tls_key": files.key}
+
+    def _connect(self, child: ChildProcess) -> grpc.aio.Channel:
+        return connect(child.address, credentials=channel_credentials(self.tls) if self.tls else None)
 
     def _spawn(self, name: str, module: list[str], environment: Mapping[str, str]) -> ChildProcess:
         child = self._child(name, module, environment)
@@ -219,7 +247,7 @@ class Stack:
 
     async def _until_ready(self, child: ChildProcess, seconds: float) -> None:
         await self._until_listening(child, seconds)
-        async with _timeout(seconds, child), connect(child.address) as channel:
+        async with _timeout(seconds, child), self._connect(child) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             status = health_pb2.HealthCheckResponse.UNKNOWN
             while status != health_pb2.HealthCheckResponse.SERVING:
@@ -227,7 +255,7 @@ class Stack:
                 status = (await health.Check(health_pb2.HealthCheckRequest(service="readiness"))).status
 
     async def _until_listed(self, decoder: ChildProcess, digest: str) -> None:
-        async with _timeout(_START_SECONDS, decoder), connect(decoder.address) as channel:
+        async with _timeout(_START_SECONDS, decoder), self._connect(decoder) as channel:
             stub = DecoderServiceStub(channel)  # type: ignore[no-untyped-call]
             digests: set[str] = set()
             while digest not in digests:

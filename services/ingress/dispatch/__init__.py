@@ -9,6 +9,7 @@ from services.ingress.dispatch.discovery import Discovery, DnsName, KubernetesSe
 from services.ingress.dispatch.encoders import EncodedChunk, Encoders
 from services.ingress.dispatch.failures import NoLongerServed
 from services.ingress.dispatch.label_embeddings import LabelEmbeddings
+from services.ingress.dispatch.replica import ReplicaTls
 from services.ingress.dispatch.replicas import Replicas
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LabelEmbeddings",
     "Location",
     "NoLongerServed",
+    "ReplicaTls",
     "Replicas",
     "Static",
     "discover",

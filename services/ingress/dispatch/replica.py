@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 
 from services.ingress.dispatch.placement import ReplicaState
 from videoanalysis import channels
+from videoanalysis.reloaded_files import ReloadedFiles
 
 # A replica that failed is tried last for so long, twice as long each time until it succeeds.
 _AVOID_SECONDS, _MAX_AVOID_SECONDS = 1.0, 30.0
@@ -14,13 +16,28 @@ _AVOID_SECONDS, _MAX_AVOID_SECONDS = 1.0, 30.0
 _MISSING_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaTls:
+    """TLS to the replicas of a service: addresses are those of pods, so the certificates are for `peer_name`."""
+
+    credentials: ReloadedFiles[grpc.ChannelCredentials]
+    peer_name: str
+
+
 class Replica(ReplicaState):
     """One address with a channel of its own, so that a call goes where we send it."""
 
-    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, address: str, clock: Callable[[], float] = time.monotonic, tls: ReplicaTls | None = None
+    ) -> None:
         super().__init__()
         self.address = address
-        self.channel = channels.connect(address, while_ready=True)
+        self.channel = channels.connect(
+            address,
+            while_ready=True,
+            credentials=tls.credentials.get() if tls else None,
+            peer_name=tls.peer_name if tls else None,
+        )
         self._clock = clock
         self._avoided_until = 0.0
         self._hung_until = 0.0

@@ -4,11 +4,18 @@ import grpc
 import pytest
 
 from services.ingress.admission import Deadline
-from services.ingress.dispatch.replica import Replica
+from services.ingress.dispatch.discovery import Static
+from services.ingress.dispatch.replica import Replica, ReplicaTls
+from services.ingress.dispatch.replicas import Replicas
 from services.ingress.dispatch.retry import call
 from tests.ingress.announced import Announced
 from tests.ingress.dispatch.behaviour import SOON, Behaviour, discovered
+from tests.ingress.waiting import until
 from videoanalysis.errors import DeadlineExceeded, Overloaded, Unavailable
+from videoanalysis.reloaded_files import ReloadedFiles
+from videoanalysis.server_tls import ServerTls
+from videoanalysis.stack.certificates import CertificateAuthority
+from videoanalysis.tls import channel_credentials
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
@@ -80,3 +87,47 @@ async def test_an_attempt_in_progress_ends_at_a_replica_that_has_gone_and_then_i
         release.set()
         assert await waiting == "done"
         assert seen[0].channel.get_state() is closed
+
+
+async def test_new_attempts_present_a_rotated_certificate_and_those_in_progress_end_undisturbed(tmp_path):
+    authority = CertificateAuthority(tmp_path)
+    own, server_files = authority.issue("ingress"), authority.issue("encoder")
+    release = asyncio.Event()
+
+    async def certificate(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        if request == b"wait":
+            await release.wait()
+        return b"".join(context.auth_context()["x509_pem_cert"])
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(certificate)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test", {"certificate": handler})])
+    server_tls = ServerTls("TEST", server_files)
+    port = server.add_secure_port("127.0.0.1:0", server_tls.grpc_credentials())
+    await server.start()
+    tls = ReplicaTls(ReloadedFiles("TEST", own.paths, lambda: channel_credentials(own)), "encoder")
+    try:
+        async with Replicas(
+            "encoder", Static([f"127.0.0.1:{port}"]), attempt_seconds=10, wait_seconds=5, tls=tls
+        ) as pool:
+
+            async def attempt(request: bytes) -> bytes:
+                (replica,) = pool.by_address.values()
+                replica.begin()
+                try:
+                    return await replica.channel.unary_unary("/test/certificate")(request, timeout=20)
+                finally:
+                    await replica.end()
+
+            before = own.cert.read_bytes()
+            in_progress = asyncio.create_task(attempt(b"wait"))
+            assert await attempt(b"") == before
+            (old,) = pool.by_address.values()
+            authority.issue("ingress")
+            await until(lambda: old not in pool.by_address.values())
+            assert await attempt(b"") == own.cert.read_bytes() != before
+            release.set()
+            assert await in_progress == before
+            assert old.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    finally:
+        await server.stop(0)
