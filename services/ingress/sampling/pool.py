@@ -50,6 +50,7 @@ class SamplingPool:
             if isinstance(error, WorkerDied):
                 raise Unavailable(f"a sampling process did not start: {error}") from error
             raise
+        _log.info("sampling processes are sandboxed", in_force=sorted(self.sandbox))
         self._tasks = {asyncio.create_task(self._supervise(worker)) for worker in workers}
         return self
 
@@ -66,6 +67,11 @@ class SamplingPool:
             async with asyncio.timeout(_KILL_SECONDS):
                 for worker in workers:
                     await self._end(worker)
+
+    @property
+    def sandbox(self) -> frozenset[str]:
+        """Which of the sandbox's measures are in force in every worker."""
+        return frozenset.intersection(*(worker.sandbox for worker in self._workers))
 
     @property
     def worker_pids(self) -> list[int]:

@@ -183,6 +183,7 @@ class SampledVideo:
         await self._reserve(self._worker_bytes)
         self._worker = await self._workers.acquire()
         await self._worker.limit_memory(self._worker_bytes)
+        await self._worker.limit_cpu(self._limits.cpu_seconds)
         spec = {
             "media_bytes": self._media.size,
             "media_complete": self._media.complete,

@@ -1,7 +1,8 @@
 """The child process in which media is opened: `python -m services.ingress.sampling.worker SOCKET_FD LIMITS`.
 
 Media is hostile, so this process enters a sandbox before it opens any, and has no data but what its parent sends. It
-sends {"ready": true} and then answers one request at a time, each a JSON object with at most one file descriptor:
+sends {"ready": true, "sandbox": […]} and then answers one request at a time, each a JSON object with at most one file
+descriptor:
 
     {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …, "memory_bytes": …}}
     {"next": true} + frame memory     → {"chunk": {…}, "decode_failures": …} or {"end": {…}}
@@ -18,6 +19,7 @@ import ctypes
 import errno
 import gc
 import json
+import math
 import mmap
 import os
 import socket
@@ -26,13 +28,14 @@ import traceback
 from fractions import Fraction
 from typing import Any
 
+import av.subtitles.stream  # noqa: F401  PyAV imports it for the first subtitles, when no file can be opened any more
 import numpy as np
 
 from services.ingress.sampling import memory
 from services.ingress.sampling import messages as sampling_messages
 from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
-from services.ingress.sampling.sandbox import allow_cpu, enter_sandbox
+from services.ingress.sampling.sandbox import enter_sandbox
 from videoanalysis.errors import InvalidInput
 
 _MAX_REQUEST_BYTES = 64 << 10
@@ -45,8 +48,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = json.loads(sys.argv[2])
     session = _Session(connection, limits)
-    enter_sandbox()
-    _send(connection, {"ready": True})
+    _send(connection, {"ready": True, "sandbox": enter_sandbox()})
     while True:
         message, fds, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 1)
         if not message:  # the parent has exited
@@ -69,7 +71,6 @@ class _Session:
 
     def __init__(self, connection: socket.socket, limits: dict[str, Any]) -> None:
         self._connection = connection
-        self._cpu_seconds: int = limits["cpu_seconds"]
         self._limits = SamplingLimits(
             max_pixels=limits["max_pixels"],
             max_duration_seconds=limits["max_video_seconds"],
@@ -103,7 +104,6 @@ class _Session:
         self._media_fd = fd
         frames, size = spec["frames_per_chunk"], spec["image_size"]
         self._frames_shape = (frames, size, size, 3)
-        allow_cpu(self._cpu_seconds)
         media = MediaFile(fd, spec["media_bytes"], None if spec["media_complete"] else self._fetch)
         self._sampler = Sampler(
             media,
@@ -138,7 +138,8 @@ class _Session:
     def _next(self, fd: int) -> dict[str, Any]:
         assert self._sampler is not None
         try:
-            frames = mmap.mmap(fd, 0)  # unmapped with the last view of it
+            # Unmapped with the last view of it. The size is given since the sandbox has no fstat by path.
+            frames = mmap.mmap(fd, math.prod(self._frames_shape))
         finally:
             os.close(fd)
         chunk = self._sampler.next_chunk(np.frombuffer(frames, np.uint8).reshape(self._frames_shape))

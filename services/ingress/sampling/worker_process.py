@@ -95,6 +95,8 @@ class WorkerProcess:
         self._loop.add_reader(self._pid_fd, self._reap)
         # From the first byte of a request to its answer; a worker that was left in between cannot be used again.
         self._in_request = False
+        self.sandbox: frozenset[str] = frozenset()
+        """Which measures the worker reported to be in force."""
         self._baseline = MemoryUse(0, 0, 0)
         self._memory_limit = 0
         self._peak_before = 0
@@ -109,7 +111,8 @@ class WorkerProcess:
 
     async def ready(self) -> None:
         """Wait until it answers; raises WorkerDied."""
-        await self._answer(_START_SECONDS)
+        answer = await self._answer(_START_SECONDS)
+        self.sandbox = frozenset(map(str, answer.get("sandbox", ())))
         try:
             self._baseline = MemoryUse.of(self.pid)
         except (OSError, KeyError) as error:
@@ -126,6 +129,14 @@ class WorkerProcess:
             self._peak_before = MemoryUse.of(self.pid).peak_address_space
             resource.prlimit(self.pid, resource.RLIMIT_AS, (self._memory_limit, resource.RLIM_INFINITY))
         except (OSError, KeyError) as error:
+            raise await self._death() from error
+
+    async def limit_cpu(self, seconds: int) -> None:
+        """End it by SIGXCPU after `seconds` more of CPU time; raises WorkerDied."""
+        try:
+            limit = _cpu_seconds(self.pid) + seconds + 1  # the kernel counts from the start of the process
+            resource.prlimit(self.pid, resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        except (OSError, IndexError) as error:
             raise await self._death() from error
 
     @property
@@ -232,6 +243,11 @@ class WorkerProcess:
         self._loop.remove_reader(self._pid_fd)
         os.close(self._pid_fd)
         self._exit.set_result(self._process.wait())
+
+
+def _cpu_seconds(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) // os.sysconf("SC_CLK_TCK")
 
 
 def _parsed(message: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ needs_landlock = pytest.mark.skipif(not LANDLOCK, reason="the kernel has no Land
 PRELUDE = """
 import ctypes, mmap, os, resource, socket, sys
 from pathlib import Path
-from services.ingress.sampling.sandbox import allow_cpu, enter_sandbox
+from services.ingress.sampling.sandbox import enter_sandbox
 folder, address = Path(sys.argv[1]), ("127.0.0.1", int(sys.argv[2]))
 enter_sandbox()
 """
