@@ -1,7 +1,10 @@
 """`python -m services.ingress`: settings, wiring, and the life of the process."""
 
 import asyncio
+import sys
 from contextlib import ExitStack
+
+import structlog
 
 from services.ingress import metrics as ingress_metrics
 from services.ingress.admission import Admission, ByteBudget, Demand
@@ -9,7 +12,7 @@ from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Encoders, Replicas, ReplicaTls, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
-from services.ingress.sampling import SamplingPool, WorkerLimits
+from services.ingress.sampling import MEASURES, REQUIRED_MEASURES, SamplingPool, WorkerLimits
 from services.ingress.scaling_endpoint import scaling_endpoint
 from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
@@ -24,6 +27,9 @@ from videoanalysis.tls import channel_credentials
 from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
+
+
+_log = structlog.get_logger()
 
 
 def main() -> None:
@@ -69,6 +75,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         encoders,
         decoders,
     ):
+        check_sandbox(sampling.sandbox, required=settings.require_sandbox)
         resources = Resources(
             sampling=sampling,
             frame_budget=ByteBudget(settings.frame_budget_bytes),
@@ -108,6 +115,14 @@ def replica_tls(settings: IngressSettings, peer_name: str) -> ReplicaTls | None:
         return None
     setting = settings.variable("upstream_tls_ca")
     return ReplicaTls(ReloadedFiles(setting, files.paths, lambda: channel_credentials(files)), peer_name)
+
+
+def check_sandbox(in_force: frozenset[str], required: bool) -> None:
+    """Reports what is in force of the sampling processes' sandbox; exits if it is required and incomplete."""
+    ingress_metrics.export_sandbox({measure: measure in in_force for measure in MEASURES})
+    _log.info("sampling processes are sandboxed", in_force=sorted(in_force))
+    if required and (missing := REQUIRED_MEASURES - in_force):
+        sys.exit(f"require_sandbox: the kernel or container does not allow {', '.join(sorted(missing))}")
 
 
 def worker_limits(settings: IngressSettings) -> WorkerLimits:

@@ -1,5 +1,7 @@
 """Metrics of the ingress apart from those of its calls. Every series exists, at zero, before the first request."""
 
+from collections.abc import Mapping
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from services.ingress.admission import Admission, Demand
@@ -27,6 +29,9 @@ _queue_depth = queue_depth(REGISTRY)
 _video_seconds = Counter("videoanalysis_video_seconds_total", "Duration of the videos that were analysed to the end.")
 _bytes_read = Counter("videoanalysis_bytes_read_total", "Bytes read of these videos.")
 _frames_decoded = Counter("videoanalysis_frames_decoded_total", "Frames decoded to sample these videos.")
+_sandbox = Gauge(
+    "videoanalysis_sampling_sandbox", "Whether a measure of the sampling processes' sandbox is in force.", ["measure"]
+)
 _stage_seconds = Counter(
     "videoanalysis_stage_seconds_total",
     "Time these videos took, each instant counted in the stage of the next undelivered chunk, as in Timing.",
@@ -49,6 +54,12 @@ def start_at_zero(service_name: str) -> None:
     for stage in _STAGES:
         for phase in ("queue", "compute"):
             _stage_seconds.labels(stage, phase)
+
+
+def export_sandbox(measures: Mapping[str, bool]) -> None:
+    """Each measure, and whether it is in force."""
+    for measure, is_in_force in measures.items():
+        _sandbox.labels(measure).set(is_in_force)
 
 
 def export_demand(demand: Demand, gauge: Gauge) -> None:

@@ -108,6 +108,9 @@ class IngressSettings(ServiceSettings):
     max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
     max_video_seconds: float = Field(6 * 3600, gt=0, description="Longest video.")
     max_packets: int = Field(4_000_000, gt=0, description="Packets in the video stream.")
+    require_sandbox: bool = Field(
+        False, description="Do not start where sampling processes cannot be confined by Landlock and seccomp."
+    )
     sampling_memory_bytes: int = Field(
         6 << 30,
         ge=0,

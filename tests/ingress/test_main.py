@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from services.decoder.text_bank_store import Directory, TextBankStore
+from services.ingress.__main__ import check_sandbox
 from tests.processes import descendants, runs
 from tests.rendering import calm_picture, render, steady
 from tests.system import IMAGE_SIZE, TEXTS, Engine, decoder, encoder
@@ -164,3 +165,10 @@ def test_missing_and_invalid_settings_are_listed_one_a_line_and_exit_with_2():
     assert done.returncode == 2
     variables = sorted(line.split("=")[0].split(":")[0] for line in done.stderr.splitlines())
     assert variables == ["INGRESS_DECODERS", "INGRESS_ENCODERS", "INGRESS_FRAME_BUDGET_BYTES", "INGRESS_MAX_VIDEOS"]
+
+
+def test_a_required_sandbox_that_is_incomplete_ends_the_process():
+    check_sandbox(frozenset({"seccomp"}), required=False)
+    check_sandbox(frozenset({"seccomp", "landlock"}), required=True)
+    with pytest.raises(SystemExit, match="the kernel or container does not allow landlock"):
+        check_sandbox(frozenset({"seccomp"}), required=True)

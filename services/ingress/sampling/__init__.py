@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from services.ingress.sampling.plan import Cut, SampledChunk
     from services.ingress.sampling.pool import SamplingPool
     from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd, WorkerLimits
+    from services.ingress.sampling.sandbox import MEASURES, REQUIRED_MEASURES
 
 __all__ = [
+    "MEASURES",
+    "REQUIRED_MEASURES",
     "Cut",
     "FrameBuffer",
     "Media",
@@ -26,7 +29,7 @@ __all__ = [
     "WorkerLimits",
 ]
 
-_MODULES = ("frame_buffer", "media", "plan", "pool", "sampled_video")
+_MODULES = ("frame_buffer", "media", "plan", "pool", "sampled_video", "sandbox")
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,6 @@ class SamplingPool:
             if isinstance(error, WorkerDied):
                 raise Unavailable(f"a sampling process did not start: {error}") from error
             raise
-        _log.info("sampling processes are sandboxed", in_force=sorted(self.sandbox))
         self._tasks = {asyncio.create_task(self._supervise(worker)) for worker in workers}
         return self
 

@@ -13,6 +13,9 @@ from services.ingress.sampling import seccomp
 MEASURES = ("landlock", "seccomp", "namespaces")
 """What not every kernel or container allows; the rest is always in force."""
 
+REQUIRED_MEASURES = frozenset({"landlock", "seccomp"})
+"""Those without which a process that is taken over could read files or signal its parent."""
+
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
 _MAX_DESCRIPTORS = 64

@@ -28,7 +28,9 @@ import traceback
 from fractions import Fraction
 from typing import Any
 
-import av.subtitles.stream  # noqa: F401  PyAV imports it for the first subtitles, when no file can be opened any more
+# PyAV imports these for the first subtitles, when no file can be opened any more.
+import av.subtitles.codeccontext
+import av.subtitles.stream  # noqa: F401
 import numpy as np
 
 from services.ingress.sampling import memory

@@ -174,7 +174,7 @@ class WorkerProcess:
                 if fetch is None or not 0 <= start < end:
                     await self._kill_and_wait()
                     raise WorkerDied(f"requested bytes {start} to {end}")
-                self._connection.send(json.dumps({"fetched": await fetch(start, end)}).encode())
+                self._connection.send(json.dumps({"fetched": await self._fetched(fetch, start, end)}).encode())
                 timeout_seconds -= seconds
                 answer, seconds = await self._timed_answer(timeout_seconds)
         except OSError as error:
@@ -195,6 +195,17 @@ class WorkerProcess:
     def close(self) -> None:
         """Close this end of the connection, once the process has exited."""
         self._connection.close()
+
+    async def _fetched(self, fetch: Fetch, start: int, end: int) -> int:
+        """What `fetch` returns; raises WorkerDied once the process has ended meanwhile."""
+        fetching = asyncio.ensure_future(fetch(start, end))
+        try:
+            await asyncio.wait({fetching, self._exit}, return_when=asyncio.FIRST_COMPLETED)
+            if not fetching.done():
+                raise await self._death()
+            return fetching.result()
+        finally:
+            fetching.cancel()
 
     async def _timed_answer(self, timeout_seconds: float) -> tuple[dict[str, Any], float]:
         start = self._loop.time()

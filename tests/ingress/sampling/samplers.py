@@ -58,8 +58,13 @@ class ArrivingMedia:
         os.pwrite(self.fd, self._content[start:end], start)
         return end
 
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
     def __del__(self) -> None:
-        os.close(self.fd)
+        self.close()
 
 
 class StalledMedia(ArrivingMedia):

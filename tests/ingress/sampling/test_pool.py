@@ -388,9 +388,13 @@ async def test_one_that_leaves_while_it_waits_for_a_worker_takes_none(five_secon
 
 
 async def leave_while_opening(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
-    async with pool.sample(StalledMedia(), SPEC) as video:
-        about_to_wait()
-        await video.open()
+    media = StalledMedia()
+    try:
+        async with pool.sample(media, SPEC) as video:
+            about_to_wait()
+            await video.open()
+    finally:
+        media.close()
 
 
 async def leave_in_the_middle_of_a_chunk(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
