@@ -29,8 +29,9 @@ from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from services.ingress.video_run import Resources
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
-from videoanalysis.server import READINESS, ErrorInterceptor
+from videoanalysis.server import READINESS
 from videoanalysis.storage import Storage
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub, add_VideoAnalysisServiceServicer_to_server
@@ -156,7 +157,7 @@ async def encoder(
     chunks = EncoderAdmission(buffers, max_parked=32)
     texts = EncoderAdmission([engine.allocate(0)], max_parked=8)
     async with chunks, texts:
-        server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
+        server = grpc.aio.server(interceptors=[CallInterceptor(), *interceptors])
         add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
         async with replica(server, address) as started:
             yield started
@@ -169,7 +170,7 @@ async def decoder(
     text_banks: TextBankStore, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> AsyncIterator[Replica]:
     with ThreadPoolExecutor(1) as threads:
-        server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
+        server = grpc.aio.server(interceptors=[CallInterceptor(), *interceptors])
         add_DecoderServiceServicer_to_server(DecoderServicer(text_banks, threads), server)
         async with replica(server) as started:
             yield started
@@ -202,7 +203,7 @@ async def ingress(
         allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
         sources = Sources(storage, allowed, ScratchSpace(scratch, settings.scratch_dir, settings.max_object_bytes))
         outputs = Outputs(storage, settings.allowed_output_prefixes)
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        server = grpc.aio.server(interceptors=[CallInterceptor()])
         servicer = VideoAnalysisServicer(
             Pipeline(resources, admission, demand),
             sources,

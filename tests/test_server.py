@@ -17,10 +17,11 @@ from prometheus_client import REGISTRY
 from tests import sleeper
 from tests.scraping import free_port, has_ipv6
 from tests.sleeper import SleeperSettings
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
 from videoanalysis.errors import NotFound, Overloaded
 from videoanalysis.metrics import code_label
-from videoanalysis.server import ErrorInterceptor, MetricsInterceptor, Server
+from videoanalysis.server import Server
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -53,7 +54,7 @@ async def test_is_alive_at_once_and_ready_when_told():
         assert await health(channel, "liveness") == SERVING
         for ready, status in ((None, NOT_SERVING), (True, SERVING), (False, NOT_SERVING)):
             if ready is not None:
-                await server.set_ready(ready)
+                server.set_ready(ready)
             for name in ("", "readiness", sleeper.SERVICE):
                 assert await health(channel, name) == status
         assert await health(channel, "liveness") == SERVING
@@ -130,7 +131,7 @@ async def test_health_answers_the_same_on_a_port_of_its_own():
     async with listening(health_port=0) as (server, channel), connect(f"127.0.0.1:{server.health_port}") as probe:
         assert server.health_port != server.port
         for ready in (False, True):
-            await server.set_ready(ready)
+            server.set_ready(ready)
             for name in ("", "liveness", "readiness", sleeper.SERVICE):
                 assert await health(probe, name) == await health(channel, name)
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -210,7 +211,7 @@ FORMS = ["unary", "upload", "generator", "coroutine", "generator_chat", "corouti
 
 @asynccontextmanager
 async def serving(work: Work, package: str = "videoanalysis.test") -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=[MetricsInterceptor(), ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor()])
     server.add_generic_rpc_handlers([Handlers(work, package)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -370,7 +371,7 @@ async def test_a_caller_that_leaves_while_a_write_is_blocked_has_cancelled_its_c
         "generator": grpc.unary_stream_rpc_method_handler(generate),
         "coroutine_chat": grpc.stream_stream_rpc_method_handler(write),
     }[form]
-    server = grpc.aio.server(interceptors=[MetricsInterceptor(), ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor()])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("videoanalysis.test", {form: method})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -406,12 +407,6 @@ async def test_a_failed_task_group_does_not_pass_for_a_caller_that_left(form):
     async with serving(work) as channel:
         caught = await asyncio.wait_for(failure(channel, form), 10)
     assert caught.code() == grpc.StatusCode.NOT_FOUND
-
-
-async def test_errors_of_other_services_are_not_mapped():
-    async with serving(raising(NotFound("not ours")), package="grpc.health.v1.Health") as channel:
-        caught = await failure(channel, "unary", package="grpc.health.v1.Health")
-    assert caught.code() == grpc.StatusCode.UNKNOWN
 
 
 # Metrics, of handlers of every form

@@ -10,6 +10,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
 from videoanalysis.errors import (
     DeadlineExceeded,
@@ -21,7 +22,6 @@ from videoanalysis.errors import (
     ServiceError,
     Unavailable,
 )
-from videoanalysis.server import ErrorInterceptor
 from videoanalysis.status import STATUS, from_rpc_error, status_code, trailing_metadata
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -51,7 +51,7 @@ async def failing(error: Exception) -> AsyncIterator[str]:
     async def fail(request, context):
         raise error
 
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor()])
     handler = grpc.unary_unary_rpc_method_handler(fail)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("videoanalysis.test", {"fail": handler})])
     port = server.add_insecure_port("127.0.0.1:0")

@@ -55,6 +55,25 @@ class ServiceSettings(BaseSettings):
         description="After SIGTERM, time for callers to notice before calls are refused.",
     )
     grace_seconds: float = Field(ge=0, description="After the drain delay, time for calls in progress to finish.")
+    max_connections: int = Field(1024, ge=1, description="Connections at a time; more are closed at once.")
+    idle_connection_seconds: float = Field(
+        300, gt=0, le=86400, description="After that time without a call, a connection is closed."
+    )
+    max_calls_per_connection: int = Field(
+        256, ge=1, le=100_000, description="Calls that a connection may have open; its client makes more wait."
+    )
+    max_calls_per_peer: int = Field(
+        1024, ge=1, description="Calls that may be open from one IP address; more are refused."
+    )
+    first_message_seconds: float = Field(
+        5, gt=0, le=600, description="Time in which the first message of a call must arrive."
+    )
+    write_seconds: float = Field(
+        30,
+        gt=0,
+        le=3600,
+        description="Time in which a caller must take a message; one that does not read loses its call.",
+    )
     reflection: bool = Field(True, description="Serve gRPC reflection, so that grpcurl needs no proto files.")
     log_level: str = Field("INFO", pattern="(?i)^(debug|info|warning|error)$", description="debug to error.")
     log_format: LogFormat = Field("json", description="json: an object a line; console: text for people.")

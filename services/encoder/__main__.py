@@ -11,7 +11,7 @@ import structlog
 from services.encoder import metrics as encoder_metrics
 from services.encoder.admission import Admission
 from services.encoder.engine import Engine, StartupError
-from services.encoder.servicer import EncoderServicer
+from services.encoder.servicer import MAX_REQUEST_BYTES, EncoderServicer
 from services.encoder.settings import EncoderSettings
 from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
@@ -57,7 +57,7 @@ async def serve(settings: EncoderSettings) -> None:
         await chunks.warm_up(engine.warm_up)
         encoder_metrics.warm(model, seconds := time.perf_counter() - started)
         _log.info("warm", model=asdict(model), seconds=round(seconds, 1))
-        server = Server(settings, [_SERVICE])
+        server = Server(settings, [_SERVICE], max_request_bytes=MAX_REQUEST_BYTES)
         servicer = EncoderServicer(engine, chunks, texts, settings.max_frames)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
         async with server:

@@ -27,6 +27,9 @@ from videoanalysis.tls import channel_credentials
 from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
+# The longest request that is valid has about 220 KB: labels, text bank, URIs and a resume token, each at its limit.
+_MAX_REQUEST_BYTES = 256 << 10
+_ANSWER_SECONDS = 60  # beyond the deadline of a request, to receive its answer
 
 
 _log = structlog.get_logger()
@@ -95,7 +98,14 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             ScratchSpace(ByteBudget(settings.scratch_bytes), settings.scratch_dir, settings.max_object_bytes),
         )
         outputs = Outputs(s3, settings.allowed_output_prefixes)
-        server = Server(settings, [_SERVICE_NAME], demand.drain, settings.connection_seconds)
+        server = Server(
+            settings,
+            [_SERVICE_NAME],
+            demand.drain,
+            max_request_bytes=_MAX_REQUEST_BYTES,
+            connection_seconds=settings.connection_seconds,
+            call_seconds=settings.max_request_seconds + _ANSWER_SECONDS,
+        )
         servicer = VideoAnalysisServicer(
             Pipeline(resources, admission, demand),
             sources,

@@ -12,10 +12,10 @@ from services.decoder.servicer import DecoderServicer
 from services.decoder.text_bank_store import Directory, TextBankStore
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank, unit_rows
 from videoanalysis import tensors
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
 from videoanalysis.embeddings import pool
 from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable
-from videoanalysis.server import ErrorInterceptor
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSpec, RankTextsRequest
@@ -39,7 +39,7 @@ async def stub(store):
 
 
 async def serve(store: TextBankStore):
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor()])
     with ThreadPoolExecutor(1, "ranking") as threads:
         decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(store, threads), server)
         port = server.add_insecure_port("127.0.0.1:0")

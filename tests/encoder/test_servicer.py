@@ -12,9 +12,9 @@ from services.encoder.admission import Admission
 from services.encoder.servicer import EncoderServicer
 from tests.encoder.fakes import MODEL, FakeEngine, until
 from videoanalysis import tensors
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Overloaded, ServiceError
-from videoanalysis.server import ErrorInterceptor
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
@@ -49,7 +49,7 @@ async def serving(
     buffers = [engine.allocate(max_frames * FRAME_BYTES) for _ in range(2)]
     chunks = Admission(buffers, max_parked=parked, **limits)
     texts = Admission([engine.allocate(0)], max_parked=1)
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor()])
     add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, max_frames, heartbeat_seconds), server)
     port = server.add_insecure_port("127.0.0.1:0")
     async with chunks, texts:

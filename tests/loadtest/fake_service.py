@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import grpc
 
+from videoanalysis.calls import CallInterceptor
 from videoanalysis.errors import Overloaded
-from videoanalysis.server import ErrorInterceptor
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoResponse,
     ChunkResult,
@@ -82,7 +82,7 @@ def summary(stream_id: str) -> AnalyzeVideoResponse:
 
 @asynccontextmanager
 async def serving(service: FakeService) -> AsyncIterator[FakeService]:
-    service.server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    service.server = grpc.aio.server(interceptors=[CallInterceptor()])
     add_VideoAnalysisServiceServicer_to_server(service, service.server)
     port = service.server.add_insecure_port("127.0.0.1:0")
     service.address = f"127.0.0.1:{port}"

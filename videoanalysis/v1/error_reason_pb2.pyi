@@ -15,6 +15,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNAVAILABLE: _ClassVar[ErrorReason]
     DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
     INTERNAL: _ClassVar[ErrorReason]
+    TOO_MANY_CALLS: _ClassVar[ErrorReason]
+    CALLER_TOO_SLOW: _ClassVar[ErrorReason]
     MALFORMED_URI: _ClassVar[ErrorReason]
     BUCKET_NOT_ALLOWED: _ClassVar[ErrorReason]
     FILE_NOT_ALLOWED: _ClassVar[ErrorReason]
@@ -61,6 +63,8 @@ OVERLOADED: ErrorReason
 UNAVAILABLE: ErrorReason
 DEADLINE_EXCEEDED: ErrorReason
 INTERNAL: ErrorReason
+TOO_MANY_CALLS: ErrorReason
+CALLER_TOO_SLOW: ErrorReason
 MALFORMED_URI: ErrorReason
 BUCKET_NOT_ALLOWED: ErrorReason
 FILE_NOT_ALLOWED: ErrorReason
