@@ -83,7 +83,7 @@ def events(path: Path, engine: SiglipEngine, *, restarts: bool) -> tuple[list[Ev
                 seen = detector.process_frame(embedding, float(time))
                 if seen.is_event:
                     before = sampler.frames_decoded
-                    refined = sampler.narrow(cut) if cut is not None else None
+                    refined = sampler.refine_cut(cut) if cut is not None else None
                     searched += sampler.frames_decoded - before
                     found.append(Event(seen.previous_seconds or 0.0, float(time), refined))
         return found, searched / max(1.0, float(sampler.duration) * RATE)

@@ -12,6 +12,7 @@ _FIXED_BYTES = 96 << 20
 # Pictures in memory at once, with a margin of about a quarter over the most that was measured for any stream.
 _PICTURES = {"h264": 20, "hevc": 20, "av1": 14, "libdav1d": 14, "vp9": 12}
 _PICTURES_OF_OTHER_CODECS = 8
+_PICTURES_OF_A_FURTHER_THREAD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,10 @@ class PictureFormat:
 def bytes_needed(pictures: PictureFormat, *, threads: int, packet_bytes: int, chunk_bytes: int) -> int:
     """For a video of such `pictures`, of which `packet_bytes` are read ahead, sampled in chunks of `chunk_bytes`.
 
-    Every thread decodes a part of the video of its own.
+    Every thread beyond the first has a few pictures of its own.
     """
-    held = _PICTURES.get(pictures.codec, _PICTURES_OF_OTHER_CODECS) * max(1, threads)
+    held = _PICTURES.get(pictures.codec, _PICTURES_OF_OTHER_CODECS)
+    held += _PICTURES_OF_A_FURTHER_THREAD * (threads - 1)
     picture_bytes = int(pictures.width * pictures.height * pictures.bytes_per_pixel)
     # A chunk's frames are collected, copied to the shared buffer, and those of the next chunk collected meanwhile.
     return _FIXED_BYTES + held * picture_bytes + packet_bytes + 3 * chunk_bytes

@@ -11,6 +11,7 @@ from typing import Self
 import structlog
 
 from services.ingress.admission import ByteBudget
+from services.ingress.sampling.cores import cores
 from services.ingress.sampling.media import Media
 from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, WorkerLimits
 from services.ingress.sampling.worker_process import WorkerDied, WorkerProcess
@@ -21,6 +22,7 @@ _log = structlog.get_logger()
 _MODULE = "services.ingress.sampling.worker"
 _KILL_SECONDS = 5  # only a process that the kernel cannot interrupt takes longer
 _CLOSE_SECONDS = 5
+_MOST_THREADS = 6  # of a decoder; more gain little
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 10.0
 
 
@@ -76,6 +78,12 @@ class SamplingPool:
     def worker_pids(self) -> list[int]:
         """Process ids of all workers, those that are being started included."""
         return [worker.pid for worker in self._workers]
+
+    @property
+    def cores_per_video(self) -> int:
+        """How many cores each video has now, if they are shared evenly; one at least."""
+        videos = max(1, self._size - len(self._idle))
+        return max(1, min(_MOST_THREADS, cores() // videos))
 
     @asynccontextmanager
     async def sample(self, media: Media, spec: SamplingSpec) -> AsyncIterator[SampledVideo]:

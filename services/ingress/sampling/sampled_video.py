@@ -81,6 +81,9 @@ class Workers(Protocol):
 
     def release(self, worker: WorkerProcess) -> None: ...
 
+    @property
+    def cores_per_video(self) -> int: ...
+
 
 class SampledVideo:
     """Chunks in order. `memory` is the budget for what a video takes beyond `limits.worker_bytes`."""
@@ -195,6 +198,7 @@ class SampledVideo:
             "first_chunk": self._next_index,
             "frames_searched": self.frames_searched,
             "decode_all": self._decode_all,
+            "threads": self._workers.cores_per_video,
         }
         # Before the first chunk come those passed over, each of which may take as long.
         self._timeout_seconds = self._limits.chunk_seconds * (1 + self._next_index)

@@ -56,6 +56,9 @@ class Sampler:
     Of frames in a row that are the same, or differ by less than `reuse_difference` of the full range on thumbnails, a
     chunk hands out the first. `frames_searched` were decoded before, by others, in search of the cuts of earlier
     chunks; `decode_all` if those had to decode every frame in the end.
+
+    `threads` decode while nothing is amiss; a video that must be decoded whole has one, since only then is what damaged
+    pictures show the same in every run.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class Sampler:
         reuse_difference: float = 0.0,
         frames_searched: int = 0,
         decode_all: bool = False,
+        threads: int = 1,
     ) -> None:
         self._media = media
         self._tolerance = tolerance
+        self._threads = threads
         self._reuse_difference = reuse_difference
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
@@ -189,7 +194,12 @@ class Sampler:
         self._pass = self._new_pass(trusted=False, video_duration=measured)
 
     def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
-        video = VideoFile(self._media, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets)
+        video = VideoFile(
+            self._media,
+            max_pixels=self._limits.max_pixels,
+            max_packets=self._limits.max_packets,
+            threads=self._threads if trusted else 1,
+        )
         packets = LookAhead(
             video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
         )

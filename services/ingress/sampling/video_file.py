@@ -23,7 +23,6 @@ FORMATS = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "mpeg", "avi", "flv", "asf", "ogg"),
     *("gif", "mp3"),  # mp3: so that a sound file is told what it lacks
 )
-DECODER_THREADS = 1  # other videos keep the cores busy; frame threads would cost 11 to 14 % more CPU
 MAX_FAILURES_IN_A_ROW = 8
 MAX_FAILURE_SHARE = Fraction(5, 100)
 FAILURE_SHARE_COUNTS_FROM = 100  # packets
@@ -56,17 +55,20 @@ def _damaged() -> InvalidInput:
 class VideoFile:
     """The best video stream of a file, as FFmpeg ranks them; cover pictures do not count.
 
+    More than one of `threads` decode several pictures at once, for 10 to 15 % more CPU time in all.
+
     Packets come out of `packets`, their times on one timeline, go into `decode`, and the frames come back in
     presentation order. A lack of memory is a MemoryError everywhere, never a damaged packet or an early end.
     """
 
-    def __init__(self, media: str | MediaFile, *, max_pixels: int, max_packets: int) -> None:
+    def __init__(self, media: str | MediaFile, *, max_pixels: int, max_packets: int, threads: int = 1) -> None:
         self.decode_failures = 0
         self.frames_decoded = 0
         self._packets_given = 0
         self._failures_in_a_row = 0
         self._max_pixels = max_pixels
         self._max_packets = max_packets
+        self._threads = threads
         options = {
             "format_whitelist": ",".join(FORMATS),
             "protocol_whitelist": "file",
@@ -157,7 +159,8 @@ class VideoFile:
         if self._context is None:  # no decoder for this codec
             raise not_a_video()
         self._check_size(self._context.width, self._context.height)
-        self._context.thread_count = DECODER_THREADS
+        self._context.thread_count = self._threads
+        self._context.thread_type = "FRAME" if self._threads > 1 else "NONE"
         self._context.options = {"max_pixels": str(self._max_pixels)}
         self._can_skip = self._context.codec.name in _CODECS_WITH_SKIPPABLE_FRAMES
         try:

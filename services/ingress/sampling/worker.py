@@ -118,10 +118,11 @@ class _Session:
             reuse_difference=spec["reuse_difference"],
             frames_searched=spec["frames_searched"],
             decode_all=spec["decode_all"],
+            threads=spec["threads"],
         )
         memory_bytes = memory.bytes_needed(
             self._sampler.picture_format,
-            threads=1,
+            threads=spec["threads"],
             packet_bytes=min(self._limits.max_bytes_ahead, media.size),
             chunk_bytes=frames * size * size * 3,
         )

@@ -337,6 +337,39 @@ def test_decoded_frames_are_freed_without_the_garbage_collector(clip: Callable[[
         gc.enable()
 
 
+# ---- more than one thread
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "h264_29.97fps.mp4",
+        "pyramid.mp4",
+        "open_gop.ts",
+        "hevc_open_gop.mp4",
+        "vp9_hidden_frames.webm",
+        "av1.mkv",
+        "mpeg2.ts",
+        "mpeg4_b_frames.avi",
+        "variable_rate.mkv",
+    ],
+)
+def test_with_several_threads_frames_are_the_same_bit_for_bit(clip: Callable[[str], Path], name: str) -> None:
+    expected = oracle.expected(clip(name), 4, Fraction(1), SIZE)
+    chunks, pixels, _ = sampled_with(clip(name), chunk=1, frames=4, threads=3)
+    assert [chunk.frame_times for chunk in chunks] == [chunk.frame_times for chunk in expected.chunks]
+    for chunk, frames, whole in zip(chunks, pixels, expected.chunks, strict=True):
+        assert np.array_equal(frames[list(chunk.frame_indices)], whole.pixels)
+
+
+def test_damage_that_is_found_with_several_threads_is_that_of_one(tmp_path: Path) -> None:
+    whole = render(tmp_path / "whole.mkv", steady(25, 5), codec="mjpeg", pixel_format="yuvj420p")
+    video = remux(tmp_path / "video.mkv", whole, damaged={60, 124})
+    one, several = (sampled_with(video, threads=threads) for threads in (1, 4))
+    assert one[0] == several[0]
+    assert all(np.array_equal(a, b) for a, b in zip(one[1], several[1], strict=True))
+
+
 # ---- frames near enough, and frames that are alike
 
 
