@@ -9,6 +9,7 @@ import hashlib
 import multiprocessing
 import tempfile
 import time
+from contextlib import suppress
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -87,7 +88,7 @@ async def _serve(folder: Path, connection: Connection) -> None:
         response = web.StreamResponse(status=206 if "Content-Range" in headers else 200, headers=headers)
         await response.prepare(request)
         if request.method == "GET":
-            with path.open("rb") as file:
+            with path.open("rb") as file, suppress(ConnectionResetError):  # the client has read enough
                 file.seek(start)
                 while start <= end:
                     piece = file.read(min(_SLICE_BYTES, end - start + 1))
