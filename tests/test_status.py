@@ -21,6 +21,7 @@ from videoanalysis.errors import (
     PermissionDenied,
     ServiceError,
     Unavailable,
+    Violations,
 )
 from videoanalysis.status import STATUS, from_rpc_error, status_code, trailing_metadata
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -120,15 +121,50 @@ async def test_the_details_are_those_that_other_tools_read():
         await caught(Overloaded("full", retry_after_seconds=2.5, reason=ErrorReason.ENCODER_BUSY, field="x"))
     )
     assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "full")
-    info, violations, retry = (
-        error_details_pb2.ErrorInfo(),
-        error_details_pb2.BadRequest(),
-        error_details_pb2.RetryInfo(),
-    )
-    assert [detail.Unpack(into) for detail, into in zip(status.details, (info, violations, retry), strict=True)]
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert [detail.Unpack(into) for detail, into in zip(status.details, (info, retry), strict=True)]
     assert (info.reason, info.domain, dict(info.metadata)) == ("ENCODER_BUSY", "videoanalysis", {"field": "x"})
-    assert [(one.field, one.description) for one in violations.field_violations] == [("x", "full")]
     assert retry.retry_delay.ToTimedelta().total_seconds() == 2.5
+
+
+async def test_an_invalid_argument_lists_every_violation():
+    violations = Violations()
+    violations.require(False, "a", "is odd")
+    violations.require(True, "b", "is fine")
+    with violations:
+        raise InvalidInput("c: is no URI", field="c", reason=ErrorReason.MALFORMED_URI)
+    with pytest.raises(InvalidInput) as raised:
+        violations.check()
+    status = rpc_status.from_call(error := await caught(raised.value))
+    info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert [detail.Unpack(into) for detail, into in zip(status.details, (info, request), strict=True)]
+    assert (info.reason, info.metadata["field"]) == ("INVALID_INPUT", "a")
+    listed = [("a", "a: is odd"), ("c", "c: is no URI")]
+    assert [(one.field, one.description) for one in request.field_violations] == listed
+    assert status.message == "a: is odd; c: is no URI"
+    received = from_rpc_error(error)
+    assert [(one.field, one.message) for one in received.violations] == listed
+
+
+def test_one_violation_is_raised_as_it_is_and_none_raises_nothing():
+    violations = Violations()
+    violations.check()
+    with violations:
+        raise InvalidInput("a: is no URI", field="a", reason=ErrorReason.MALFORMED_URI)
+    with pytest.raises(InvalidInput) as raised:
+        violations.check()
+    assert (raised.value.reason, raised.value.field) == (ErrorReason.MALFORMED_URI, "a")
+
+
+async def test_an_error_with_many_long_violations_still_fits_into_the_metadata():
+    violations = Violations()
+    for index in range(50):
+        violations.require(False, f"field_{index}", "must be something else \U0001f600" * 3)
+    with pytest.raises(InvalidInput) as raised:
+        violations.check()
+    error = from_rpc_error(await caught(raised.value))
+    assert isinstance(error, InvalidInput)
+    assert error.violations[0].field == "field_0"
 
 
 async def test_a_synchronous_caller_gets_the_same_error():

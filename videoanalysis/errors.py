@@ -13,7 +13,9 @@
 and answered as a bare INTERNAL.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -52,8 +54,71 @@ class ServiceError(Exception):
         return ErrorReason.Name(self.reason)
 
 
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
 class InvalidInput(ServiceError):
+    """`violations` are all that is wrong with the request; `field` is the first of their fields."""
+
     default_reason = ErrorReason.INVALID_INPUT
+    _violations: tuple[FieldViolation, ...] = ()
+
+    @property
+    def violations(self) -> tuple[FieldViolation, ...]:
+        if self._violations or self.field is None:
+            return self._violations
+        return (FieldViolation(self.field, self.message),)
+
+    def with_violations(self, violations: Sequence[FieldViolation]) -> Self:
+        """This error with those of `violations` that fit into the bound on a message."""
+        kept: list[FieldViolation] = []
+        free = _MAX_MESSAGE_BYTES
+        for violation in violations:
+            free -= len(violation.field.encode()) + len(violation.message.encode())
+            if free < 0:
+                break
+            kept.append(violation)
+        self._violations = tuple(kept)
+        return self
+
+
+class Violations:
+    """Collects what is wrong with a request, so that its caller learns all of it at once.
+
+    As a context manager it collects the InvalidInput that is raised inside.
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[InvalidInput] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, InvalidInput):
+            self._errors.append(error)
+        return isinstance(error, InvalidInput)
+
+    def require(self, condition: bool, field: str, problem: str) -> None:
+        if not condition:
+            self._errors.append(InvalidInput(f"{field}: {problem}", field=field))
+
+    def check(self) -> None:
+        """Raises one InvalidInput for all that was collected, if anything was."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            reasons = {error.reason for error in self._errors}
+            raise InvalidInput(
+                "; ".join(error.message for error in self._errors),
+                reason=reasons.pop() if len(reasons) == 1 else ErrorReason.INVALID_INPUT,
+                field=self._errors[0].field,
+            ).with_violations([violation for error in self._errors for violation in error.violations])
 
 
 class NotFound(ServiceError):

@@ -10,6 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,
+    FieldViolation,
     InvalidInput,
     NotFound,
     Overloaded,
@@ -46,8 +47,11 @@ def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
     details: list[any_pb2.Any] = [any_pb2.Any()]
     if error.field is not None:
         info.metadata["field"] = error.field
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
-        details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, InvalidInput) and error.violations:
+        request = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            request.field_violations.add(field=violation.field, description=violation.message)
+        details.append(_packed(request))
     if isinstance(error, Overloaded):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_after_seconds * 1e9))
@@ -81,7 +85,7 @@ def carries_details(error: grpc.RpcError) -> bool:
 
 
 def _add_details(error: ServiceError, status: status_pb2.Status) -> None:
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             # A newer server may have reasons that this version does not know.
@@ -89,6 +93,8 @@ def _add_details(error: ServiceError, status: status_pb2.Status) -> None:
             error.field = info.metadata.get("field")
         elif detail.Unpack(retry) and isinstance(error, Overloaded):
             error.retry_after_seconds = retry.retry_delay.ToNanoseconds() / 1e9
+        elif detail.Unpack(request) and isinstance(error, InvalidInput):
+            error.with_violations([FieldViolation(one.field, one.description) for one in request.field_violations])
 
 
 def _packed(message: Message) -> any_pb2.Any:

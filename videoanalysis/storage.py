@@ -15,13 +15,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.limits import has_control_characters
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _READ_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
 _FIRST_BACKOFF_SECONDS = 0.1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A bucket of 63 characters and a key of 1024 bytes.
+_MAX_URI_CHARACTERS = 5 + 63 + 1 + 1024
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _FORBIDDEN = {"401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _CHANGED = {"412", "PreconditionFailed"}
@@ -45,13 +47,26 @@ class S3Uri:
         Raises InvalidInput, naming `field`.
         """
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or _CONTROL.search(key):
+        is_s3 = len(uri) <= _MAX_URI_CHARACTERS and uri.startswith("s3://")
+        if not is_s3 or not _BUCKET.fullmatch(bucket) or not key or has_control_characters(key):
             raise InvalidInput(
                 f"{field}: not of the form s3://bucket/key", reason=ErrorReason.MALFORMED_URI, field=field
             )
         if len(key.encode()) > 1024:
             raise InvalidInput(f"{field}: the key is over 1024 bytes", reason=ErrorReason.MALFORMED_URI, field=field)
         return cls(bucket, key)
+
+    def check_dot_segments(self, field: str) -> None:
+        """Raises InvalidInput, naming `field`, if a segment of the key is "." or "..".
+
+        Some stores and proxies resolve these, so that the key means another object than the one that was checked.
+        """
+        if not {".", ".."}.isdisjoint(self.key.split("/")):
+            raise InvalidInput(
+                f'{field}: a segment of the key is "." or "..", which is not allowed here',
+                reason=ErrorReason.MALFORMED_URI,
+                field=field,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         return decoder_pb2.ListTextBanksResponse(
             text_banks=[_bank_info(bank) for bank in self._text_banks.banks()],
             has_location=self._text_banks.has_location,
+            expected_names=self._text_banks.expected,
+            is_complete=self._text_banks.is_complete,
         )
 
     def _candidates(self, options: RankingOptions, rows: NDArray[np.float32]) -> Candidates:

@@ -4,6 +4,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from videoanalysis.errors import InvalidInput
+from videoanalysis.limits import is_bank_name
 from videoanalysis.settings import ServiceSettings
 from videoanalysis.storage import S3Uri
 
@@ -22,6 +23,12 @@ class DecoderSettings(ServiceSettings):
         description="Location of the text banks: a directory or s3://bucket/prefix/. Empty: no banks; calls with "
         "labels get tags and no caption, others UNAVAILABLE.",
     )
+    expected_banks: list[str] = Field(
+        ["default"],
+        max_length=100,
+        description="Names of banks that are to come: until they are loaded, calls that name them get UNAVAILABLE "
+        "and may be repeated. Any other name of no bank is NOT_FOUND.",
+    )
     banks_refresh_seconds: float = Field(
         5, gt=0, description="Interval between checks for new, changed and removed banks."
     )
@@ -29,6 +36,13 @@ class DecoderSettings(ServiceSettings):
     s3_endpoint_url: str | None = Field(None, pattern="^https?://", description="Endpoint of an S3-compatible store.")
     s3_region: str | None = Field(None, description="Region of the bucket; unset: as the AWS settings say.")
     compute_threads: int = Field(1, ge=1, description="Threads that rank against large banks; about the pod's CPUs.")
+
+    @field_validator("expected_banks")
+    @classmethod
+    def _are_bank_names(cls, names: list[str]) -> list[str]:
+        if not all(map(is_bank_name, names)):
+            raise ValueError("each must have 1 to 100 letters, digits, dots, dashes or underscores")
+        return names
 
     @field_validator("banks")
     @classmethod

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Protocol
 
 import structlog
 
-from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
+from videoanalysis.errors import FailedPrecondition, NotFound, ServiceError, Unavailable
+from videoanalysis.limits import MAX_TEXT_BANKS
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -83,8 +84,12 @@ async def open_location(banks: str, endpoint_url: str | None, region: str | None
 class TextBankStore:
     """Banks by name and model. A file that is invalid does not replace the bank loaded from its predecessor."""
 
-    def __init__(self, location: Location | None, max_bank_bytes: int) -> None:
+    def __init__(self, location: Location | None, max_bank_bytes: int, expected: Collection[str] = ()) -> None:
         self._location = location
+        self.expected = expected
+        """Names of banks that are to come: until they are loaded, requests for them may be repeated."""
+        self.is_complete = location is None
+        """Whether every file at the location has been read."""
         self._max_bank_bytes = max_bank_bytes
         self._banks: dict[str, TextBank] = {}
         # Videos in progress go on with the bank that they began with.
@@ -108,7 +113,8 @@ class TextBankStore:
     def lookup(self, name: str, model_digest: str, digest: str = "") -> TextBank:
         """The newest version, or that of `digest`, which may have been replaced recently.
 
-        Raises Unavailable if there is no bank `name`, FailedPrecondition if there is one of other models or versions.
+        Raises NotFound if there is no bank `name`, Unavailable if it may still come, FailedPrecondition if there is one
+        of other models or versions.
         """
         if digest:
             return self._version(name, model_digest, digest)
@@ -122,7 +128,13 @@ class TextBankStore:
                 reason=ErrorReason.BANK_MODEL_MISMATCH,
             )
         loaded = ", ".join(sorted({bank.name for bank in banks})) or "none"
-        raise Unavailable(f"text bank {name!r} is not loaded; loaded: {loaded}", reason=ErrorReason.BANK_NOT_READY)
+        if name in self.expected or not self.is_complete:
+            raise Unavailable(f"text bank {name!r} is not loaded; loaded: {loaded}", reason=ErrorReason.BANK_NOT_READY)
+        raise NotFound(
+            f"there is no text bank {name!r}; loaded: {loaded}",
+            reason=ErrorReason.TEXT_BANK_NOT_FOUND,
+            field="ranking.text_bank",
+        )
 
     def _version(self, name: str, model_digest: str, digest: str) -> TextBank:
         for bank in (*self._banks.values(), *self._replaced):
@@ -155,8 +167,11 @@ class TextBankStore:
         for address in self._read_versions.keys() - versions.keys():
             self._remove(address)
         for address, version in versions.items():
-            if self._read_versions.get(address) != version:
+            if len(self._banks) >= MAX_TEXT_BANKS and address not in self._banks:
+                self._warn(address, f"not read: more than {MAX_TEXT_BANKS} text banks")
+            elif self._read_versions.get(address) != version:
                 await self._load(self._location, address, version)
+        self.is_complete = self._read_versions == versions
 
     async def _load(self, location: Location, address: str, version: Version) -> None:
         try:

@@ -12,15 +12,17 @@ from services.decoder.scenes import SceneDetector, SceneState
 from videoanalysis import tensors
 from videoanalysis.embeddings import UNIT_TOLERANCE
 from videoanalysis.errors import InvalidInput
-from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
+from videoanalysis.limits import (
+    MAX_EMBEDDING_DIM,
+    MAX_FRAMES_PER_CHUNK,
+    MAX_LABELS,
+    MAX_RANKED_ROWS,
+    MAX_TEXT_CHARACTERS,
+    MAX_TOP_K,
+)
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD, Calibration
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
-
-MAX_ROWS = 256
-MAX_LABELS = 256
-MAX_LABEL_CHARACTERS = 2000
-MAX_TOP_K = 100
 
 DEFAULT_BANK = "default"
 DEFAULT_TOP_K = 5
@@ -66,7 +68,7 @@ def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
 
 
 def read_ranking_request(request: decoder_pb2.RankTextsRequest) -> RankingRequest:
-    rows = _matrix(request.embeddings, "embeddings", MAX_ROWS)
+    rows = _matrix(request.embeddings, "embeddings", MAX_RANKED_ROWS)
     longest = float(_lengths(rows).max())
     _require(longest <= 1 + UNIT_TOLERANCE, "embeddings", f"a row has length {longest:.4g}, must be at most 1")
     return RankingRequest(rows, _ranking(request.ranking, rows.shape[1]))
@@ -103,9 +105,9 @@ def _labels(labels: decoder_pb2.LabelSet, dimensions: int) -> Texts:
     _require(1 <= len(texts) <= MAX_LABELS, field, f"{len(texts)} labels, must be 1 to {MAX_LABELS}")
     _require(len(set(texts)) == len(texts), field, "the same label twice")
     _require(
-        all(text.strip() and len(text) <= MAX_LABEL_CHARACTERS for text in texts),
+        all(text.strip() and len(text) <= MAX_TEXT_CHARACTERS for text in texts),
         field,
-        f"a label is empty or over {MAX_LABEL_CHARACTERS} characters",
+        f"a label is empty or over {MAX_TEXT_CHARACTERS} characters",
     )
     field = "ranking.labels.embeddings"
     embeddings = _unit_rows(labels.embeddings, field, MAX_LABELS)
@@ -158,9 +160,9 @@ def _unit_rows(tensor: Tensor, field: str, max_rows: int) -> NDArray[np.float32]
 def _matrix(tensor: Tensor, field: str, max_rows: int) -> NDArray[np.float32]:
     matrix = _floats(tensor, field)
     _require(
-        matrix.ndim == 2 and 1 <= len(matrix) <= max_rows and matrix.shape[1] >= 1,
+        matrix.ndim == 2 and 1 <= len(matrix) <= max_rows and 1 <= matrix.shape[1] <= MAX_EMBEDDING_DIM,
         field,
-        f"shape {list(matrix.shape)}, must be [1 to {max_rows}, dimensions]",
+        f"shape {list(matrix.shape)}, must be [1 to {max_rows}, 1 to {MAX_EMBEDDING_DIM}]",
     )
     return matrix
 

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from videoanalysis.limits import MAX_EMBEDDING_DIM
+
 
 class StartupError(Exception):
     """The engine cannot start as configured; the message is for the operator and names the setting to change."""
@@ -25,6 +27,12 @@ class Model:
     precision: str
     device: str
     engine: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.embedding_dim <= MAX_EMBEDDING_DIM:
+            raise StartupError(
+                f"{self.model_id}: {self.embedding_dim} dimensions, at most {MAX_EMBEDDING_DIM} fit into messages"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,28 @@
 """The job of analysing one video: a request whose values are checked, its source, caller and deadline."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from services.ingress.admission import Caller, Deadline
 from services.ingress.sources import Source
-from videoanalysis.errors import InvalidInput
-from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
+from videoanalysis.errors import Violations
+from videoanalysis.limits import (
+    MAX_FRAMES_PER_CHUNK,
+    MAX_LABELS,
+    MAX_TEXT_CHARACTERS,
+    MAX_TOP_K,
+    has_control_characters,
+    is_bank_name,
+)
 from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
 
 _DEFAULT_FRAMES = 16
 _DEFAULT_CHUNK_SECONDS = 10.0
 _DEFAULT_TOP_K = 5
-_MAX_TOP_K = 100
 _MAX_TOLERANCE_SECONDS = 5
-_MAX_LABELS = 256
-_MAX_LABEL_CHARACTERS = 200
 _MAX_ID_CHARACTERS = 200
 
 
@@ -49,24 +54,37 @@ class AnalysisJob:
 
 
 def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
-    """Raises InvalidInput naming the field."""
+    """Raises InvalidInput naming every field whose value is not allowed."""
+    violations = Violations()
+    check = violations.require
     frames = request.frames_per_chunk or _DEFAULT_FRAMES
     seconds = request.chunk_duration_seconds or _DEFAULT_CHUNK_SECONDS
     top_k = request.top_k_tags or _DEFAULT_TOP_K
-    _require(
+    threshold, alpha = request.scene_threshold, request.ema_alpha
+    check(
         len(request.stream_id) <= _MAX_ID_CHARACTERS and request.stream_id.isprintable(),
         "stream_id",
         f"over {_MAX_ID_CHARACTERS} characters, or not printable",
     )
-    _require(frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
-    _require(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
-    _require(top_k <= _MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {_MAX_TOP_K}")
-    _require(request.priority in Priority.values(), "priority", f"{request.priority} is not known")
+    check(frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
+    check(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
+    check(top_k <= MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {MAX_TOP_K}")
+    _check_labels(request, check)
+    check(
+        not request.text_bank or is_bank_name(request.text_bank),
+        "text_bank",
+        "must be 1 to 100 letters, digits, dots, dashes or underscores",
+    )
+    check(0 < threshold <= 2 or threshold == 0, "scene_threshold", f"{threshold}, must be above 0 and at most 2")
+    check(0 <= alpha < 1, "ema_alpha", f"{alpha}, must be above 0 and below 1")
+    check(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
+    check(request.scene_detection in SceneDetection.values(), "scene_detection", "is not a value of the enum")
+    check(request.priority in Priority.values(), "priority", "is not a value of the enum")
     tolerance = request.sampling_tolerance_seconds
     allowed = f"{tolerance}, must be 0 to {_MAX_TOLERANCE_SECONDS}"
-    _require(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
-    _require(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
-    _require(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
+    check(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
+    check(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
+    violations.check()
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
         priority=request.priority or PRIORITY_INTERACTIVE,
@@ -75,9 +93,9 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         chunk_duration=Fraction(repr(seconds)),
         top_k_tags=top_k,
         min_probability=request.min_probability,
-        labels=_labels(request),
+        labels=tuple(request.labels),
         text_bank=request.text_bank or "default",
-        scene=_scene(request),
+        scene=SceneSpec(detection=request.scene_detection, threshold=threshold, ema_alpha=alpha),
         include_embeddings=request.include_embeddings,
         include_scene_scores=request.include_scene_scores,
         sampling_tolerance=Fraction(repr(tolerance)),
@@ -85,30 +103,18 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     )
 
 
-def _labels(request: AnalyzeVideoRequest) -> tuple[str, ...]:
-    labels = tuple(request.labels)
-    _require(len(labels) <= _MAX_LABELS, "labels", f"{len(labels)}, must be at most {_MAX_LABELS}")
-    _require(len(set(labels)) == len(labels), "labels", "one is there twice")
-    _require(
-        all(label.strip() and len(label) <= _MAX_LABEL_CHARACTERS for label in labels),
-        "labels",
-        f"one is empty or over {_MAX_LABEL_CHARACTERS} characters",
-    )
-    return labels
-
-
-def _scene(request: AnalyzeVideoRequest) -> SceneSpec:
-    threshold, alpha = request.scene_threshold, request.ema_alpha
-    _require(threshold == 0 or 0 < threshold <= 2, "scene_threshold", f"{threshold}, must be above 0 and at most 2")
-    _require(alpha == 0 or 0 < alpha < 1, "ema_alpha", f"{alpha}, must be above 0 and below 1")
-    known = request.scene_detection in SceneDetection.values()
-    _require(known, "scene_detection", f"{request.scene_detection} is not known")
-    return SceneSpec(detection=request.scene_detection, threshold=threshold, ema_alpha=alpha)
-
-
-def _require(condition: bool, field: str, problem: str) -> None:
-    if not condition:
-        raise InvalidInput(f"{field}: {problem}", field=field)
+def _check_labels(request: AnalyzeVideoRequest, check: Callable[[bool, str, str], None]) -> None:
+    labels = request.labels
+    if len(labels) > MAX_LABELS:
+        check(False, "labels", f"{len(labels)}, must be at most {MAX_LABELS}")
+        return
+    check(len(set(labels)) == len(labels), "labels", "one occurs twice")
+    for index, label in enumerate(labels):
+        if not label.strip() or len(label) > MAX_TEXT_CHARACTERS or has_control_characters(label):
+            check(
+                False, "labels", f"number {index} is empty, over {MAX_TEXT_CHARACTERS} characters or has control ones"
+            )
+            return
 
 
 def is_every_frame(scene: SceneSpec) -> bool:

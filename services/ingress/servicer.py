@@ -10,7 +10,8 @@ from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
-from videoanalysis.errors import InvalidInput
+from videoanalysis.errors import InvalidInput, Violations
+from videoanalysis.storage import S3Uri
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
@@ -45,8 +46,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def AnalyzeVideo(
         self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
     ) -> AnalyzeVideoResponse:
-        job = self._job(request, context)
-        output = self._outputs.locate(request.output_uri)
+        job, output = self._job(request, context)
         collector = UnaryCollector(job.request)
         answer = _with_chunks(await self._analyze(job, collector), collector)
         check_unary(answer.ByteSize())
@@ -55,8 +55,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         return answer
 
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
-        job = self._job(request.analysis, context)
-        output = self._outputs.locate(request.analysis.output_uri)
+        job, output = self._job(request.analysis, context)
         writer = StreamWriter(context.write, keep=output is not None)
         tokens, start = None, None
         if output is None:
@@ -73,17 +72,26 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             await self._outputs.write(output, _with_chunks(summary, writer))
         await writer.summary(summary)
 
-    def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> AnalysisJob:
-        request = read_request(message)
+    def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
+        """The job, and where its answer goes besides; raises InvalidInput naming every field to change."""
+        violations = Violations()
+        with violations:
+            source = self._sources.locate(message.video_uri)
+        with violations:
+            output = self._outputs.locate(message.output_uri)
+        with violations:
+            request = read_request(message)
+        violations.check()
         # Bound until the call ends, so that the line of a failed call has it too.
         structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
         metadata = dict(context.invocation_metadata() or ())
-        return AnalysisJob(
+        job = AnalysisJob(
             request=request,
-            source=self._sources.locate(message.video_uri),
+            source=source,
             caller=Caller.of(str(metadata.get(self._caller_header, "")), context.peer()),
             deadline=Deadline.of(context.time_remaining(), self._max_request_seconds),
         )
+        return job, output
 
     async def _analyze(
         self,

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from services.ingress.admission import ByteBudget, Share, VideoDemand
-from services.ingress.answer import Observer, Part, Summary, Timeline, Trace
+from services.ingress.answer import LargestSizes, Observer, Part, Summary, Timeline, Trace, check_event
 from services.ingress.dispatch import Decoders, EncodedChunk, Encoders
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
@@ -98,6 +98,7 @@ class VideoRun:
 
     async def run(self, trace: Trace) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
+        check_event(LargestSizes(self._request, self._pinned.model, self._pinned.text_bank).event())
         trace.enter(Part.SAMPLE_QUEUE)
         self._media.trace = trace
         async with self._resources.sampling.sample(self._media, self._spec) as sampled:
@@ -142,7 +143,7 @@ class VideoRun:
             encoded = await self._resources.encoders.encode(
                 buffer,
                 chunk.frame_count,
-                f"{self._request.stream_id}/{chunk.index}",
+                chunk_key(self._request.stream_id, chunk.index),
                 self._pinned.model,
                 self._video.job.deadline,
                 self._video.share,
@@ -243,6 +244,12 @@ class VideoRun:
         answer.text_bank.CopyFrom(self._pinned.text_bank)
         answer.timing.CopyFrom(self._video.timeline.timing())
         return answer
+
+
+def chunk_key(stream_id: str, index: int) -> str:
+    """At most 200 characters."""
+    suffix = f"/{index}"
+    return stream_id[: 200 - len(suffix)] + suffix
 
 
 def _close(buffer: FrameBuffer, _: object) -> None:

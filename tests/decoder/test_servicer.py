@@ -15,7 +15,7 @@ from videoanalysis import tensors
 from videoanalysis.calls import CallInterceptor
 from videoanalysis.channels import connect
 from videoanalysis.embeddings import pool
-from videoanalysis.errors import FailedPrecondition, InvalidInput, Unavailable
+from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSpec, RankTextsRequest
@@ -205,15 +205,20 @@ async def test_the_banks_are_listed(stub):
     assert bank.longest_text_bytes == len("A person at a desk")
 
 
-async def test_a_bank_that_is_not_there_is_unavailable(stub):
+async def test_a_bank_that_is_not_there_is_not_found_and_unavailable_if_it_is_expected(stub, store):
     for call in (
         stub.DecodeChunk(chunk(ranking=ranking(text_bank="sport"))),
         stub.RankTexts(rows(ranking=ranking(text_bank="sport"))),
         stub.DecodeChunk(chunk(ranking=ranking(text_bank="sport", labels=labels("dog")))),
     ):
         error = await failure(call)
-        assert (type(error), error.reason) == (Unavailable, ErrorReason.BANK_NOT_READY)
+        assert (type(error), error.reason) == (NotFound, ErrorReason.TEXT_BANK_NOT_FOUND)
         assert "default" in error.message
+    store.expected = ["sport"]
+    error = await failure(stub.DecodeChunk(chunk(ranking=ranking(text_bank="sport"))))
+    assert (type(error), error.reason) == (Unavailable, ErrorReason.BANK_NOT_READY)
+    listed = await stub.ListTextBanks(decoder_pb2.ListTextBanksRequest())
+    assert (list(listed.expected_names), listed.is_complete) == (["sport"], True)
 
 
 async def test_a_bank_of_another_model_is_a_failed_precondition(stub):
@@ -230,7 +235,7 @@ async def test_without_a_location_of_banks_labels_give_tags_and_no_caption():
         assert not response.HasField("caption")
         assert not response.HasField("text_bank")
         error = await failure(stub.DecodeChunk(chunk()))
-        assert (type(error), error.reason) == (Unavailable, ErrorReason.BANK_NOT_READY)
+        assert (type(error), error.reason) == (NotFound, ErrorReason.TEXT_BANK_NOT_FOUND)
 
 
 async def test_large_banks_are_ranked_off_the_event_loop(store, tmp_path):

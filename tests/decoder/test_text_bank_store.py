@@ -59,11 +59,29 @@ async def test_of_two_banks_with_one_name_and_model_the_newer_is_used():
     assert len(store.banks()) == 1
 
 
-async def test_a_missing_bank_is_unavailable_and_says_what_is_there():
+async def test_a_missing_bank_is_not_found_and_says_what_is_there():
     store = await store_of(FakeLocation({"a": make_bank(name="sport").to_bytes()}))
-    with pytest.raises(Unavailable, match=r"'default' is not loaded; loaded: sport") as caught:
+    with pytest.raises(NotFound, match=r"no text bank 'default'; loaded: sport") as caught:
+        store.lookup("default", MODEL)
+    assert caught.value.reason == ErrorReason.TEXT_BANK_NOT_FOUND
+
+
+async def test_a_missing_bank_that_is_expected_is_unavailable():
+    store = TextBankStore(FakeLocation({}), MAX_BYTES, ["default"])
+    await store.refresh()
+    with pytest.raises(Unavailable, match=r"'default' is not loaded; loaded: none") as caught:
         store.lookup("default", MODEL)
     assert caught.value.reason == ErrorReason.BANK_NOT_READY
+
+
+async def test_until_every_file_has_been_read_a_missing_bank_may_still_come():
+    location = FakeLocation({"a": make_bank(name="sport").to_bytes()})
+    store = TextBankStore(location, MAX_BYTES)
+    with pytest.raises(Unavailable):
+        store.lookup("default", MODEL)
+    await store.refresh()
+    with pytest.raises(NotFound):
+        store.lookup("default", MODEL)
 
 
 async def test_a_bank_of_another_model_is_a_mismatch_naming_both():
@@ -178,7 +196,7 @@ async def test_nothing_ends_the_following_of_a_location():
 async def test_a_store_without_a_location_is_empty():
     store = await store_of(None)
     assert not store.has_location
-    with pytest.raises(Unavailable, match="loaded: none"):
+    with pytest.raises(NotFound, match="loaded: none"):
         store.lookup("default", MODEL)
 
 

@@ -53,7 +53,8 @@ def test_every_frame_detection_is_requested_by_name():
         ("scene_detection", [99]),
         ("priority", [99]),
         ("stream_id", ["x" * 201, "line\nbreak"]),
-        ("labels", [["a", "a"], [""], [" "], ["x" * 201], [str(i) for i in range(257)]]),
+        ("labels", [["a", "a"], [""], [" "], ["x" * 201], ["a\nb"], [str(i) for i in range(257)]]),
+        ("text_bank", ["x" * 101, "../default", "a b", "name\n"]),
     ],
 )
 def test_the_error_names_the_field_that_is_out_of_range(field, values):
@@ -62,6 +63,14 @@ def test_the_error_names_the_field_that_is_out_of_range(field, values):
             read_request(AnalyzeVideoRequest(**{field: value}))
         assert caught.value.field == field
         assert caught.value.message.startswith(f"{field}: ")
+
+
+def test_the_error_lists_every_field_that_is_out_of_range():
+    request = AnalyzeVideoRequest(stream_id="x" * 201, frames_per_chunk=65, top_k_tags=101, labels=["a", "a"])
+    with pytest.raises(InvalidInput) as caught:
+        read_request(request)
+    fields = ["stream_id", "frames_per_chunk", "top_k_tags", "labels"]
+    assert [violation.field for violation in caught.value.violations] == fields
 
 
 @pytest.mark.parametrize(

@@ -160,11 +160,15 @@ async def test_storage_that_does_not_answer_makes_it_unavailable(tmp_path, s3_cr
     assert summary(error)[:2] == (Unavailable, ErrorReason.STORAGE_UNAVAILABLE)
 
 
-async def test_a_bank_that_is_not_built_yet_makes_it_unavailable(clip, tmp_path):
+async def test_a_bank_that_is_expected_makes_it_unavailable_and_an_unknown_one_is_not_found(clip, tmp_path):
     async with system(tmp_path, with_bank=False, allowed_file_roots=[clip.parent]) as running:
+        running.text_banks.expected = ["mine"]
         error = await failure(running, f"file://{clip}", text_bank="mine")
+        unknown = await failure(running, f"file://{clip}", text_bank="mind")
     assert summary(error) == (Unavailable, ErrorReason.BANK_NOT_READY, "text_bank")
     assert "mine" in error.message
+    assert summary(unknown) == (NotFound, ErrorReason.TEXT_BANK_NOT_FOUND, "text_bank")
+    assert "mind" in unknown.message
 
 
 async def test_a_deadline_that_passes_is_deadline_exceeded(clip, tmp_path):

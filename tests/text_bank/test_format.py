@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.decoder.samples import OTHER_MODEL, make_bank, unit_rows
-from videoanalysis.text_bank.format import MAX_TEXT_CHARACTERS, InvalidTextBank, TextBank
+from videoanalysis.limits import MAX_TEXT_CHARACTERS
+from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 
 
 def test_a_bank_survives_its_file():

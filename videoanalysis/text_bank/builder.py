@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from videoanalysis import tensors
 from videoanalysis.errors import Overloaded
+from videoanalysis.limits import MAX_TEXT_CHARACTERS
 from videoanalysis.status import from_rpc_error
 from videoanalysis.text_bank.format import (
     CREATED_AT_FORMAT,
-    MAX_TEXT_CHARACTERS,
     InvalidTextBank,
     TextBank,
     check_template,

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from videoanalysis.embeddings import UNIT_TOLERANCE
+from videoanalysis.limits import MAX_EMBEDDING_DIM, MAX_TEXT_CHARACTERS, is_bank_name
 
 FORMAT = "videoanalysis.text_bank.v1"
 CREATED_AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_TEXTS = 1_000_000
-MAX_TEXT_CHARACTERS = 200
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Valid in JSON, not in UTF-8 and therefore not in protobuf.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -54,7 +53,7 @@ class TextBank:
     longest_text_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_bank_name(self.name):
             raise InvalidTextBank(f"name {self.name[:100]!r}: 1 to 100 letters, digits, dots, dashes or underscores")
         if not 1 <= len(self.model_digest) <= 200:
             raise InvalidTextBank("model_digest: empty or over 200 characters")
@@ -162,6 +161,8 @@ def _check_embeddings(embeddings: NDArray[Any], texts: int, kind: str) -> None:
         raise InvalidTextBank(f"{kind}: {embeddings.dtype}, must be float32")
     if embeddings.ndim != 2 or len(embeddings) != texts or embeddings.shape[1] == 0:
         raise InvalidTextBank(f"{kind}: shape {list(embeddings.shape)} does not match {texts} texts")
+    if embeddings.shape[1] > MAX_EMBEDDING_DIM:
+        raise InvalidTextBank(f"{kind}: {embeddings.shape[1]} dimensions, at most {MAX_EMBEDDING_DIM} are allowed")
     if not np.isfinite(embeddings).all():
         raise InvalidTextBank(f"{kind}: contains values that are not finite")
     with np.errstate(over="ignore"):

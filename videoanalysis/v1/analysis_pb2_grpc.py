@@ -29,10 +29,10 @@ class VideoAnalysisServiceStub:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame.
+    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
-    NOT_FOUND            the object or bucket does not exist
+    NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
@@ -66,10 +66,10 @@ class VideoAnalysisServiceServicer:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame.
+    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
-    NOT_FOUND            the object or bucket does not exist
+    NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
@@ -121,10 +121,10 @@ class VideoAnalysisService:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame.
+    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
-    NOT_FOUND            the object or bucket does not exist
+    NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank

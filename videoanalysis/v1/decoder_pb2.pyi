@@ -195,12 +195,16 @@ class ListTextBanksRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListTextBanksResponse(_message.Message):
-    __slots__ = ("text_banks", "has_location")
+    __slots__ = ("text_banks", "has_location", "expected_names", "is_complete")
     TEXT_BANKS_FIELD_NUMBER: _ClassVar[int]
     HAS_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_NAMES_FIELD_NUMBER: _ClassVar[int]
+    IS_COMPLETE_FIELD_NUMBER: _ClassVar[int]
     text_banks: _containers.RepeatedCompositeFieldContainer[TextBankInfo]
     has_location: bool
-    def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ..., has_location: _Optional[bool] = ...) -> None: ...
+    expected_names: _containers.RepeatedScalarFieldContainer[str]
+    is_complete: bool
+    def __init__(self, text_banks: _Optional[_Iterable[_Union[TextBankInfo, _Mapping]]] = ..., has_location: _Optional[bool] = ..., expected_names: _Optional[_Iterable[str]] = ..., is_complete: _Optional[bool] = ...) -> None: ...
 
 class TextBankInfo(_message.Message):
     __slots__ = ("name", "digest", "model_digest", "template", "created_at", "tags", "descriptions", "longest_text_bytes")

@@ -60,8 +60,9 @@ class DecoderServiceServicer:
 
     def DecodeChunk(self, request, context):
         """Decodes one chunk. The chunks of a video must come in order, each with the state that the one before returned.
-        Errors: INVALID_ARGUMENT (shapes, non-finite values, parameters), UNAVAILABLE (reason BANK_NOT_READY: no bank of
-        that name has been loaded yet), FAILED_PRECONDITION (reason BANK_MODEL_MISMATCH: the bank is of another model).
+        Errors: INVALID_ARGUMENT (shapes, non-finite values, parameters), UNAVAILABLE (reason BANK_NOT_READY: the bank
+        is expected and not loaded yet), NOT_FOUND (reason TEXT_BANK_NOT_FOUND), FAILED_PRECONDITION (reason
+        BANK_MODEL_MISMATCH: the bank is of another model).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,6 +48,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BANK_NOT_READY: _ClassVar[ErrorReason]
     BANK_MODEL_MISMATCH: _ClassVar[ErrorReason]
     TEXT_BANK_REPLACED: _ClassVar[ErrorReason]
+    TEXT_BANK_NOT_FOUND: _ClassVar[ErrorReason]
     ENCODER_UNAVAILABLE: _ClassVar[ErrorReason]
     DECODER_UNAVAILABLE: _ClassVar[ErrorReason]
     ENCODER_BUSY: _ClassVar[ErrorReason]
@@ -96,6 +97,7 @@ IMAGE_SIZE_MISMATCH: ErrorReason
 BANK_NOT_READY: ErrorReason
 BANK_MODEL_MISMATCH: ErrorReason
 TEXT_BANK_REPLACED: ErrorReason
+TEXT_BANK_NOT_FOUND: ErrorReason
 ENCODER_UNAVAILABLE: ErrorReason
 DECODER_UNAVAILABLE: ErrorReason
 ENCODER_BUSY: ErrorReason

@@ -38,6 +38,7 @@ revision: {{ $model.revision | quote }}
 {{- $values := .root.Values }}
 {{- if ne $values.textBanks.location "none" }}
 banks: {{ eq $values.textBanks.location "volume" | ternary "/banks" $values.textBanks.location | quote }}
+expected_banks: {{ keys $values.textBanks.build | sortAlpha | toJson }}
 {{- end }}
 s3_endpoint_url: {{ $values.s3.endpointUrl | quote }}
 s3_region: {{ $values.s3.region | quote }}

@@ -2,13 +2,14 @@
 
 from services.ingress.answer.observers import Observer, StreamWriter, UnaryCollector
 from services.ingress.answer.outputs import Outputs
-from services.ingress.answer.size import check_unary
+from services.ingress.answer.size import LargestSizes, check_event, check_unary
 from services.ingress.answer.summary import Summary, SummaryState
 from services.ingress.answer.timeline import Part, Timeline, Trace
 from services.ingress.answer.top_texts import BestChunk
 
 __all__ = [
     "BestChunk",
+    "LargestSizes",
     "Observer",
     "Outputs",
     "Part",
@@ -18,5 +19,6 @@ __all__ = [
     "Timeline",
     "Trace",
     "UnaryCollector",
+    "check_event",
     "check_unary",
 ]

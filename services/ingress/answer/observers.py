@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from services.ingress.answer.size import check_unary, largest_answer
+from services.ingress.answer.size import LargestSizes, check_unary
 from services.ingress.job import AnalysisRequest
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Progress, Scene, StreamAnalyzeVideoResponse
 from videoanalysis.v1.decoder_pb2 import TextBankInfo
@@ -40,16 +40,7 @@ class UnaryCollector:
     async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         self.chunks.clear()
         self._bytes = 0
-        longest_label = max((len(label.encode()) for label in self._request.labels), default=0)
-        check_unary(
-            largest_answer(
-                self._request,
-                claimed_duration_seconds,
-                longest_tag_bytes=longest_label or text_bank.longest_text_bytes,
-                longest_caption_bytes=text_bank.longest_text_bytes,
-                embedding_dim=model.embedding_dim,
-            )
-        )
+        check_unary(LargestSizes(self._request, model, text_bank).answer(claimed_duration_seconds))
 
     async def progress(self, progress: Progress) -> None:
         pass

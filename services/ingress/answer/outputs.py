@@ -24,6 +24,7 @@ class Outputs:
         if not uri:
             return None
         parsed = S3Uri.parse(uri, _FIELD)
+        parsed.check_dot_segments(_FIELD)
         if not any(uri.startswith(prefix) for prefix in self._allowed):
             raise PermissionDenied(
                 f"{_FIELD}: this prefix is not allowed here; the operator allows it with "

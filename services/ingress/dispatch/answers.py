@@ -11,6 +11,7 @@ from services.ingress.dispatch.failures import FailedAttempt
 from videoanalysis import tensors
 from videoanalysis.embeddings import UNIT_TOLERANCE
 from videoanalysis.errors import InvalidInput
+from videoanalysis.limits import MAX_EMBEDDING_DIM
 from videoanalysis.v1.decoder_pb2 import (
     CaptionScore,
     DecodeChunkRequest,
@@ -48,7 +49,7 @@ def unit_rows(tensor: Tensor, rows: int, dimensions: int, name: str = "embedding
 
 def check_model(model: ModelInfo) -> None:
     require(model.digest != "", "the model has no digest")
-    require(model.embedding_dim > 0, "the model has no embedding_dim")
+    require(0 < model.embedding_dim <= MAX_EMBEDDING_DIM, f"an embedding_dim of {model.embedding_dim}")
     require(0 < model.logit_scale < math.inf and math.isfinite(model.logit_bias), "the model's logit scale or bias")
 
 

@@ -5,7 +5,7 @@ from services.ingress.dispatch import answers, retry
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
-from videoanalysis.errors import FailedPrecondition, Unavailable
+from videoanalysis.errors import FailedPrecondition, NotFound, Unavailable
 from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkRequest,
     DecodeChunkResponse,
@@ -64,8 +64,8 @@ class Decoders:
     ) -> TextBankInfo:
         """The bank `name` for the model; requested before anything is encoded, so that no GPU works in vain.
 
-        With `labels_suffice`, an empty message if the decoders are to have no bank. Raises Unavailable (BANK_NOT_READY)
-        or FailedPrecondition (BANK_MODEL_MISMATCH).
+        With `labels_suffice`, an empty message if the decoders are to have no bank. Raises Unavailable
+        (BANK_NOT_READY), NotFound (TEXT_BANK_NOT_FOUND) or FailedPrecondition (BANK_MODEL_MISMATCH).
         """
 
         async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
@@ -74,14 +74,14 @@ class Decoders:
             )
             if labels_suffice and not loaded.has_location:
                 return TextBankInfo()
-            return _choose(list(loaded.text_banks), name, model_digest)
+            return _choose(loaded, name, model_digest)
 
         with self._demand.decoder_call():
             return await retry.call(self._replicas, attempt, deadline, service_time=self._list_time)
 
 
-def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBankInfo:
-    of_model = {bank.model_digest: bank for bank in loaded if bank.name == name}
+def _choose(loaded: ListTextBanksResponse, name: str, model_digest: str) -> TextBankInfo:
+    of_model = {bank.model_digest: bank for bank in loaded.text_banks if bank.name == name}
     if model_digest in of_model:
         return of_model[model_digest]
     if of_model:
@@ -91,10 +91,16 @@ def _choose(loaded: list[TextBankInfo], name: str, model_digest: str) -> TextBan
             reason=ErrorReason.BANK_MODEL_MISMATCH,
             field="text_bank",
         )
-    there = ", ".join(sorted({bank.name for bank in loaded})) or "none"
-    raise Unavailable(
-        f"text_bank: no bank {name!r} is loaded yet; loaded: {there}",
-        reason=ErrorReason.BANK_NOT_READY,
+    names = ", ".join(sorted({bank.name for bank in loaded.text_banks})) or "none"
+    if name in loaded.expected_names or not loaded.is_complete:
+        raise Unavailable(
+            f"text_bank: no bank {name!r} is loaded yet; loaded: {names}",
+            reason=ErrorReason.BANK_NOT_READY,
+            field="text_bank",
+        )
+    raise NotFound(
+        f"text_bank: there is no bank {name!r}; loaded: {names}",
+        reason=ErrorReason.TEXT_BANK_NOT_FOUND,
         field="text_bank",
     )
 

@@ -21,7 +21,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 # A replica with such a reason may be passed over for one that has what is asked for.
 MISSING = frozenset({ErrorReason.MODEL_MISMATCH, ErrorReason.TEXT_BANK_REPLACED})
 # An answer that waiting does not change: no other replica is expected to know better.
-FINAL = frozenset({ErrorReason.BANK_NOT_READY, ErrorReason.IMAGE_SIZE_MISMATCH})
+FINAL = frozenset({ErrorReason.BANK_NOT_READY, ErrorReason.TEXT_BANK_NOT_FOUND, ErrorReason.IMAGE_SIZE_MISMATCH})
 # Fields of DecoderService that the caller's request sets, and how the caller calls them.
 _CALLER_FIELDS = {
     "ranking.labels.texts": "labels",

@@ -24,7 +24,8 @@ from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
 from services.ingress.metrics import ATTEMPTS
-from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, Overloaded, ServiceError, Unavailable
+from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, NotFound, Overloaded, ServiceError, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 
@@ -158,7 +159,7 @@ class Retry:
                 if self._failed_attempts >= _MAX_FAILED_ATTEMPTS:
                     raise self._replicas.unavailable() from error
                 await self._replicas.retry_budget.take(self._deadline)
-            case Unavailable() if error.reason in FINAL:
+            case Unavailable() | NotFound() if error.reason in FINAL:
                 self._count("refused")
             case Unresponsive():
                 replica.failed(hung=True)
@@ -184,7 +185,8 @@ class Retry:
         elif errors and len(missing) == len(errors):
             raise NoLongerServed(errors[-1].message, reason=errors[-1].reason) from cause
         elif final and not missing:
-            raise final[-1]
+            # A bank that one replica has and another does not know yet may still come.
+            raise next((error for error in final if error.reason == ErrorReason.BANK_NOT_READY), final[-1])
         elif time.monotonic() - self._unavailable_since >= self._max_wait_seconds():
             if any(replica.is_missing(self._needs) for replica in self._replicas.by_address.values()):
                 raise NoLongerServed(f"no {self._replicas.name} that answers has {self._needs}") from cause

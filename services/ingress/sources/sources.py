@@ -14,8 +14,11 @@ from services.ingress.sources.s3 import S3Object
 from services.ingress.sources.sample_clip import SAMPLE_CLIP_URI, sample_clip
 from services.ingress.sources.scratch import ScratchSpace
 from videoanalysis.errors import InvalidInput, PermissionDenied
+from videoanalysis.limits import has_control_characters
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+_MAX_URI_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ class Sources:
 
     def locate(self, uri: str) -> Source:
         """The source that `uri` names; raises InvalidInput or PermissionDenied without touching it."""
+        if len(uri) > _MAX_URI_CHARACTERS or has_control_characters(uri):
+            raise InvalidInput(
+                f"{FIELD}: over {_MAX_URI_CHARACTERS} characters, or has control characters",
+                reason=ErrorReason.MALFORMED_URI,
+                field=FIELD,
+            )
         if uri == SAMPLE_CLIP_URI:
             return sample_clip(self._scratch.max_object_bytes)
         match uri.partition("://")[0]:
@@ -54,8 +63,11 @@ class Sources:
 
     def _s3(self, uri: str) -> Source:
         parsed = S3Uri.parse(uri, FIELD)
-        if "*" not in self._allowed.buckets and parsed.bucket not in self._allowed.buckets:
-            raise _forbidden(ErrorReason.BUCKET_NOT_ALLOWED, f"bucket {parsed.bucket!r}", "INGRESS_ALLOWED_BUCKETS")
+        if "*" not in self._allowed.buckets:
+            if parsed.bucket not in self._allowed.buckets:
+                raise _forbidden(ErrorReason.BUCKET_NOT_ALLOWED, f"bucket {parsed.bucket!r}", "INGRESS_ALLOWED_BUCKETS")
+            # Where buckets are parts of the path, a store or proxy that resolves it would end up in another bucket.
+            parsed.check_dot_segments(FIELD)
         return S3Object(parsed, self._storage, self._scratch)
 
     def _file(self, uri: str) -> Source:

@@ -19,6 +19,13 @@ def test_refuses_what_the_operator_does_not_allow(uri):
     assert caught.value.field == "output_uri"
 
 
+@pytest.mark.parametrize("key", ["done/../banks/a", "done/./a", "done/.."])
+def test_refuses_dot_segments_under_an_allowed_prefix(key):
+    with pytest.raises(InvalidInput) as caught:
+        Outputs(None, ["s3://results/done"]).locate(f"s3://results/{key}")
+    assert caught.value.field == "output_uri"
+
+
 def test_refuses_a_uri_without_an_object_name():
     with pytest.raises(InvalidInput) as caught:
         Outputs(None, ["s3://results"]).locate("/tmp/answer.json")

@@ -1,10 +1,12 @@
 import pytest
 
-from services.ingress.answer.size import MAX_UNARY_BYTES, check_unary, largest_answer
+from services.ingress.answer.size import LargestSizes, check_event, check_unary
 from services.ingress.job import read_request
+from services.ingress.resume.token import MAX_TOKEN_BYTES
 from videoanalysis.errors import InvalidInput
+from videoanalysis.limits import MAX_MESSAGE_BYTES
 from videoanalysis.v1 import analysis_pb2 as pb
-from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME, CaptionScore, SceneChange, TagScore
+from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME, CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.v1.tensor_pb2 import Tensor
@@ -68,6 +70,11 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
     )
 
 
+def sizes(request: pb.AnalyzeVideoRequest, longest: int = LONGEST) -> LargestSizes:
+    model, text_bank = ModelInfo(embedding_dim=DIMENSIONS), TextBankInfo(longest_text_bytes=longest)
+    return LargestSizes(read_request(request), model, text_bank)
+
+
 @pytest.mark.parametrize("seconds", [4.0, 60.0, 3600.0])
 @pytest.mark.parametrize(
     "asked",
@@ -80,17 +87,46 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
 )
 def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(asked, seconds):
     request = pb.AnalyzeVideoRequest(**asked)
-    bound = largest_answer(read_request(request), seconds, LONGEST, LONGEST, DIMENSIONS)
+    bound = sizes(request).answer(seconds)
     fullest = fullest_answer(request, seconds).ByteSize()
     assert fullest <= bound <= 1.5 * fullest + 8192
 
 
 def test_an_hour_with_usual_texts_fits_into_one_message():
-    check_unary(largest_answer(read_request(pb.AnalyzeVideoRequest()), 3600, 15, 45, DIMENSIONS))
+    check_unary(sizes(pb.AnalyzeVideoRequest(), longest=45).answer(3600))
 
 
 def test_an_answer_that_does_not_fit_is_refused_with_the_remedy():
-    check_unary(MAX_UNARY_BYTES)
+    check_unary(MAX_MESSAGE_BYTES)
     with pytest.raises(InvalidInput, match="StreamAnalyzeVideo") as caught:
-        check_unary(MAX_UNARY_BYTES + 1)
+        check_unary(MAX_MESSAGE_BYTES + 1)
     assert caught.value.reason == ErrorReason.RESPONSE_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"include_embeddings": True, "include_scene_scores": True, "frames_per_chunk": 64},
+        {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "frames_per_chunk": 64, "chunk_duration_seconds": 5},
+        {"top_k_tags": 100, "chunk_duration_seconds": 600, "frames_per_chunk": 64},
+    ],
+)
+def test_no_event_is_larger_than_the_bound(asked):
+    request = pb.AnalyzeVideoRequest(**asked)
+    (chunk,) = (answer := fullest_answer(request, request.chunk_duration_seconds or 10)).chunks
+    scenes = answer.scenes[: len(chunk.scene_changes)]
+    event = pb.StreamAnalyzeVideoResponse(chunk=chunk, finished_scenes=scenes, resume_token=b"x" * MAX_TOKEN_BYTES)
+    assert event.ByteSize() <= sizes(request).event() <= 1.5 * event.ByteSize() + 8192
+
+
+def test_scenes_that_do_not_fit_into_the_event_of_their_chunk_are_refused_by_field():
+    labels = [f"{index:03}" + "\U0001f600" * 197 for index in range(100)]
+    request = pb.AnalyzeVideoRequest(
+        labels=labels, top_k_tags=100, frames_per_chunk=64, scene_detection=SCENE_DETECTION_EVERY_FRAME
+    )
+    with pytest.raises(InvalidInput) as caught:
+        check_event(sizes(request).event())
+    assert caught.value.field == "top_k_tags"
+    request.top_k_tags = 10
+    check_event(sizes(request).event())

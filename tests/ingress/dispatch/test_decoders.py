@@ -77,7 +77,7 @@ async def with_sick(sick: DecoderServicer) -> AsyncIterator[Decoders]:
     """A decoder of each kind, neither of which is to have banks."""
     server = grpc.aio.server()
     add_DecoderServiceServicer_to_server(sick, server)
-    async with replica(server) as bad, decoder(TextBankStore(None, 1)) as good:
+    async with replica(server) as bad, decoder(TextBankStore(None, 1, ["default"])) as good:
         pool = Replicas("decoder", Static([bad.address, good.address]), attempt_seconds=10, wait_seconds=5)
         async with pool:
             yield Decoders(pool, Demand())
