@@ -11,12 +11,12 @@ from services.ingress.sampling.pixels import Resizer
 
 _THUMBNAIL_SIZE = 32
 
-Thumbnail = NDArray[np.int16]
+Thumbnail = NDArray[np.float32]  # whole numbers: sums are exact
 
 
 def difference(one: Thumbnail, other: Thumbnail) -> float:
     """Mean absolute difference, as a share of the full range: 0 to 1."""
-    return float(np.abs(one - other).mean()) / 255
+    return float(np.abs(one - other).sum()) / (255 * one.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class FrameDifference:
         self._second = 0.0
 
     def thumbnail(self, frame: VideoFrame) -> Thumbnail:
-        return self._resize(frame).astype(np.int16)
+        return self._resize(frame).astype(np.float32)
 
     def add(self, frame: VideoFrame, pts: int, *, left_out: bool) -> None:
         """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
