@@ -16,6 +16,8 @@ from typing import Any
 from services.ingress.sampling.timeline import Packet, display_duration
 
 MIN_CHUNK_SECONDS = Fraction(1, 2)
+# A picture as large as this many of its kind shows something that the ones before it do not.
+_LARGE_PICTURE = 3
 
 
 class PlanInvalid(Exception):
@@ -115,6 +117,8 @@ class LookAhead:
         self._max_bytes = max_bytes
         self._horizon: int | None = None  # every frame presented before it is known
         self._last_duration = 0
+        self._usual_bytes = 0.0  # of a picture that follows all others in both orders and is decoded from them
+        self._likely_cuts: set[int] = set()
         self._lacks_pts = False
         self._delay = 0  # from decoding to presentation, of the first packet
         self._bytes = 0
@@ -164,6 +168,10 @@ class LookAhead:
         near = [pts for pts in self._entry_points[max(place - 1, 0) : place + 1] if abs(pts - tick) <= tolerance]
         return min(near, key=lambda pts: abs(pts - tick), default=None)
 
+    def is_likely_cut(self, pts: int) -> bool:
+        """Whether the picture is so large that a new shot is likely to begin shortly before it or with it."""
+        return pts in self._likely_cuts
+
     def first_from(self, tick: int) -> int:
         """The first frame presented at or after `tick`, or else the last."""
         return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
@@ -171,6 +179,7 @@ class LookAhead:
     def forget_before(self, pts: int) -> None:
         for times in (self.presented, self._entry_points):
             del times[: max(bisect_left(times, pts) - 1, 0)]
+        self._likely_cuts = {cut for cut in self._likely_cuts if cut >= pts}
 
     def _read(self) -> None:
         packet = next(self._packets, None)
@@ -204,6 +213,10 @@ class LookAhead:
         self.presented.insert(position, time)
         if packet.entry_point:
             insort(self._entry_points, time)
+        elif position == len(self.presented) - 1:
+            if self._usual_bytes and packet.size > _LARGE_PICTURE * self._usual_bytes:
+                self._likely_cuts.add(time)
+            self._usual_bytes += (packet.size - self._usual_bytes) / (8 if self._usual_bytes else 1)
         self.promised += 1
 
 
@@ -244,6 +257,7 @@ class SamplingPlan:
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
         self._origin_known = False
+        self._likely_cut: int | None = None  # the last one that was decoded
         self._origin_moved = 0  # from where the packets say
         self._planned_until: int | None = None  # frames before this tick are planned; None: all are
         self._wanted: list[int] = []  # pts that must still arrive, ascending
@@ -376,7 +390,18 @@ class SamplingPlan:
         else:
             self.cover(packet.pts)
         self._needed_for -= 1
-        return not self.trusted or self._is_wanted(packet)
+        return not self.trusted or self._is_wanted(packet) or self._is_near_likely_cut(packet)
+
+    def _is_near_likely_cut(self, packet: Packet) -> bool:
+        """Whether the picture is shown just before one that looks like a cut: then it may be the cut itself.
+
+        Decoded now, it costs less than a search from the last entry point later.
+        """
+        if packet.pts is None or self.tolerates:
+            return False
+        if self._packets.is_likely_cut(packet.pts):
+            self._likely_cut = packet.pts
+        return self._likely_cut is not None and packet.pts <= self._likely_cut
 
     def _is_wanted(self, packet: Packet) -> bool:
         return packet.pts is not None and _contains(self._wanted, packet.pts)
@@ -398,7 +423,7 @@ class SamplingPlan:
                 break
             if seen > 0 and packet.entry_point and not self._has_leading_frames(packet.pts, seen):
                 droppable = seen
-            if self._is_wanted(packet):
+            if self._is_wanted(packet) or (not self.tolerates and self._packets.is_likely_cut(packet.pts)):
                 break
             seen += 1
         self._needed_for = 0 if droppable else seen + 1

@@ -72,6 +72,13 @@ def test_where_decoding_can_start_nearby_every_cut_is_exact(name, tmp_path):
     assert all(cut.exact for cut in cuts)
 
 
+@pytest.mark.parametrize("name", ["h264_one_group.mp4", "h264_without_b_frames.mp4", "vp9.webm"])
+def test_what_a_large_picture_gives_away_is_exact_without_a_search(name, tmp_path):
+    cuts, _ = found_cuts(rendered(tmp_path, name), refined=False)
+    assert [cut.at for cut in cuts] == CUTS
+    assert all(cut.exact for cut in cuts)
+
+
 def test_a_dissolve_does_not_stand_out(tmp_path):
     def draw(index: int, scene: int, width: int, height: int) -> np.ndarray:
         share = np.clip((index - 50) / 100, 0, 1)
