@@ -1,4 +1,6 @@
-"""A service of one method, which answers twice, as many seconds apart as it is asked to: `python tests/sleeper.py`.
+"""A service for tests: `python tests/sleeper.py`.
+
+`Sleep` answers twice, as many seconds apart as the request says. `Fill` answers without end.
 
 Settings come from SLEEPER_… environment variables.
 """
@@ -9,7 +11,7 @@ from collections.abc import AsyncIterator
 import grpc
 from pydantic_settings import SettingsConfigDict
 
-from videoanalysis import logs
+from videoanalysis import logs, metrics
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import ServiceSettings, exit_on_invalid_file, read_settings
 
@@ -32,11 +34,19 @@ async def sleep(request: bytes, context: grpc.aio.ServicerContext) -> AsyncItera
     yield b"awake"
 
 
+async def fill(request: bytes, context: grpc.aio.ServicerContext) -> None:
+    while True:
+        await context.write(bytes(1 << 16))
+
+
 async def serve(settings: SleeperSettings) -> None:
     print("starting", flush=True)
     await asyncio.sleep(settings.start_seconds)
     server = Server(settings, [SERVICE])
-    methods = {"Sleep": grpc.unary_stream_rpc_method_handler(sleep)}
+    methods = {
+        "Sleep": grpc.unary_stream_rpc_method_handler(sleep),
+        "Fill": grpc.unary_stream_rpc_method_handler(fill),
+    }
     server.grpc.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
     async with server:
         await server.serve_until_terminated()
@@ -46,5 +56,5 @@ if __name__ == "__main__":
     exit_on_signals()
     settings = read_settings(SleeperSettings)
     logs.configure(settings.log_level, settings.log_format)
-    with exit_on_invalid_file():
+    with exit_on_invalid_file(), metrics.listen(settings, [SERVICE]):
         asyncio.run(serve(settings))

@@ -10,6 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 
@@ -18,12 +19,13 @@ class Stream:
     """What has arrived of one call."""
 
     data: bytes = b""
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     headers: dict[str, str] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def status(self) -> str:
-        """The number of the gRPC status, "reset" or "closed" where none came."""
+        """The number of the gRPC status, "none" where none came."""
         return self.headers.get("grpc-status", "none")
 
 
@@ -73,7 +75,9 @@ class Client:
         return self.streams[number]
 
     async def send(self, stream: Stream, message: bytes, *, end: bool = False) -> None:
-        unsent = b"\0" + struct.pack(">I", len(message)) + message
+        await self.send_bytes(stream, b"\0" + struct.pack(">I", len(message)) + message, end=end)
+
+    async def send_bytes(self, stream: Stream, unsent: bytes, *, end: bool = False) -> None:
         number = self._number(stream)
         while unsent and not stream.ended.is_set():
             window = min(self._connection.local_flow_control_window(number), 16384)
@@ -94,6 +98,11 @@ class Client:
         self._connection.reset_stream(self._number(stream), ErrorCodes.CANCEL)
         self.flush()
 
+    def ping(self) -> None:
+        with suppress(ProtocolError):  # closed by now
+            self._connection.ping(bytes(8))
+        self.flush()
+
     def flush(self) -> None:
         self._writer.write(self._connection.data_to_send())
 
@@ -110,6 +119,7 @@ class Client:
                     for event in self._connection.receive_data(received):
                         match event:
                             case ResponseReceived() | TrailersReceived():
+                                self.streams[event.stream_id].arrived.set()
                                 self.streams[event.stream_id].headers |= dict(event.headers)
                                 if isinstance(event, TrailersReceived) or event.stream_ended:
                                     self.streams[event.stream_id].ended.set()
