@@ -1,0 +1,187 @@
+"""Thumbnails of decoded frames come in, the cuts between shots come out.
+
+Whether there is a cut depends only on the frames up to CONTEXT_SECONDS, or four, before it, and on those up to a
+quarter of a second and three frames after it: a detector that starts that much earlier finds the same.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.ingress.sampling.frame_difference import Thumbnail, difference
+
+CONTEXT_SECONDS = 2.5
+
+# Of a change, as shares of the full range: what makes a new shot, and what neighbouring changes count for at least.
+_MIN_CHANGE = 18 / 255
+_MIN_NEIGHBOUR_CHANGE = 2 / 255
+_MIN_RATIO = 2.5  # to the mean of the neighbouring changes
+_NEIGHBOURS = 3  # on each side
+_MAX_GAP_RATIO = 4.0  # a change grows with the time between its frames, up to this
+_MERGE_SECONDS = 0.25
+_FLASH_FRAMES = 3
+# What pictures of one shot before and after a flash, or before and after black, differ by at most: as a share of the
+# change, and of the full range.
+_SAME_SHOT_SHARE, _SAME_SHOT_CHANGE = 0.5, 20 / 255
+_CAMERA_SHIFT = 6  # in pixels of a thumbnail, from one frame to the next
+_CAMERA_SHARE = 0.4  # of the change: what is left of it when the camera's motion is undone
+_BLACK = 20  # of 255: no part of a black picture is brighter
+_BLACK_SECONDS = 2  # black that lasts longer is a shot of its own
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCut:
+    """Times are ticks: of the last frame of one shot and of the first frame of the next."""
+
+    before: int
+    at: int
+    exact: bool  # no frame between the two was left out
+    strength: float  # mean absolute difference of the two, as a share of the full range
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    tick: int
+    thumbnail: Thumbnail
+    black: bool
+    change: float  # from the frame before
+    gap: int  # ticks since the frame before
+    left_out: bool  # frames between the two
+
+
+class CutDetector:
+    """Frames are added in order of presentation."""
+
+    def __init__(self, ticks_per_second: float) -> None:
+        self._second = ticks_per_second
+        self._frames: deque[_Frame] = deque(maxlen=2 * _NEIGHBOURS + 2)
+        self._ahead = 0  # how many of them, from the last one back, are not examined
+        self._start = 0
+        self._picture: _Frame | None = None  # the last examined frame that is not black
+        self._candidates: list[FoundCut] = []
+        self._undecided = 0  # how many of them, from the last one back
+        self._cuts: list[FoundCut] = []
+
+    @property
+    def settled(self) -> int | None:
+        """The tick before which every cut is known."""
+        if len(self._frames) < self._ahead + 1:
+            return None
+        return self._frames[-1 - self._ahead].tick - int(_MERGE_SECONDS * self._second)
+
+    def add(self, tick: int, thumbnail: Thumbnail, *, left_out: bool) -> None:
+        """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
+        change, gap = 0.0, 0
+        if self._frames:
+            last = self._frames[-1]
+            change, gap = difference(thumbnail, last.thumbnail), tick - last.tick
+        else:
+            self._start = tick
+        self._frames.append(_Frame(tick, thumbnail, is_black(thumbnail), change, gap, left_out))
+        self._ahead += 1
+        if self._ahead > _NEIGHBOURS:
+            self._examine_next()
+
+    def finish(self) -> None:
+        """There are no more frames."""
+        while self._ahead:
+            self._examine_next()
+        self._decide(None)
+
+    def pop(self, until: int | None) -> list[FoundCut]:
+        """The cuts before the tick `until`, or all, that were not returned yet."""
+        found = [cut for cut in self._cuts if until is None or cut.at < until]
+        del self._cuts[: len(found)]
+        return found
+
+    def _examine_next(self) -> None:
+        position = len(self._frames) - self._ahead
+        frame = self._frames[position]
+        if position > 0 and self._is_candidate(position):
+            before = self._frames[position - 1].tick
+            self._candidates.append(FoundCut(before, frame.tick, not frame.left_out, frame.change))
+            self._undecided += 1
+        if not frame.black:
+            self._picture = frame
+        self._ahead -= 1
+        self._decide(frame.tick)
+
+    def _is_candidate(self, position: int) -> bool:
+        frame = self._frames[position]
+        if frame.change < _MIN_CHANGE or frame.black:
+            return False
+        others = [
+            other.change * min(max(1.0, frame.gap / other.gap), _MAX_GAP_RATIO)
+            for place, other in enumerate(self._frames)
+            if 0 < abs(place - position) <= _NEIGHBOURS and other.gap > 0 and not other.black
+        ]
+        usual = float(np.mean(others)) if others else 0.0
+        if frame.change <= _MIN_RATIO * max(usual, _MIN_NEIGHBOUR_CHANGE):
+            return False
+        return not (
+            self._is_flash(position) or self._is_same_shot_after_black(position) or self._is_camera_motion(position)
+        )
+
+    def _is_flash(self, position: int) -> bool:
+        """Whether it is one edge of a flash: the shot from before it goes on after it."""
+        frames = list(self._frames)
+        frame, before = frames[position], frames[position - 1]
+        after = frames[position + 1 : position + 1 + _FLASH_FRAMES]
+        earlier = frames[max(position - 1 - _FLASH_FRAMES, 0) : position - 1]
+        return any(_is_one_shot(before, other, frame.change) for other in after) or any(
+            _is_one_shot(other, frame, frame.change) for other in earlier
+        )
+
+    def _is_same_shot_after_black(self, position: int) -> bool:
+        """Whether black before it only interrupts a shot, or comes before the first one."""
+        frame, before = self._frames[position], self._frames[position - 1]
+        if not before.black:
+            return False
+        recent = frame.tick - _BLACK_SECONDS * self._second
+        if self._picture is None:
+            return self._start >= recent
+        if self._picture.tick < recent:
+            return False
+        return _is_one_shot(self._picture, frame, frame.change)
+
+    def _is_camera_motion(self, position: int) -> bool:
+        """Whether a part of the picture before it, moved, is much like the same part of this one."""
+        if self._frames[position - 1].black:
+            return False
+        frame, before = self._frames[position].thumbnail, self._frames[position - 1].thumbnail
+        shifts = range(-_CAMERA_SHIFT, _CAMERA_SHIFT + 1)
+        return any(
+            difference(_moved(frame, x, y), _moved(before, -x, -y))
+            < _CAMERA_SHARE * difference(_moved(frame, x, y), _moved(before, x, y))
+            for x in shifts
+            for y in shifts
+        )
+
+    def _decide(self, examined: int | None) -> None:
+        """Of candidates near each other the strongest is a cut, once none can follow."""
+        reach = _MERGE_SECONDS * self._second
+        while self._undecided:
+            cut = self._candidates[-self._undecided]
+            if examined is not None and examined < cut.at + reach:
+                return
+            near = (other for other in self._candidates if other is not cut and abs(other.at - cut.at) < reach)
+            if not any((other.strength, -other.at) > (cut.strength, -cut.at) for other in near):
+                self._cuts.append(cut)
+            self._undecided -= 1
+        keep_from = (examined or 0) - 2 * reach
+        self._candidates = [cut for cut in self._candidates if cut.at >= keep_from]
+
+
+def _is_one_shot(before: _Frame, after: _Frame, change: float) -> bool:
+    return difference(before.thumbnail, after.thumbnail) < min(_SAME_SHOT_SHARE * change, _SAME_SHOT_CHANGE)
+
+
+def _moved(thumbnail: Thumbnail, x: int, y: int) -> Thumbnail:
+    """The part of it that stays in sight when it is moved to the right and down by so many pixels."""
+    height, width, _ = thumbnail.shape
+    return thumbnail[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+
+
+def is_black(thumbnail: Thumbnail) -> bool:
+    return int(thumbnail.max()) < _BLACK
