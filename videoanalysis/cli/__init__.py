@@ -2,7 +2,7 @@
 
 import typer
 
-from videoanalysis.cli import analyze, model, scale, textbank, up
+from videoanalysis.cli import analyze, model, scale, selftest, textbank, up
 
 app = typer.Typer(
     add_completion=False,
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 app.command()(up.up)
 app.command()(analyze.analyze)
+app.command()(selftest.selftest)
 app.add_typer(textbank.app, name="textbank")
 app.add_typer(model.app, name="model")
 app.add_typer(scale.app, name="scale")

@@ -32,8 +32,8 @@ CONTAINERS: dict[str, tuple[str, tuple[str, dict[str, str]]]] = {
     "ogg": ("ogg", _VP8),
     "gif": ("gif", ("gif", {})),
 }
+MOVIES = frozenset({"mp4", "mov", "m4a", "3gp", "3g2"})
 _PIXEL_FORMATS = {"gif": "rgb4_byte", "mjpeg": "yuvj420p", "png": "rgb24"}
-
 
 
 def clip(
@@ -47,8 +47,10 @@ def clip(
 ) -> bytes:
     """A second of moving gradients; the same bytes at every call."""
     container_format, (codec, codec_options) = CONTAINERS[suffix]
+    # Movies with their headers first, so that one cut off is more than a heap of bytes.
+    options = options or ({"movflags": "faststart"} if suffix in MOVIES else {})
     file = io.BytesIO()
-    with av.open(file, "w", format=container_format, options={"fflags": "+bitexact", **(options or {})}) as container:
+    with av.open(file, "w", format=container_format, options={"fflags": "+bitexact", **options}) as container:
         stream = cast(VideoStream, container.add_stream(codec, rate=RATE, options=codec_options))
         _configure(stream.codec_context, codec, width, height)
         for index in range(frames):

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from videoanalysis.selftest import iso, matroska
+from videoanalysis.selftest import iso, matroska, ogg
 from videoanalysis.selftest.attack import Attack
 from videoanalysis.selftest.clips import HEIGHT, WIDTH, clip, picture
 
@@ -33,8 +33,14 @@ def _movies() -> Iterator[Attack]:
         "count-of-chunks": [(b"stsc", 4, _MOST)],
         "count-of-key-frames": [(b"stss", 4, _MOST)],
         "size-of-a-picture": [(b"stsz", 12, b"\x7f\xff\xff\xff")],
-        "pictures-of-one-byte": [(b"stsz", 4, struct.pack(">II", 1, 50_000_000)), (b"stsc", 12, struct.pack(">I", 50_000_000))],
-        "pictures-of-no-byte": [(b"stsz", 4, struct.pack(">II", 0, 50_000_000)), (b"stsc", 12, struct.pack(">I", 50_000_000))],
+        "pictures-of-one-byte": [
+            (b"stsz", 4, struct.pack(">II", 1, 50_000_000)),
+            (b"stsc", 12, struct.pack(">I", 50_000_000)),
+        ],
+        "pictures-of-no-byte": [
+            (b"stsz", 4, struct.pack(">II", 0, 50_000_000)),
+            (b"stsc", 12, struct.pack(">I", 50_000_000)),
+        ],
         "offset-beyond-the-end": [(b"stco", 8, b"\xff\xff\xff\x00")],
         "dimensions": [(b"tkhd", 76, b"\xff\xff\x00\x00\xff\xff\x00\x00"), (b"stsd", 40, b"\xff\xff\xff\xff")],
         "dimensions-0": [(b"tkhd", 76, bytes(8)), (b"stsd", 40, bytes(4))],
@@ -93,11 +99,19 @@ def _matroska() -> Iterator[Attack]:
         content = matroska.file([matroska.Block(bomb), *blocks], tracks=tracks)
         yield Attack("compressed pictures", f"{name}.mkv", content)
     private = matroska.element(0x63A2, zlib.compress(bytes(20_000_000), 9))
-    yield Attack("compressed pictures", "private.mkv", matroska.file(blocks, tracks=matroska.track(more=_compressed(0, 2) + private)))
+    yield Attack(
+        "compressed pictures",
+        "private.mkv",
+        matroska.file(blocks, tracks=matroska.track(more=_compressed(0, 2) + private)),
+    )
     for lacing in (0x02, 0x04, 0x06):
         laced = [matroska.Block(b"\xff" + b"\xff" * 400 + jpeg, flags=0x80 | lacing)]
         yield Attack("lacing", f"{lacing}.mkv", matroska.file(laced + blocks))
-    for name, identifier in {"void": matroska.VOID, "cluster": matroska.CLUSTER, "attachments": matroska.ATTACHMENTS}.items():
+    for name, identifier in {
+        "void": matroska.VOID,
+        "cluster": matroska.CLUSTER,
+        "attachments": matroska.ATTACHMENTS,
+    }.items():
         before = matroska.element(identifier, b"", size=b"\x01\xff\xff\xff\xff\xff\xff\xfe")
         yield Attack("element size", f"{name}.mkv", matroska.file(blocks, before=before))
     nested = b""
@@ -130,20 +144,24 @@ def _others() -> Iterator[Attack]:
         ("sample-size", 44, _MOST),
         ("sample-size-1", 44, b"\x01\x00\x00\x00"),
     ]:
-        yield Attack("declared in AVI", f"{name}.avi", _replaced(avi, b"vids", offset - 0, value))
-    yield Attack("declared in AVI", "dimensions.avi", _replaced(avi, b"strf", 8, b"\xff\xff\xff\x7f" * 2))
+        yield Attack("declared in AVI", f"{name}.avi", _replaced(avi, b"vids", offset, value))
+    yield Attack("declared in AVI", "dimensions.avi", _replaced(avi, b"strf", 12, b"\xff\xff\xff\x7f" * 2))
     yield Attack("declared in AVI", "chunk.avi", _replaced(avi, b"00dc", 4, b"\xff\xff\xff\x7f"))
     yield Attack("declared in AVI", "index.avi", _replaced(avi, b"idx1", 4, b"\xff\xff\xff\x7f"))
     yield Attack("declared in AVI", "list.avi", _replaced(avi, b"hdrl", -4, b"\xff\xff\xff\xff"))
     repeated = avi[avi.index(b"idx1") + 8 :][:16] * 4_000
     yield Attack(
-        "declared in AVI", "repeats.avi", avi[: avi.index(b"idx1")] + b"idx1" + struct.pack("<I", len(repeated)) + repeated
+        "declared in AVI",
+        "repeats.avi",
+        avi[: avi.index(b"idx1")] + b"idx1" + struct.pack("<I", len(repeated)) + repeated,
     )
     flv = clip("flv")
     for name, number in {"nan": float("nan"), "inf": float("inf"), "long": 1e9, "negative": -1e9}.items():
         for field in (b"duration", b"width", b"framerate"):
             value = struct.pack(">d", number)
-            yield Attack("declared in FLV", f"{field.decode()}-{name}.flv", _replaced(flv, field, len(field) + 1, value))
+            yield Attack(
+                "declared in FLV", f"{field.decode()}-{name}.flv", _replaced(flv, field, len(field) + 1, value)
+            )
     objects = b"\x03" + b"\x00\x01a\x03" * 3000
     script = b"\x02\x00\x0aonMetaData" + objects
     tag = b"\x12" + len(script).to_bytes(3) + bytes(7) + script + struct.pack(">I", len(script) + 11)
@@ -164,11 +182,16 @@ def _others() -> Iterator[Attack]:
     yield Attack("declared in MPEG-TS", "programs.ts", _programs(300) + ts)
     yield Attack("declared in MPEG-TS", "program-of-itself.ts", _programs(1, pid=0) + ts)
     yield Attack("declared in MPEG-TS", "section-length.ts", _replaced(ts, b"\x00\x00\xb0", 2, b"\xbf\xff"))
-    ogg = clip("ogg")
-    yield Attack("declared in Ogg", "segments.ogg", _replaced(ogg, b"OggS", 26, b"\xff"))
-    yield Attack("declared in Ogg", "rate-0.ogg", _replaced(ogg, b"VP80", 14, bytes(8)))
-    yield Attack("declared in Ogg", "rate-max.ogg", _replaced(ogg, b"VP80", 14, _MOST * 2))
-    yield Attack("declared in Ogg", "dimensions.ogg", _replaced(ogg, b"VP80", 8, _MOST))
+    first, *others = ogg.pages(clip("ogg"))
+    for name, offset, value in [
+        ("segments", -2, b"\xff"),
+        ("dimensions", 8, _MOST),
+        ("dimensions-0", 8, bytes(4)),
+        ("rate-0", 18, bytes(8)),
+        ("rate-max", 18, _MOST * 2),
+    ]:
+        page = ogg.signed(_replaced(first, b"OVP80", offset, value))
+        yield Attack("declared in Ogg", f"{name}.ogg", page + b"".join(others))
 
 
 def _replaced(content: bytes, after: bytes, offset: int, value: bytes) -> bytes:
@@ -182,20 +205,13 @@ def _programs(count: int, pid: int | None = None) -> bytes:
     packets = b""
     for first in range(0, count, 40):
         numbers = range(first + 1, min(first + 40, count) + 1)
-        entries = b"".join(struct.pack(">HH", number, 0xE000 | (pid if pid is not None else 0x100 + number)) for number in numbers)
+        entries = b"".join(
+            struct.pack(">HH", number, 0xE000 | (pid if pid is not None else 0x100 + number)) for number in numbers
+        )
         section = b"\x00" + struct.pack(">HHBBB", 0xB000 | len(entries) + 9, 1, 0xC1, 0, 0) + entries
-        section += _crc(section).to_bytes(4)
+        section += ogg.crc32(section, 0xFFFFFFFF).to_bytes(4)
         packets += (b"\x47\x40\x00\x10\x00" + section).ljust(188, b"\xff")
     return packets
-
-
-def _crc(section: bytes) -> int:
-    remainder = 0xFFFFFFFF
-    for byte in section:
-        remainder ^= byte << 24
-        for _ in range(8):
-            remainder = (remainder << 1 ^ (0x04C11DB7 if remainder & 0x80000000 else 0)) & 0xFFFFFFFF
-    return remainder
 
 
 def _no_videos() -> Iterator[Attack]:
@@ -227,5 +243,3 @@ def _cover() -> bytes:
     synchsafe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     silence = (b"\xff\xfb\x50\xc0" + bytes(204)) * 40
     return b"ID3\x03\x00\x00" + synchsafe + tag + silence
-
-

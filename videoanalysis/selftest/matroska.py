@@ -33,11 +33,19 @@ class Block:
     flags: int = 0x80  # a key frame, no lacing
 
 
-def track(number: int = 1, kind: int = 1, codec: str = "V_MJPEG", more: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
+def track(
+    number: int = 1, kind: int = 1, codec: str = "V_MJPEG", more: bytes = b"", size: tuple[int, int] | None = None
+) -> bytes:
     width, height = size or (WIDTH, HEIGHT)
     video = element(0xE0, element(0xB0, width) + element(0xBA, height)) if kind == 1 else b""
     return element(
-        _TRACK, element(0xD7, number) + element(0x73C5, number) + element(0x83, kind) + element(0x86, codec.encode()) + video + more
+        _TRACK,
+        element(0xD7, number)
+        + element(0x73C5, number)
+        + element(0x83, kind)
+        + element(0x86, codec.encode())
+        + video
+        + more,
     )
 
 

@@ -14,7 +14,10 @@ def attacks(file: str, address: str) -> Iterator[Attack]:
         # The name of an object decides nothing, so each script comes under every accepted suffix.
         for suffix in (*CONTAINERS, "mj2", "mp3", name.split()[0]):
             yield Attack(f"{name} script", f"script.{suffix}", text.encode(), must_be_refused=True)
-    for name, prefix in {"ID3": b"ID3\x04\x00\x00\x00\x00\x00\x00", "ftyp": iso.box(b"ftyp", b"isom" + bytes(4))}.items():
+    for name, prefix in {
+        "ID3": b"ID3\x04\x00\x00\x00\x00\x00\x00",
+        "ftyp": iso.box(b"ftyp", b"isom" + bytes(4)),
+    }.items():
         text = _scripts(file, address)["ffconcat"]
         yield Attack("script after a header", f"{name}.mp4", prefix + text.encode(), must_be_refused=True)
     for name, entry in _data_references(file, address).items():

@@ -14,9 +14,16 @@ def attacks() -> Iterator[Attack]:
     sizes = [(48, 32), (640, 16), (16, 640), (2, 2), (320, 240)]
     for codec in ("mjpeg", "png"):
         pictures = [picture(codec, *size) for size in sizes]
-        tracks = matroska.track(codec="V_MJPEG") if codec == "mjpeg" else matroska.track(codec="V_MS/VFW/FOURCC", more=_png())
+        tracks = (
+            matroska.track(codec="V_MJPEG")
+            if codec == "mjpeg"
+            else matroska.track(codec="V_MS/VFW/FOURCC", more=_png())
+        )
         yield Attack("resolution changes", f"{codec}.mkv", _film(pictures * 2, tracks))
-        giants = [pictures[0], *(_resized(codec, pictures[0], size) for size in ((65500, 65500), (65500, 1), (8000, 4000)))]
+        giants = [
+            pictures[0],
+            *(_resized(codec, pictures[0], size) for size in ((65500, 65500), (65500, 1), (8000, 4000))),
+        ]
         yield Attack("resolution changes to a giant", f"{codec}.mkv", _film(giants * 3, tracks))
         yield Attack("resolution changes to a giant", f"{codec}-first.mkv", _film(giants[1:] * 3, tracks))
     yield Attack("codec changes", "h264-mpeg2.ts", small + _as_ts(clip("mpg")) + small)

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 
-from videoanalysis.selftest import iso, matroska
+from videoanalysis.selftest import iso, matroska, ogg
 from videoanalysis.selftest.attack import Attack
 from videoanalysis.selftest.clips import RATE, clip, picture
 
@@ -41,11 +41,10 @@ def attacks() -> Iterator[Attack]:
     yield Attack("times: clock restarts", "video.mpg", clip("mpg") * 5)
     yield Attack("times: clock restarts", "video.ogg", clip("ogg") * 5)
     yield Attack("times: clock restarts", "video.flv", clip("flv") * 5)
+    head, *rest = ogg.pages(clip("ogg"))
     for name, granule in {"minus one": 2**64 - 1, "most negative": 2**63, "far ahead": 2**62}.items():
-        content, pages = clip("ogg"), b""
-        for page in content.split(b"OggS")[1:]:
-            pages += b"OggS" + page[:2] + struct.pack("<Q", granule) + page[10:]
-        yield Attack("times: granules", f"{name}.ogg", pages)
+        changed = (ogg.signed(page[:6] + struct.pack("<Q", granule) + page[14:]) for page in rest[1:])
+        yield Attack("times: granules", f"{name}.ogg", head + rest[0] + b"".join(changed))
     for name, offsets in {"far ahead": 2**31 - 1, "far behind": -(2**31)}.items():
         movie = iso.Movie.parse(clip("mp4"))
         reorder = struct.pack(">III", 1 << 24, 1, RATE) + struct.pack(">i", offsets)
@@ -55,7 +54,9 @@ def attacks() -> Iterator[Attack]:
     content = clip("mp4", options=fragmented)
     for name, decode_time in {"far ahead": 2**63 - 1, "negative": 2**64 - 1}.items():
         at = content.index(b"tfdt") + 8
-        yield Attack("times: fragments", f"{name}.mp4", content[:at] + struct.pack(">Q", decode_time) + content[at + 8 :])
+        yield Attack(
+            "times: fragments", f"{name}.mp4", content[:at] + struct.pack(">Q", decode_time) + content[at + 8 :]
+        )
     at = content.index(b"trun") + 8
     yield Attack("times: fragments", "count.mp4", content[:at] + b"\xff\xff\xff\xff" + content[at + 4 :])
     yield Attack("times: fragments", "repeated.mp4", content + content[content.index(b"moof") - 4 :] * 8)

@@ -1,0 +1,116 @@
+"""`videoanalysis selftest`: analyses a clip of its own, and hostile files, with a service or a stack started for it."""
+
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from videoanalysis.cli import runner, s3, selftest_table, terminal
+
+if TYPE_CHECKING:
+    from videoanalysis.selftest.trial import Result, Trial
+    from videoanalysis.storage import S3Uri
+
+# On the disk of every ingress: a video that a playlist must not bring in.
+_VIDEO_OF_THE_IMAGE = "/app/services/ingress/sources/sample_clip.mp4"
+
+
+def selftest(
+    hostile: Annotated[bool, typer.Option("--hostile", help="Send hostile media too, some 600 small files.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for the test.")
+    ] = None,
+    upload: Annotated[
+        str | None,
+        typer.Option(
+            help="Upload the files under this s3://bucket/prefix, with the AWS settings of the environment; with "
+            "--address. They stay there and are overwritten by the next test."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the places at which clips are damaged.")] = 1,
+    only: Annotated[str, typer.Option(help="Only attacks whose family or file name contains this text.")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds in which each file must be answered.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, file by file.")] = False,
+) -> None:
+    """Check that a service analyses an ordinary video, and that hostile files do it no harm.
+
+    Each must end with OK, INVALID_ARGUMENT or FAILED_PRECONDITION; nothing that a file names may be opened or contacted;
+    and after each family of attacks the ordinary video must give the same result as before. Otherwise the exit code is 1.
+    A local stack also shows the memory used, and whether a file was opened.
+    """
+    if (address is None) != (upload is None):
+        runner.usage_error("--address and --upload go together")
+    prefix = s3.parse_uri(upload.rstrip("/"), "--upload") if upload is not None else None
+    results: list[Result] = []
+    activity = terminal.Activity(Console(stderr=True, quiet=as_json))
+
+    async def run() -> None:
+        from videoanalysis.selftest.corpus import corpus
+        from videoanalysis.selftest.trial import Trial
+
+        async def sent(trial: Trial, file: str) -> None:
+            def add(result: Result) -> None:
+                results.append(result)
+                activity.show_step(f"{len(results)}: {result.attack.family}, {result.attack.name}")
+
+            trial.on_result, trial.seconds = add, timeout
+            attacks = corpus(file, trial.address.address, seed) if hostile else iter(())
+            results[:] = await trial.run(a for a in attacks if only in a.family or only in a.name)
+
+        async with AsyncExitStack() as entered:
+            entered.enter_context(activity)
+            if address is not None and prefix is not None:
+                await sent(await _remote(entered, address, prefix), _VIDEO_OF_THE_IMAGE)
+                return
+            from videoanalysis.selftest import local
+
+            stack = await entered.enter_async_context(Stack(engine="synthetic", on_step=activity.show_step))
+            trial = await entered.enter_async_context(local.trial(stack))
+            assert trial.file is not None
+            await stack.guard(sent(trial, str(trial.file.path)))
+
+    with runner.require_extra("ingress" if address is not None else "stack"):
+        import av  # noqa: F401  # makes the files
+
+        if address is None:
+            from videoanalysis.stack.stack import Stack, StackError
+    try:
+        runner.run(run(), StackError if address is None else OSError)
+    finally:
+        if as_json:
+            typer.echo(json.dumps([_fields(result) for result in results], indent=1))
+        else:
+            selftest_table.show(Console(), results)
+    if any(result.faults for result in results):
+        raise typer.Exit(1)
+
+
+async def _remote(entered: AsyncExitStack, address: str, prefix: "S3Uri") -> "Trial":
+    from videoanalysis.client import AsyncClient
+    from videoanalysis.selftest import canaries
+    from videoanalysis.selftest.trial import Trial
+    from videoanalysis.storage import S3Uri
+
+    async def put(name: str, content: bytes) -> str:
+        uri = S3Uri(prefix.bucket, f"{prefix.key}/{name}")
+        await s3.put(uri, content)
+        return str(uri)
+
+    canary = await entered.enter_async_context(canaries.listening(canaries.host_towards(address)))
+    service = await entered.enter_async_context(AsyncClient(address, attempts=1))
+    return Trial(service=service, upload=put, address=canary)
+
+
+def _fields(result: "Result") -> dict[str, object]:
+    return {
+        "family": result.attack.family,
+        "file": result.attack.name,
+        "bytes": len(result.attack.content),
+        "status": result.status,
+        "reason": result.reason,
+        "seconds": round(result.seconds, 3),
+        "peak_bytes": result.peak_bytes,
+        "faults": list(result.faults),
+    }
