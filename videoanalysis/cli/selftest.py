@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.cli import runner, s3, selftest_table, terminal
+from videoanalysis.cli import options, runner, s3, selftest_table, terminal
+from videoanalysis.client import AsyncClient
 
 if TYPE_CHECKING:
     from videoanalysis.selftest.trial import Result, Trial
@@ -31,19 +32,25 @@ def selftest(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the places at which clips are damaged.")] = 1,
     only: Annotated[str, typer.Option(help="Only attacks whose family or file name contains this text.")] = "",
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    token_file: options.TokenFile = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds in which each file must be answered.")] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, file by file.")] = False,
 ) -> None:
     """Check that a service analyses an ordinary video, and that hostile files do it no harm.
 
-    Each must end with OK, INVALID_ARGUMENT or FAILED_PRECONDITION; nothing that a file names may be opened or contacted;
-    and after each family of attacks the ordinary video must give the same result as before. Otherwise the exit code is 1.
-    A local stack also shows the memory used, and whether a file was opened.
+    Each file must end with OK, INVALID_ARGUMENT or FAILED_PRECONDITION; nothing that it names may be opened or
+    contacted; and after each family of attacks the ordinary video must give the same result as before. Otherwise the
+    exit code is 1. With a local stack the test also sees the memory used, and whether a file was opened.
     """
     if (address is None) != (upload is None):
         runner.usage_error("--address and --upload go together")
     prefix = s3.parse_uri(upload.rstrip("/"), "--upload") if upload is not None else None
-    results: list[Result] = []
+    credentials, token = options.credentials(tls, ca, cert, key), options.token(token_file)
+    results: list["Result"] = []
     activity = terminal.Activity(Console(stderr=True, quiet=as_json))
 
     async def run() -> None:
@@ -51,7 +58,7 @@ def selftest(
         from videoanalysis.selftest.trial import Trial
 
         async def sent(trial: Trial, file: str) -> None:
-            def add(result: Result) -> None:
+            def add(result: "Result") -> None:
                 results.append(result)
                 activity.show_step(f"{len(results)}: {result.attack.family}, {result.attack.name}")
 
@@ -62,7 +69,8 @@ def selftest(
         async with AsyncExitStack() as entered:
             entered.enter_context(activity)
             if address is not None and prefix is not None:
-                await sent(await _remote(entered, address, prefix), _VIDEO_OF_THE_IMAGE)
+                service = AsyncClient(address, credentials=credentials, token=token, attempts=1)
+                await sent(await _remote(entered, service, address, prefix), _VIDEO_OF_THE_IMAGE)
                 return
             from videoanalysis.selftest import local
 
@@ -87,8 +95,7 @@ def selftest(
         raise typer.Exit(1)
 
 
-async def _remote(entered: AsyncExitStack, address: str, prefix: "S3Uri") -> "Trial":
-    from videoanalysis.client import AsyncClient
+async def _remote(entered: AsyncExitStack, service: AsyncClient, address: str, prefix: "S3Uri") -> "Trial":
     from videoanalysis.selftest import canaries
     from videoanalysis.selftest.trial import Trial
     from videoanalysis.storage import S3Uri
@@ -99,8 +106,7 @@ async def _remote(entered: AsyncExitStack, address: str, prefix: "S3Uri") -> "Tr
         return str(uri)
 
     canary = await entered.enter_async_context(canaries.listening(canaries.host_towards(address)))
-    service = await entered.enter_async_context(AsyncClient(address, attempts=1))
-    return Trial(service=service, upload=put, address=canary)
+    return Trial(service=await entered.enter_async_context(service), upload=put, address=canary)
 
 
 def _fields(result: "Result") -> dict[str, object]:

@@ -10,6 +10,8 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from videoanalysis.selftest import iso
+
 WIDTH, HEIGHT, FRAMES, RATE = 64, 32, 12, 12
 
 # A constant quantiser: rate control does not give the same bytes every time.
@@ -32,7 +34,7 @@ CONTAINERS: dict[str, tuple[str, tuple[str, dict[str, str]]]] = {
     "ogg": ("ogg", _VP8),
     "gif": ("gif", ("gif", {})),
 }
-MOVIES = frozenset({"mp4", "mov", "m4a", "3gp", "3g2"})
+_MOVIES = frozenset({"mp4", "mov", "m4a", "3gp", "3g2"})
 _PIXEL_FORMATS = {"gif": "rgb4_byte", "mjpeg": "yuvj420p", "png": "rgb24"}
 
 
@@ -47,10 +49,8 @@ def clip(
 ) -> bytes:
     """A second of moving gradients; the same bytes at every call."""
     container_format, (codec, codec_options) = CONTAINERS[suffix]
-    # Movies with their headers first, so that one cut off is more than a heap of bytes.
-    options = options or ({"movflags": "faststart"} if suffix in MOVIES else {})
     file = io.BytesIO()
-    with av.open(file, "w", format=container_format, options={"fflags": "+bitexact", **options}) as container:
+    with av.open(file, "w", format=container_format, options={"fflags": "+bitexact", **(options or {})}) as container:
         stream = cast(VideoStream, container.add_stream(codec, rate=RATE, options=codec_options))
         _configure(stream.codec_context, codec, width, height)
         for index in range(frames):
@@ -59,7 +59,8 @@ def clip(
             frame.pts = index + round(start * RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return file.getvalue()
+    # Otherwise a movie that is cut off has no headers.
+    return iso.headers_first(file.getvalue()) if suffix in _MOVIES and options is None else file.getvalue()
 
 
 def picture(codec: str, width: int = WIDTH, height: int = HEIGHT) -> bytes:

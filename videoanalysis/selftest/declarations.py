@@ -9,6 +9,8 @@ from videoanalysis.selftest.attack import Attack
 from videoanalysis.selftest.clips import HEIGHT, WIDTH, clip, picture
 
 _MOST = b"\xff\xff\xff\xff"
+_MANY = 50_000_000
+_MATROSKA_SIZES = {"void": matroska.VOID, "cluster": matroska.CLUSTER, "attachments": matroska.ATTACHMENTS}
 
 
 def attacks() -> Iterator[Attack]:

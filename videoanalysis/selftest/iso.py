@@ -52,3 +52,16 @@ def _boxes(content: bytes) -> Iterator[Box]:
         payload = content[position + 8 : position + size]
         yield Box(kind, inside=list(_boxes(payload))) if kind in _PARENTS else Box(kind, payload)
         position += size
+
+
+def headers_first(content: bytes) -> bytes:
+    """The movie with its moov box before the pictures."""
+    movie = Movie.parse(content)
+    moov = movie.first(b"moov")
+    offsets = movie.first(b"stco")
+    shift = len(moov.to_bytes())
+    places = struct.unpack(f">{len(offsets.payload) // 4 - 2}I", offsets.payload[8:])
+    offsets.patch(8, struct.pack(f">{len(places)}I", *(place + shift for place in places)))
+    movie.boxes.remove(moov)
+    movie.boxes.insert(1, moov)
+    return movie.to_bytes()

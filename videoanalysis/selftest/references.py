@@ -9,7 +9,7 @@ from videoanalysis.selftest.clips import CONTAINERS, clip
 
 
 def attacks(file: str, address: str) -> Iterator[Attack]:
-    """`file` is an absolute path on the disk of the service, `address` host:port of the listener; neither may be used."""
+    """`file` is an absolute path on the disk of the service, `address` host:port; neither may be used."""
     for name, text in _scripts(file, address).items():
         # The name of an object decides nothing, so each script comes under every accepted suffix.
         for suffix in (*CONTAINERS, "mj2", "mp3", name.split()[0]):
