@@ -37,7 +37,7 @@ def selftest(
     cert: options.Cert = None,
     key: options.Key = None,
     token_file: options.TokenFile = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds in which each file must be answered.")] = 60,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds in which each file must be answered.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, file by file.")] = False,
 ) -> None:
     """Check that a service analyses an ordinary video, and that hostile files do it no harm.
@@ -50,7 +50,7 @@ def selftest(
         runner.usage_error("--address and --upload go together")
     prefix = s3.parse_uri(upload.rstrip("/"), "--upload") if upload is not None else None
     credentials, token = options.credentials(tls, ca, cert, key), options.token(token_file)
-    results: list["Result"] = []
+    results: list[Result] = []
     activity = terminal.Activity(Console(stderr=True, quiet=as_json))
 
     async def run() -> None:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -21,8 +20,10 @@ def show(console: Console, results: "Sequence[Result]") -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     for column in ("attack", "status", "peak memory", "at most"):
         table.add_column(column, justify="left" if column in ("attack", "status") else "right")
-    for family, group in groupby(results, key=lambda result: result.attack.family):
-        members = list(group)
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(result.attack.family, []).append(result)
+    for family, members in families.items():
         statuses = Counter(result.status for result in members)
         peak = max(result.peak_bytes or 0 for result in members)
         table.add_row(

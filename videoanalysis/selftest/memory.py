@@ -1,4 +1,4 @@
-"""The memory of a process and its children, as measured while something runs."""
+"""The memory of a process and its children together, measured while something runs."""
 
 import asyncio
 import os
@@ -11,16 +11,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Peak:
-    """The most resident memory of any one process, in bytes, of those looked at every 20 ms."""
+    """The most resident memory at any one time, in bytes, as found every 20 ms; shared pages count in each process."""
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0
         self._pid = pid
 
     def look(self) -> None:
-        for pid in (self._pid, *_children(self._pid)):
-            with suppress(OSError, ValueError, IndexError):
-                self.bytes = max(self.bytes, int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE)
+        self.bytes = max(self.bytes, sum(map(_resident, (self._pid, *_children(self._pid)))))
 
 
 @asynccontextmanager
@@ -48,3 +46,9 @@ def _children(pid: int) -> list[int]:
     with suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
+
+
+def _resident(pid: int) -> int:
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    return 0  # it has ended

@@ -20,6 +20,7 @@ Upload = Callable[[str, bytes], Awaitable[str]]
 # What a service may answer to a file that it does not like.
 _REFUSALS = (InvalidInput, FailedPrecondition)
 _GOOD = "good.mp4"
+SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Result:
     status: str
     reason: str
     seconds: float
-    peak_bytes: int | None  # of the largest process of the ingress; None on another machine
+    peak_bytes: int | None  # of the ingress and its workers; None on another machine
     faults: tuple[str, ...]  # what must not have happened
 
 
@@ -41,7 +42,7 @@ class Trial:
     address: AddressCanary
     file: FileCanary | None = None
     pid: int | None = None
-    seconds: float = 60.0
+    seconds: float = SECONDS
     labels: tuple[str, ...] = ("a person", "a landscape")
     on_result: Callable[[Result], None] = field(default=lambda _: None)
 

@@ -190,7 +190,9 @@ class Sampler:
         failed.close()
         self._use_pts = self._use_pts and not isinstance(contradiction, TimesInDecodingOrder)
         self._discarded_frames += failed.video.frames_decoded
-        measured = None if failed.plan.trusted else failed.video_duration
+        # A decoder of several threads may lose the last frames where one of them is damaged.
+        is_exact = not failed.plan.trusted and failed.video.threads == 1
+        measured = failed.video_duration if is_exact else None
         self._pass = self._new_pass(trusted=False, video_duration=measured)
 
     def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":

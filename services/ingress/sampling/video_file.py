@@ -68,7 +68,7 @@ class VideoFile:
         self._failures_in_a_row = 0
         self._max_pixels = max_pixels
         self._max_packets = max_packets
-        self._threads = threads
+        self.threads = threads
         options = {
             "format_whitelist": ",".join(FORMATS),
             "protocol_whitelist": "file",
@@ -159,8 +159,8 @@ class VideoFile:
         if self._context is None:  # no decoder for this codec
             raise not_a_video()
         self._check_size(self._context.width, self._context.height)
-        self._context.thread_count = self._threads
-        self._context.thread_type = "FRAME" if self._threads > 1 else "NONE"
+        self._context.thread_count = self.threads
+        self._context.thread_type = "FRAME" if self.threads > 1 else "NONE"
         self._context.options = {"max_pixels": str(self._max_pixels)}
         self._can_skip = self._context.codec.name in _CODECS_WITH_SKIPPABLE_FRAMES
         try:
