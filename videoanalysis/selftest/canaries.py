@@ -40,22 +40,23 @@ def watched(path: Path) -> Iterator[FileCanary]:
 
 
 class AddressCanary(asyncio.DatagramProtocol):
-    """Listens for TCP connections and for UDP datagrams on one port, and counts them."""
+    """Listens for TCP connections and for UDP datagrams on one port."""
 
     def __init__(self) -> None:
         self.address = ""
-        self._contacts = 0
+        self.contacted = asyncio.Event()
 
     def was_contacted(self) -> bool:
         """Since it was asked last."""
-        contacts, self._contacts = self._contacts, 0
-        return contacts > 0
+        contacted = self.contacted.is_set()
+        self.contacted.clear()
+        return contacted
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        self._contacts += 1
+        self.contacted.set()
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._contacts += 1
+        self.contacted.set()
         writer.close()
 
 

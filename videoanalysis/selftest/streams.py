@@ -53,7 +53,12 @@ def _film(pictures: list[bytes], tracks: bytes, before: bytes = b"") -> bytes:
 
 
 def _attached(name: str, content: bytes, kind: str = "application/octet-stream") -> bytes:
-    parts = [(0x466E, name.encode()), (0x4660, kind.encode()), (0x465C, content), (0x46AE, 1)]
+    parts: list[tuple[int, bytes | int]] = [
+        (0x466E, name.encode()),
+        (0x4660, kind.encode()),
+        (0x465C, content),
+        (0x46AE, 1),
+    ]
     return matroska.element(0x61A7, b"".join(matroska.element(identifier, payload) for identifier, payload in parts))
 
 

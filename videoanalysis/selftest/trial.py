@@ -12,6 +12,7 @@ from videoanalysis.selftest import clips, memory
 from videoanalysis.selftest.attack import Attack
 from videoanalysis.selftest.canaries import AddressCanary, FileCanary
 from videoanalysis.status import status_code
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 from videoanalysis.video_analysis import VideoAnalysis
 
 # Makes a file available to the service under a name; returns the URI.
@@ -78,7 +79,7 @@ class Trial:
                     faults.append("was analysed, although it has no pictures of its own")
             except ServiceError as error:
                 status, reason = status_code(error).name, error.reason_name
-                if type(error) not in _REFUSALS:
+                if type(error) not in _REFUSALS or error.reason == ErrorReason.DECODER_CRASHED:
                     faults.append(error.message)
         if self.address.was_contacted():
             faults.append("an address in the file was contacted")

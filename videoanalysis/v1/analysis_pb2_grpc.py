@@ -31,7 +31,8 @@ class VideoAnalysisServiceStub:
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
     field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
-    (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
+    (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
+    (VIDEO_OVER_LIMIT)
     NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
@@ -68,7 +69,8 @@ class VideoAnalysisServiceServicer:
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
     field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
-    (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
+    (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
+    (VIDEO_OVER_LIMIT)
     NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
@@ -123,7 +125,8 @@ class VideoAnalysisService:
     Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
     field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
-    (TOO_MANY_DECODE_FAILURES), over a pixel, duration or packet limit (VIDEO_OVER_LIMIT)
+    (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
+    (VIDEO_OVER_LIMIT)
     NOT_FOUND            the object, its bucket or the text bank does not exist
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of

@@ -34,6 +34,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NO_VIDEO_STREAM: _ClassVar[ErrorReason]
     TOO_MANY_DECODE_FAILURES: _ClassVar[ErrorReason]
     VIDEO_OVER_LIMIT: _ClassVar[ErrorReason]
+    DECODER_CRASHED: _ClassVar[ErrorReason]
     RESPONSE_TOO_LARGE: _ClassVar[ErrorReason]
     NOT_RESUMABLE: _ClassVar[ErrorReason]
     TOKEN_FORGED: _ClassVar[ErrorReason]
@@ -83,6 +84,7 @@ NOT_A_VIDEO: ErrorReason
 NO_VIDEO_STREAM: ErrorReason
 TOO_MANY_DECODE_FAILURES: ErrorReason
 VIDEO_OVER_LIMIT: ErrorReason
+DECODER_CRASHED: ErrorReason
 RESPONSE_TOO_LARGE: ErrorReason
 NOT_RESUMABLE: ErrorReason
 TOKEN_FORGED: ErrorReason

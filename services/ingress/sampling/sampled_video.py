@@ -266,7 +266,7 @@ class SampledVideo:
             case WorkerTooSlow():
                 message = f"Sampling a chunk takes more than the {self._limits.chunk_seconds:g} s allowed."
             case _:
-                return _refused(ErrorReason.NOT_A_VIDEO, "Decoding the video crashed twice.")
+                return _refused(ErrorReason.DECODER_CRASHED, "Decoding the video crashed twice.")
         return _refused(ErrorReason.VIDEO_OVER_LIMIT, message)
 
 

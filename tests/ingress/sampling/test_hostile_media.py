@@ -45,7 +45,9 @@ def test_the_corpus_is_the_same_every_time_small_and_of_many_families(attacks: l
 
 def test_another_seed_damages_other_places(attacks: list[Attack]) -> None:
     damaged = {attack.content for attack in attacks if attack.family.startswith(("cut off", "bits"))}
-    others = {a.content for a in corpus("/secret.mp4", "127.0.0.1:9", seed=2) if a.family.startswith(("cut off", "bits"))}
+    others = {
+        a.content for a in corpus("/secret.mp4", "127.0.0.1:9", seed=2) if a.family.startswith(("cut off", "bits"))
+    }
     assert damaged
     assert not damaged & others
 

@@ -310,7 +310,7 @@ async def test_the_second_death_at_the_same_video_is_the_videos_fault(five_secon
         os.kill(pool.worker_pids[0], signal.SIGKILL)
         with pytest.raises(InvalidInput, match="crashed twice") as caught:
             await next_piece(video)
-        assert (caught.value.reason, caught.value.field) == (ErrorReason.NOT_A_VIDEO, "video_uri")
+        assert (caught.value.reason, caught.value.field) == (ErrorReason.DECODER_CRASHED, "video_uri")
 
 
 async def test_a_video_at_which_workers_hang_twice_is_over_the_limit() -> None:
