@@ -22,13 +22,13 @@ def answer(
     texts = [TagScore(text=text, score=0.1, probability=0.75) for text in tags]
     said = CaptionScore(text=caption, score=0.12, probability=0.5)
     of_video = [
-        TagScore(text=text, score=0.1, probability=0.75, best_chunk_index=1, max_probability=0.9) for text in tags
+        TagScore(text=text, score=0.1, probability=0.75, max_probability=0.9, peak_seconds=7.72) for text in tags
     ]
     starts = [index * chunk_seconds for index in range(int(-(-seconds // chunk_seconds)))]
     made = AnalyzeVideoResponse(
         stream_id="0123abcd",
         tags=of_video,
-        caption=CaptionScore(text=caption, score=0.12, probability=0.5, best_chunk_index=1, max_probability=0.8),
+        caption=CaptionScore(text=caption, score=0.12, probability=0.5, max_probability=0.8, peak_seconds=7.72),
         video_duration_seconds=seconds,
         timing=Timing(
             download=StageTiming(queue_seconds=0.5, compute_seconds=0.25),

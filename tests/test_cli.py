@@ -148,7 +148,7 @@ def test_people_see_all_of_the_result_and_that_it_means_nothing(running):
     ended = run("analyze", "sample://clip", "--address", running.state["address"])
     assert ended.returncode == 0
     assert "made-up embeddings" in ended.stdout
-    for heading in ("tag", "whole video", "scene change", "stage", "queue", "compute", "model", "text bank"):
+    for heading in ("tag", "probability", "scene change", "stage", "queue", "compute", "model", "text bank"):
         assert heading in ended.stdout
     for stage in ("download", "sample", "encode", "decode"):
         assert f"\n{stage} " in ended.stdout

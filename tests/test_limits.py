@@ -44,6 +44,12 @@ def text_bank(name: str = "x" * 100) -> decoder_pb2.TextBankInfo:
     )
 
 
+def probabilities(texts: int) -> decoder_pb2.TextProbabilities:
+    return decoder_pb2.TextProbabilities(
+        positions=[INTEGER] * texts, probabilities=[NUMBER] * texts, max_of_others=NUMBER
+    )
+
+
 RANKING = decoder_pb2.RankingSpec(
     text_bank="x" * 100,
     model_digest=DIGEST,
@@ -83,12 +89,14 @@ LARGEST = [
         ema_state=STATE,
         pooled_embedding=vectors(),
         text_bank=text_bank(),
-        leading_tags=decoder_pb2.LeadingTexts(positions=[INTEGER] * LEADING_TAGS, scores=[NUMBER] * LEADING_TAGS),
-        leading_captions=decoder_pb2.LeadingTexts(
-            positions=[INTEGER] * LEADING_CAPTIONS, scores=[NUMBER] * LEADING_CAPTIONS
-        ),
     ),
     decoder_pb2.RankTextsRequest(embeddings=vectors(MAX_RANKED_ROWS), ranking=RANKING),
+    decoder_pb2.RankVideoRequest(
+        embedding=vectors(), ranking=RANKING, tags=probabilities(LEADING_TAGS), captions=probabilities(LEADING_CAPTIONS)
+    ),
+    decoder_pb2.RankVideoResponse(
+        tags=[TAG] * MAX_TOP_K, tag_positions=[INTEGER] * MAX_TOP_K, caption=CAPTION, caption_position=INTEGER
+    ),
     decoder_pb2.ListTextBanksResponse(
         text_banks=[text_bank()] * MAX_TEXT_BANKS, expected_names=["x" * 100] * 100, has_location=True, is_complete=True
     ),
@@ -111,13 +119,13 @@ def test_the_largest_ranking_is_within_the_bound_that_is_checked_before_a_video_
     row = decoder_pb2.TextRanking(
         tags=[decoder_pb2.TagScore(text=text, score=NUMBER, probability=NUMBER) for text in asked.labels[:top_k]],
         caption=CAPTION,
-        tag_positions=[INTEGER] * top_k,
-        caption_position=INTEGER,
+        leading_tags=probabilities(LEADING_TAGS),
+        leading_captions=probabilities(LEADING_CAPTIONS),
     )
     ranked = decoder_pb2.RankTextsResponse(rankings=[row] * MAX_RANKED_ROWS, text_bank=text_bank())
     bank = decoder_pb2.TextBankInfo(longest_text_bytes=len(LONGEST_TEXT.encode()))
     model = encoder_pb2.ModelInfo(embedding_dim=MAX_EMBEDDING_DIM)
-    assert ranked.ByteSize() <= LargestSizes(read_request(asked), model, bank).event()
+    assert ranked.ByteSize() <= LargestSizes(read_request(asked), model, bank).ranking()
 
 
 def test_the_key_of_a_chunk_keeps_within_what_encoders_accept():

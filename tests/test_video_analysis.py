@@ -13,16 +13,16 @@ from videoanalysis.video_analysis import Caption, Progress, StageTiming, Tag, Vi
 
 def test_texts_of_the_whole_video_know_where_they_fit_best_and_others_do_not():
     found = analysis(tags=("beach",))
-    assert found.tags == (Tag("beach", 0.1, 0.75, best_chunk_index=1, max_probability=0.9),)
-    assert found.caption == Caption("Waves on the sand", 0.12, 0.5, best_chunk_index=1, max_probability=0.8)
+    assert found.tags == (Tag("beach", 0.1, 0.75, max_probability=0.9, peak_seconds=7.72),)
+    assert found.caption == Caption("Waves on the sand", 0.12, 0.5, max_probability=0.8, peak_seconds=7.72)
     assert found.scenes[0].tags == found.chunks[0].tags == (Tag("beach", 0.1, 0.75),)
     assert found.scenes[0].caption == found.chunks[0].caption == Caption("Waves on the sand", 0.12, 0.5)
 
 
-def test_a_text_whose_best_chunk_is_not_known_has_none():
+def test_a_text_whose_best_scene_is_not_known_has_none():
     outdone = TagScore(text="beach", score=0.1, probability=0.75)
     (tag,) = VideoAnalysis.from_message(AnalyzeVideoResponse(tags=[outdone])).tags
-    assert (tag.best_chunk_index, tag.max_probability) == (None, None)
+    assert (tag.max_probability, tag.peak_seconds) == (None, None)
 
 
 def test_chunks_and_scenes_are_as_they_were_answered():
@@ -35,7 +35,7 @@ def test_chunks_and_scenes_are_as_they_were_answered():
     assert found.chunks[1].scene_scores == (0.05, 0.05, 0.5, 0.05)
     assert found.chunks[1].scene_changes == found.scene_changes
     assert [(scene.start_seconds, scene.end_seconds) for scene in found.scenes] == [(0, 12.04), (12.04, 15)]
-    assert [found.start_of_chunk(index) for index in (1, 2, None)] == [10, None, None]
+    assert [found.scene_at(seconds) for seconds in (12, 12.04, 15)] == [*found.scenes, None]
 
 
 def test_a_cut_is_where_the_service_found_it_or_at_the_first_frame_after_it():

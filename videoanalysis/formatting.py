@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from videoanalysis.video_analysis import Model
+from videoanalysis.video_analysis import Caption, Model, Tag
 
 
 def clock(seconds: float) -> str:
@@ -15,6 +15,17 @@ def clock(seconds: float) -> str:
 
 def percent(probability: float) -> str:
     return f"{probability:.1%}" if probability >= 0.001 or probability == 0 else "< 0.1%"
+
+
+def share_of_video(text: Tag | Caption) -> str:
+    return f"{percent(text.probability)} of the video"
+
+
+def peak(text: Tag | Caption) -> str:
+    """The highest probability and its time; empty if unknown."""
+    if text.max_probability is None or text.peak_seconds is None:
+        return ""
+    return f"{percent(text.max_probability)} at {clock(text.peak_seconds)}"
 
 
 def count(number: int, noun: str) -> str:

@@ -3,14 +3,15 @@
 import math
 from dataclasses import dataclass
 
-# Every DecodeChunkResponse carries this many of the chunk's highest scores, whatever top_k_tags asks for. From them the
-# ingress finds the best chunk of each text of the whole video.
-LEADING_TAGS, LEADING_CAPTIONS = 112, 48
+# Every ranking of a scene carries the probabilities of this many texts, whatever top_k_tags says. From them the ingress
+# sums up the video; a resume token has room for as many sums.
+LEADING_TAGS, LEADING_CAPTIONS = 64, 40
 
 # Minimum time between two scene changes: one cut, or a burst of flashes, is one scene change.
 REFRACTORY_SECONDS = 1.0
 
 DEFAULT_SCENE_THRESHOLD = 0.15
+DEFAULT_EMA_ALPHA = 0.9
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,15 +53,17 @@ _STAGES: dict[analysis_pb2.Stage, Stage] = {
 class Tag:
     """A text with its `score`, the cosine, and its `probability` by the model's calibration.
 
-    For the whole video only: `best_chunk_index`, the chunk with its highest score, and `max_probability` there; None if
-    the text was not among the highest scores of any chunk, which happens with large banks only.
+    For the whole video `probability` is the share of its time that shows the text, too low by at most `uncertainty`.
+    For the whole video only: `max_probability`, the highest in any scene, and `peak_seconds`, the middle of that scene;
+    None if the text was not among the best of any scene, which happens with large banks only.
     """
 
     text: str
     score: float
     probability: float
-    best_chunk_index: int | None = None
     max_probability: float | None = None
+    peak_seconds: float | None = None
+    uncertainty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ class Caption:
     text: str
     score: float
     probability: float
-    best_chunk_index: int | None = None
     max_probability: float | None = None
+    peak_seconds: float | None = None
+    uncertainty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,25 +305,30 @@ class VideoAnalysis:
             message=message,
         )
 
-    def start_of_chunk(self, index: int | None) -> float | None:
-        """Seconds; None if there is no such chunk."""
-        return next((chunk.start_seconds for chunk in self.chunks if chunk.chunk_index == index), None)
+    def scene_at(self, seconds: float) -> Scene | None:
+        """The scene that is shown then; None outside of the video."""
+        return next((scene for scene in self.scenes if scene.start_seconds <= seconds < scene.end_seconds), None)
 
 
 def _tags(messages: Sequence[decoder_pb2.TagScore], *, of_video: bool = False) -> tuple[Tag, ...]:
     return tuple(
-        Tag(message.text, message.score, message.probability, *_maximum(message, of_video)) for message in messages
+        Tag(message.text, message.score, message.probability, *_peak(message, of_video)) for message in messages
     )
 
 
 def _caption(message: decoder_pb2.CaptionScore, *, of_video: bool = False) -> Caption | None:
     if not message.text:
         return None
-    return Caption(message.text, message.score, message.probability, *_maximum(message, of_video))
+    return Caption(message.text, message.score, message.probability, *_peak(message, of_video))
 
 
-def _maximum(message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool) -> tuple[int, float] | tuple[()]:
-    return (message.best_chunk_index, message.max_probability) if of_video and message.max_probability else ()
+def _peak(
+    message: decoder_pb2.TagScore | decoder_pb2.CaptionScore, of_video: bool
+) -> tuple[float | None, float | None, float]:
+    """max_probability, peak_seconds and uncertainty."""
+    if of_video and message.max_probability:
+        return message.max_probability, message.peak_seconds, message.uncertainty
+    return None, None, message.uncertainty
 
 
 def _embeddings(message: analysis_pb2.ChunkResult) -> "NDArray[np.floating] | None":

@@ -1,6 +1,7 @@
 """Ranks texts by their cosine to an embedding, with the model's probability for each."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ class Texts:
     texts: tuple[str, ...]
     # float32 [texts, D], unit rows.
     embeddings: NDArray[np.float32]
+    # float64 [texts]: below it a text is left out, unless the request says otherwise. None: none is.
+    min_probabilities: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -32,12 +35,10 @@ class Match:
     probability: float
 
 
-def rank(
-    rows: NDArray[np.float32], texts: Texts, top_k: int, calibration: Calibration, min_probability: float = 0.0
-) -> list[list[Match]]:
+def rank(rows: NDArray[np.float32], texts: Texts, top_k: int, calibration: Calibration) -> list[list[Match]]:
     """For each row of [n, D], none longer than 1, its best `top_k` texts, best first; equal scores in text order.
 
-    Texts under `min_probability` are left out. A score depends on its row and text alone, to the last bit.
+    A score depends on its row and text alone, to the last bit.
     """
     # One float32 matrix product selects the candidates, whose scores are then computed exactly. The margin is twice the
     # largest error of a float32 dot product of unit vectors: once for the k-th score, once for the candidate's own.
@@ -50,9 +51,33 @@ def rank(
             candidates = np.flatnonzero(rough_scores >= kth - margin)
         else:
             candidates = np.arange(len(texts))
-        best = _best_first(row, texts, candidates, calibration)[:top_k]
-        rankings.append([match for match in best if match.probability >= min_probability])
+        rankings.append(_best_first(row, texts, candidates, calibration)[:top_k])
     return rankings
+
+
+def rank_by_probability(
+    row: NDArray[np.float32], texts: Texts, top_k: int, probabilities: Mapping[int, float]
+) -> list[Match]:
+    """The `top_k` texts with the highest `probabilities`, by position, 0 for any other; equal ones by their scores."""
+    uncalibrated = Calibration(1.0, 0.0)
+    (best,) = rank(row[np.newaxis], texts, top_k, uncalibrated)
+    positions = sorted({*probabilities, *(match.position for match in best)})
+    matches = [
+        replace(match, probability=probabilities.get(match.position, 0.0))
+        for match in _best_first(row, texts, np.array(positions, np.intp), uncalibrated)
+    ]
+    return sorted(matches, key=lambda match: -match.probability)[:top_k]
+
+
+def likely(matches: Iterable[Match], texts: Texts, min_probability: float | None) -> list[Match]:
+    """Those that reach `min_probability`, or, if it is None, that of their text."""
+
+    def limit(match: Match) -> float:
+        if min_probability is not None:
+            return min_probability
+        return 0.0 if texts.min_probabilities is None else float(texts.min_probabilities[match.position])
+
+    return [match for match in matches if match.probability >= limit(match)]
 
 
 def _best_first(

@@ -15,7 +15,7 @@ from services.decoder import ranking, validation
 from services.decoder.ranking import Match, Texts
 from services.decoder.scenes import SceneState
 from services.decoder.text_bank_store import TextBankStore
-from services.decoder.validation import Chunk, RankingOptions, RankingRequest
+from services.decoder.validation import Chunk, RankingOptions, RankingRequest, VideoRequest
 from videoanalysis import tensors
 from videoanalysis.embeddings import pool
 from videoanalysis.metrics import RUNNING
@@ -63,6 +63,16 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         return await self._run(
             len(ranking_request.rows) * (len(candidates.tags) + len(candidates.descriptions)),
             lambda: _rank(ranking_request, candidates),
+        )
+
+    async def RankVideo(
+        self, request: decoder_pb2.RankVideoRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.RankVideoResponse:
+        video = validation.read_video_request(request)
+        candidates = self._candidates(video.ranking, video.rows)
+        validation.check_positions(video, len(candidates.tags), len(candidates.descriptions))
+        return await self._run(
+            len(candidates.tags) + len(candidates.descriptions), lambda: _rank_video(video, candidates)
         )
 
     async def ListTextBanks(
@@ -113,13 +123,11 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
     pooled = pool(chunk.frames)
     response.pooled_embedding.CopyFrom(tensors.to_proto(pooled))
     options, row = chunk.ranking, pooled[np.newaxis]
-    (tags,) = ranking.rank(row, candidates.tags, max(options.top_k, LEADING_TAGS), options.calibration)
-    (captions,) = ranking.rank(row, candidates.descriptions, LEADING_CAPTIONS, options.calibration)
-    response.tags.extend(_tag(match) for match in tags[: options.top_k] if match.probability >= options.min_probability)
-    if captions:
-        response.caption.CopyFrom(_caption(captions[0]))
-    response.leading_tags.CopyFrom(_leading(tags[:LEADING_TAGS]))
-    response.leading_captions.CopyFrom(_leading(captions))
+    (tags,) = ranking.rank(row, candidates.tags, options.top_k, options.calibration)
+    (captions,) = ranking.rank(row, candidates.descriptions, 1, options.calibration)
+    response.tags.extend(map(_tag, ranking.likely(tags, candidates.tags, options.min_probability)))
+    for match in ranking.likely(captions, candidates.descriptions, options.min_probability):
+        response.caption.CopyFrom(_caption(match))
     if candidates.bank is not None:
         response.text_bank.CopyFrom(_bank_info(candidates.bank))
     response.compute.FromNanoseconds(time.perf_counter_ns() - started)
@@ -128,21 +136,32 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
 
 def _rank(request: RankingRequest, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
     options = request.ranking
-    tags = ranking.rank(request.rows, candidates.tags, options.top_k, options.calibration, options.min_probability)
-    captions = ranking.rank(request.rows, candidates.descriptions, 1, options.calibration)
-    return decoder_pb2.RankTextsResponse(
-        rankings=map(_ranking, tags, captions),
-        text_bank=None if candidates.bank is None else _bank_info(candidates.bank),
-    )
+    tags = ranking.rank(request.rows, candidates.tags, max(options.top_k, LEADING_TAGS + 1), options.calibration)
+    captions = ranking.rank(request.rows, candidates.descriptions, LEADING_CAPTIONS + 1, options.calibration)
+    response = decoder_pb2.RankTextsResponse(text_bank=None if candidates.bank is None else _bank_info(candidates.bank))
+    for row_tags, row_captions in zip(tags, captions, strict=True):
+        row = response.rankings.add(
+            tags=map(_tag, ranking.likely(row_tags[: options.top_k], candidates.tags, options.min_probability)),
+            leading_tags=_leading(row_tags, LEADING_TAGS),
+            leading_captions=_leading(row_captions, LEADING_CAPTIONS),
+        )
+        for match in ranking.likely(row_captions[:1], candidates.descriptions, options.min_probability):
+            row.caption.CopyFrom(_caption(match))
+    return response
 
 
-def _ranking(tags: list[Match], captions: list[Match]) -> decoder_pb2.TextRanking:
-    """The ranking of one row; `captions` has one element, or none without a bank."""
-    row = decoder_pb2.TextRanking(tags=map(_tag, tags), tag_positions=[match.position for match in tags])
-    for match in captions:
-        row.caption.CopyFrom(_caption(match))
-        row.caption_position = match.position
-    return row
+def _rank_video(video: VideoRequest, candidates: Candidates) -> decoder_pb2.RankVideoResponse:
+    options, (row,) = video.ranking, video.rows
+    tags = ranking.rank_by_probability(row, candidates.tags, options.top_k, video.tags)
+    captions = ranking.rank_by_probability(row, candidates.descriptions, 1, video.captions)
+    response = decoder_pb2.RankVideoResponse()
+    for match in ranking.likely(tags, candidates.tags, options.min_probability):
+        response.tags.append(_tag(match))
+        response.tag_positions.append(match.position)
+    for match in ranking.likely(captions, candidates.descriptions, options.min_probability):
+        response.caption.CopyFrom(_caption(match))
+        response.caption_position = match.position
+    return response
 
 
 def _tag(match: Match) -> decoder_pb2.TagScore:
@@ -153,9 +172,12 @@ def _caption(match: Match) -> decoder_pb2.CaptionScore:
     return decoder_pb2.CaptionScore(text=match.text, score=match.score, probability=match.probability)
 
 
-def _leading(matches: list[Match]) -> decoder_pb2.LeadingTexts:
-    return decoder_pb2.LeadingTexts(
-        positions=[match.position for match in matches], scores=[match.score for match in matches]
+def _leading(matches: list[Match], count: int) -> decoder_pb2.TextProbabilities:
+    """The first `count` of `matches`, which have one more if there are more texts."""
+    return decoder_pb2.TextProbabilities(
+        positions=[match.position for match in matches[:count]],
+        probabilities=[match.probability for match in matches[:count]],
+        max_of_others=matches[count].probability if len(matches) > count else 0.0,
     )
 
 

@@ -1,7 +1,7 @@
 """Checks requests and converts them to values. Every function raises InvalidInput naming the field."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,12 @@ from videoanalysis.limits import (
     MAX_TEXT_CHARACTERS,
     MAX_TOP_K,
 )
-from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD, Calibration
+from videoanalysis.scores import DEFAULT_EMA_ALPHA, DEFAULT_SCENE_THRESHOLD, Calibration
 from videoanalysis.v1 import decoder_pb2
 from videoanalysis.v1.tensor_pb2 import Tensor
 
 DEFAULT_BANK = "default"
 DEFAULT_TOP_K = 5
-DEFAULT_ALPHA = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class RankingOptions:
     text_bank_digest: str  # empty: the newest
     labels: Texts | None
     top_k: int
-    min_probability: float
+    min_probability: float | None  # None: that of each text
     calibration: Calibration
 
 
@@ -56,6 +55,16 @@ class RankingRequest:
     ranking: RankingOptions
 
 
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    # float32 [1, D], not longer than 1.
+    rows: NDArray[np.float32]
+    ranking: RankingOptions
+    # By position.
+    tags: Mapping[int, float]
+    captions: Mapping[int, float]
+
+
 def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
     frames = _unit_rows(request.embeddings, "embeddings", MAX_FRAMES_PER_CHUNK)
     state = _scene_state(request.ema_state, frames.shape[1]) if request.HasField("ema_state") else None
@@ -69,9 +78,26 @@ def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
 
 def read_ranking_request(request: decoder_pb2.RankTextsRequest) -> RankingRequest:
     rows = _matrix(request.embeddings, "embeddings", MAX_RANKED_ROWS)
-    longest = float(_lengths(rows).max())
-    _require(longest <= 1 + UNIT_TOLERANCE, "embeddings", f"a row has length {longest:.4g}, must be at most 1")
+    _check_short(rows, "embeddings")
     return RankingRequest(rows, _ranking(request.ranking, rows.shape[1]))
+
+
+def read_video_request(request: decoder_pb2.RankVideoRequest) -> VideoRequest:
+    embedding = _floats(request.embedding, "embedding")
+    _require(embedding.ndim == 1 and len(embedding) >= 1, "embedding", f"shape {list(embedding.shape)}, must be [D]")
+    rows = embedding[np.newaxis]
+    _check_short(rows, "embedding")
+    return VideoRequest(
+        rows=rows,
+        ranking=_ranking(request.ranking, len(embedding)),
+        tags=_probabilities(request.tags, "tags"),
+        captions=_probabilities(request.captions, "captions"),
+    )
+
+
+def check_positions(video: VideoRequest, tags: int, descriptions: int) -> None:
+    for field, known, texts in (("tags", video.tags, tags), ("captions", video.captions, descriptions)):
+        _require(max(known, default=-1) < texts, f"{field}.positions", f"one is over the last of {texts} texts")
 
 
 def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:
@@ -85,7 +111,8 @@ def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:
 def _ranking(spec: decoder_pb2.RankingSpec, dimensions: int) -> RankingOptions:
     _require(spec.model_digest != "", "ranking.model_digest", "is required")
     _require(spec.top_k_tags <= MAX_TOP_K, "ranking.top_k_tags", f"{spec.top_k_tags}, must be at most {MAX_TOP_K}")
-    _require(0 <= spec.min_probability <= 1, "ranking.min_probability", f"{spec.min_probability}, must be 0 to 1")
+    min_probability = spec.min_probability if spec.HasField("min_probability") else None
+    _require(0 <= (min_probability or 0) <= 1, "ranking.min_probability", f"{min_probability}, must be 0 to 1")
     _require(0 < spec.logit_scale < math.inf, "ranking.logit_scale", f"{spec.logit_scale}, must be above 0 and finite")
     _require(math.isfinite(spec.logit_bias), "ranking.logit_bias", f"{spec.logit_bias}, must be finite")
     return RankingOptions(
@@ -94,7 +121,7 @@ def _ranking(spec: decoder_pb2.RankingSpec, dimensions: int) -> RankingOptions:
         text_bank_digest=spec.text_bank_digest,
         labels=_labels(spec.labels, dimensions) if spec.HasField("labels") else None,
         top_k=spec.top_k_tags or DEFAULT_TOP_K,
-        min_probability=spec.min_probability,
+        min_probability=min_probability,
         calibration=Calibration(spec.logit_scale, spec.logit_bias),
     )
 
@@ -120,13 +147,24 @@ def _labels(labels: decoder_pb2.LabelSet, dimensions: int) -> Texts:
 
 
 def _detector(spec: decoder_pb2.SceneSpec, state: SceneState | None) -> SceneDetector:
-    threshold = spec.threshold or DEFAULT_SCENE_THRESHOLD
-    alpha = spec.ema_alpha or DEFAULT_ALPHA
+    threshold = spec.threshold if spec.HasField("threshold") else DEFAULT_SCENE_THRESHOLD
+    alpha = spec.ema_alpha if spec.HasField("ema_alpha") else DEFAULT_EMA_ALPHA
     _require(0 < threshold <= 2, "scene.threshold", f"{threshold}, must be above 0 and at most 2")
     _require(0 < alpha < 1, "scene.ema_alpha", f"{alpha}, must be above 0 and below 1")
     _require(spec.detection in decoder_pb2.SceneDetection.values(), "scene.detection", f"{spec.detection} is unknown")
     restarts = spec.detection != decoder_pb2.SCENE_DETECTION_EVERY_FRAME
     return SceneDetector(threshold=threshold, alpha=alpha, restarts=restarts, state=state)
+
+
+def _probabilities(known: decoder_pb2.TextProbabilities, field: str) -> dict[int, float]:
+    by_position = dict(zip(known.positions, known.probabilities, strict=False))
+    _require(
+        len(by_position) == len(known.positions) == len(known.probabilities),
+        f"{field}.probabilities",
+        "must be one for each of positions, which are distinct",
+    )
+    _require(all(0 <= value <= 1 for value in by_position.values()), f"{field}.probabilities", "must be 0 to 1")
+    return by_position
 
 
 def _scene_state(state: decoder_pb2.SceneState, dimensions: int) -> SceneState:
@@ -180,6 +218,11 @@ def _check_unit(rows: NDArray[np.float32], field: str) -> None:
     _require(
         abs(lengths[worst] - 1) <= UNIT_TOLERANCE, field, f"row {worst} has length {lengths[worst]:.4g}, must be 1"
     )
+
+
+def _check_short(rows: NDArray[np.float32], field: str) -> None:
+    longest = float(_lengths(rows).max())
+    _require(longest <= 1 + UNIT_TOLERANCE, field, f"a row has length {longest:.4g}, must be at most 1")
 
 
 def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:

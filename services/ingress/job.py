@@ -16,6 +16,7 @@ from videoanalysis.limits import (
     has_control_characters,
     is_bank_name,
 )
+from videoanalysis.scores import DEFAULT_EMA_ALPHA, DEFAULT_SCENE_THRESHOLD
 from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
 
@@ -35,7 +36,7 @@ class AnalysisRequest:
     frames_per_chunk: int
     chunk_duration: Fraction
     top_k_tags: int
-    min_probability: float
+    min_probability: float | None  # None: what the text bank says
     labels: tuple[str, ...]
     text_bank: str
     scene: SceneSpec
@@ -60,7 +61,9 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     frames = request.frames_per_chunk or _DEFAULT_FRAMES
     seconds = request.chunk_duration_seconds or _DEFAULT_CHUNK_SECONDS
     top_k = request.top_k_tags or _DEFAULT_TOP_K
-    threshold, alpha = request.scene_threshold, request.ema_alpha
+    threshold = request.scene_threshold if request.HasField("scene_threshold") else DEFAULT_SCENE_THRESHOLD
+    alpha = request.ema_alpha if request.HasField("ema_alpha") else DEFAULT_EMA_ALPHA
+    min_probability = request.min_probability if request.HasField("min_probability") else None
     check(
         len(request.stream_id) <= _MAX_ID_CHARACTERS and request.stream_id.isprintable(),
         "stream_id",
@@ -75,9 +78,9 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         "text_bank",
         "must be 1 to 100 letters, digits, dots, dashes or underscores",
     )
-    check(0 < threshold <= 2 or threshold == 0, "scene_threshold", f"{threshold}, must be above 0 and at most 2")
-    check(0 <= alpha < 1, "ema_alpha", f"{alpha}, must be above 0 and below 1")
-    check(0 <= request.min_probability <= 1, "min_probability", f"{request.min_probability}, must be 0 to 1")
+    check(0 < threshold <= 2, "scene_threshold", f"{threshold}, must be above 0 and at most 2")
+    check(0 < alpha < 1, "ema_alpha", f"{alpha}, must be above 0 and below 1")
+    check(0 <= (min_probability or 0) <= 1, "min_probability", f"{min_probability}, must be 0 to 1")
     check(request.scene_detection in SceneDetection.values(), "scene_detection", "is not a value of the enum")
     check(request.priority in Priority.values(), "priority", "is not a value of the enum")
     tolerance = request.sampling_tolerance_seconds
@@ -92,7 +95,7 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         # As it was written: 0.1 is a tenth, not the binary fraction nearest to it.
         chunk_duration=Fraction(repr(seconds)),
         top_k_tags=top_k,
-        min_probability=request.min_probability,
+        min_probability=min_probability,
         labels=tuple(request.labels),
         text_bank=request.text_bank or "default",
         scene=SceneSpec(detection=request.scene_detection, threshold=threshold, ema_alpha=alpha),

@@ -98,7 +98,8 @@ class VideoRun:
 
     async def run(self, trace: Trace) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
-        check_event(LargestSizes(self._request, self._pinned.model, self._pinned.text_bank).event())
+        largest = LargestSizes(self._request, self._pinned.model, self._pinned.text_bank)
+        check_event(max(largest.event(), largest.ranking()))
         trace.enter(Part.SAMPLE_QUEUE)
         self._media.trace = trace
         async with self._resources.sampling.sample(self._media, self._spec) as sampled:
@@ -157,9 +158,7 @@ class VideoRun:
         decoded = await self._decode(chunk, encoded)
         await self._locate_cuts(decoded.scene_changes, chunk, video)
         sampled = chunk.sampled
-        scenes = await self._summary.add(
-            sampled.index, sampled.duration, encoded.embeddings, decoded, self._video.job.deadline
-        )
+        scenes = await self._summary.add(sampled.duration, encoded.embeddings, decoded, self._video.job.deadline)
         self._video.usage.accelerator_seconds += encoded.compute_seconds
         self._video.usage.frames_encoded += sampled.frame_count
         self._video.timeline.delivered(chunk.trace)

@@ -6,7 +6,7 @@ from rich.console import Console
 from videoanalysis.cli import terminal
 from videoanalysis.errors import Overloaded, Unavailable
 from videoanalysis.stack import bundled_model
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, StageTiming, Timing
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming, Timing
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.video_analysis import Progress, VideoAnalysis
@@ -32,22 +32,31 @@ def lines(*news: Progress) -> list[str]:
 
 
 def test_tags_are_shown_with_their_probability_and_their_maximum():
-    chunks = [ChunkResult(chunk_index=index, start_seconds=10 * index) for index in range(8)]
     tags = [
-        TagScore(text="kitchen", score=0.12345, probability=0.876, best_chunk_index=7, max_probability=0.99),
+        TagScore(text="kitchen", score=0.12345, probability=0.876, max_probability=0.99, peak_seconds=70),
         TagScore(text="[red]hall", score=-0.02, probability=1e-9),
     ]
     first, second = (
-        line.split()
-        for line in shown(AnalyzeVideoResponse(tags=tags, chunks=chunks))
-        if "kitchen" in line or "hall" in line
+        line.split() for line in shown(AnalyzeVideoResponse(tags=tags)) if "kitchen" in line or "hall" in line
     )
-    assert first[1:3] == ["87.6%", "0.123"]
-    assert first[-3:] == ["99.0%", "at", "1:10.0"]
+    assert first[1:5] == ["87.6%", "of", "the", "video"]
+    assert first[-4:] == ["99.0%", "at", "1:10.0", "0.123"]
     assert second[0] == "[red]hall"
-    assert second[1:4] == ["<", "0.1%", "-0.020"]
-    # Its best chunk is unknown.
-    assert second[-1] == "-0.020"
+    assert second[1:6] == ["<", "0.1%", "of", "the", "video"]
+    # Its best scene is unknown.
+    assert second[-2:] != ["at", "-0.020"]
+
+
+def test_the_caption_is_shown_with_its_share_of_the_video_and_its_best_scene():
+    caption = CaptionScore(text="Waves", probability=0.242, max_probability=0.999, peak_seconds=26.2)
+    assert "“Waves” · 24.2% of the video · 99.9% at 0:26.2" in shown(AnalyzeVideoResponse(caption=caption))
+
+
+def test_that_no_text_reaches_the_minimum_probability_is_stated():
+    output = shown(AnalyzeVideoResponse(text_bank=TextBankInfo(name="rooms")))
+    assert "no tag reaches the minimum probability" in output
+    assert "no caption reaches the minimum probability" in output
+    assert "no caption: no text bank" in shown(AnalyzeVideoResponse())
 
 
 @pytest.mark.parametrize(

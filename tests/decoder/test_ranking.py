@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.decoder.ranking import Texts, rank
+from services.decoder.ranking import Texts, likely, rank, rank_by_probability
 from tests.decoder.samples import unit_rows
 from videoanalysis.scores import Calibration
 
@@ -76,10 +76,33 @@ def test_a_row_without_direction_scores_zero_against_every_text():
 def test_texts_under_the_least_probability_are_left_out():
     texts, query = texts_of(unit_rows(30)), unit_rows(1, seed=2)
     (everything,) = rank(query, texts, 30, CALIBRATION)
-    limit = everything[3].probability
-    (likely,) = rank(query, texts, 30, CALIBRATION, min_probability=limit)
-    assert likely == everything[:4]
-    assert rank(query, texts, 30, Calibration(1, -5), min_probability=0.9) == [[]]
+    assert likely(everything, texts, everything[3].probability) == everything[:4]
+    assert likely(everything, texts, 0) == likely(everything, texts, None) == everything
+
+
+def test_each_text_has_a_least_probability_of_its_own_unless_the_request_has_one():
+    query, embeddings = unit_rows(1, seed=2), unit_rows(30)
+    (everything,) = rank(query, texts_of(embeddings), 30, CALIBRATION)
+    limits = np.zeros(30)
+    limits[everything[0].position] = everything[0].probability
+    limits[everything[2].position] = everything[1].probability
+    texts = replace(texts_of(embeddings), min_probabilities=limits)
+    assert likely(everything, texts, None) == [*everything[:2], *everything[3:]]
+    assert likely(everything, texts, 0) == everything
+
+
+@given(seed=st.integers(0, 10_000), texts=st.integers(1, 40), top_k=st.integers(1, 50), known=st.integers(0, 40))
+def test_ranks_by_given_probabilities_then_by_score_then_by_position(seed, texts, top_k, known):
+    draw = np.random.default_rng(seed)
+    embeddings, row = unit_rows(texts, 24, seed), unit_rows(1, 24, seed + 1)[0]
+    positions = draw.permutation(texts)[:known].tolist()
+    probabilities = dict(zip(positions, draw.choice([0.0, 0.25, 0.5], len(positions)).tolist(), strict=True))
+    _, cosines = reference_order(row, embeddings)
+    order = sorted(range(texts), key=lambda i: (-probabilities.get(i, 0.0), -cosines[i], i))
+    matches = rank_by_probability(row, texts_of(embeddings), top_k, probabilities)
+    assert [match.position for match in matches] == order[:top_k]
+    assert [match.probability for match in matches] == [probabilities.get(i, 0.0) for i in order[:top_k]]
+    np.testing.assert_allclose([match.score for match in matches], cosines[order[:top_k]], atol=1e-15)
 
 
 def test_no_texts_give_an_empty_ranking():

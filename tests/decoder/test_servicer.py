@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -22,6 +23,7 @@ from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, LabelSet, RankingSp
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 FRAMES = unit_rows(16, seed=40)
+NAN = math.nan
 
 
 @pytest.fixture
@@ -64,6 +66,23 @@ def chunk(frames: np.ndarray = FRAMES, **changes: object) -> DecodeChunkRequest:
 
 def rows(sent: np.ndarray = FRAMES, **changes: object) -> RankTextsRequest:
     return RankTextsRequest(**({"embeddings": tensors.to_proto(sent), "ranking": ranking()} | changes))
+
+
+def video(
+    mean: np.ndarray,
+    tags: Sequence[tuple[int, float]] = (),
+    captions: Sequence[tuple[int, float]] = (),
+    **changes: object,
+) -> decoder_pb2.RankVideoRequest:
+    """With positions and probabilities of texts."""
+
+    def known(texts: Sequence[tuple[int, float]]) -> decoder_pb2.TextProbabilities:
+        return decoder_pb2.TextProbabilities(
+            positions=[position for position, _ in texts], probabilities=[probability for _, probability in texts]
+        )
+
+    values = {"embedding": tensors.to_proto(mean), "ranking": ranking(), "tags": known(tags)}
+    return decoder_pb2.RankVideoRequest(**(values | {"captions": known(captions)} | changes))
 
 
 def labels(*texts: str) -> LabelSet:
@@ -147,7 +166,7 @@ async def test_at_most_top_k_tags_and_none_under_the_least_probability(stub):
     assert list(likely.tags) == list(everything[:2])
     none = await stub.DecodeChunk(chunk(ranking=ranking(min_probability=1.0, logit_bias=-200.0)))
     assert list(none.tags) == []
-    assert none.caption.text
+    assert not none.HasField("caption")
 
 
 async def test_rank_texts_scores_each_row_as_decode_chunk_scores_its_pooled_embedding(stub):
@@ -161,35 +180,71 @@ async def test_rank_texts_scores_each_row_as_decode_chunk_scores_its_pooled_embe
     assert answer.text_bank == decoded.text_bank
 
 
-async def test_rank_texts_says_where_the_texts_stand_in_the_bank(stub):
+async def test_a_ranking_tells_its_leading_texts_whatever_is_asked_for(stub):
     bank = make_bank()
-    for ranked in (await stub.RankTexts(rows(unit_rows(20)))).rankings:
-        assert [bank.tags[position] for position in ranked.tag_positions] == [tag.text for tag in ranked.tags]
-        assert bank.descriptions[ranked.caption_position] == ranked.caption.text
-
-
-async def test_a_chunk_tells_its_leading_texts_whatever_is_asked_for(stub):
-    bank = make_bank()
-    decoded = await stub.DecodeChunk(chunk(ranking=ranking(top_k_tags=1, min_probability=1.0)))
-    pooled = tensors.from_proto(decoded.pooled_embedding).astype(np.float64)
-    assert list(decoded.tags) == []
+    (ranked,) = (await stub.RankTexts(rows(FRAMES[:1], ranking=ranking(top_k_tags=1, min_probability=1.0)))).rankings
+    assert list(ranked.tags) == []
+    assert not ranked.HasField("caption")
     for leading, embeddings in [
-        (decoded.leading_tags, bank.tag_embeddings),
-        (decoded.leading_captions, bank.description_embeddings),
+        (ranked.leading_tags, bank.tag_embeddings),
+        (ranked.leading_captions, bank.description_embeddings),
     ]:
-        scores = embeddings.astype(np.float64) @ pooled
+        scores = embeddings.astype(np.float64) @ FRAMES[0].astype(np.float64)
         assert list(leading.positions) == list(np.argsort(-scores, kind="stable"))
-        assert list(leading.scores) == pytest.approx(np.sort(scores)[::-1], abs=1e-6)
+        assert list(leading.probabilities) == pytest.approx(np.sort(1 / (1 + np.exp(10 - 100 * scores)))[::-1])
+        assert leading.max_of_others == 0
 
 
-async def test_no_more_than_so_many_texts_lead(stub):
+async def test_no_more_than_so_many_texts_lead_and_the_next_one_bounds_the_others(stub):
     many = labels(*(f"label {number}" for number in range(256)))
-    decoded = await stub.DecodeChunk(chunk(ranking=ranking(labels=many, top_k_tags=100)))
-    assert len(decoded.tags) == 100
-    assert len(decoded.leading_tags.positions) == len(decoded.leading_tags.scores) == 112
-    assert [f"label {position}" for position in decoded.leading_tags.positions[:100]] == [
-        tag.text for tag in decoded.tags
-    ]
+    (ranked,) = (await stub.RankTexts(rows(FRAMES[:1], ranking=ranking(labels=many, top_k_tags=100)))).rankings
+    assert len(ranked.tags) == 100
+    leading = ranked.leading_tags
+    assert len(leading.positions) == len(leading.probabilities) == 64
+    assert [f"label {position}" for position in leading.positions] == [tag.text for tag in ranked.tags[:64]]
+    assert leading.max_of_others == ranked.tags[64].probability
+
+
+async def test_a_video_is_ranked_by_given_probabilities_and_then_by_score(stub):
+    bank = make_bank()
+    mean = 0.5 * FRAMES[0]
+    scores = bank.tag_embeddings.astype(np.float64) @ mean.astype(np.float64)
+    worst = int(np.argmin(scores))
+    answer = await stub.RankVideo(video(mean, tags=[(worst, 0.25)], captions=[(1, 0.5)]))
+    others = [int(position) for position in np.argsort(-scores) if position != worst]
+    assert list(answer.tag_positions) == [worst, *others]
+    assert [tag.text for tag in answer.tags] == [bank.tags[position] for position in answer.tag_positions]
+    assert [tag.probability for tag in answer.tags] == [0.25, 0, 0]
+    assert [tag.score for tag in answer.tags] == pytest.approx(list(scores[answer.tag_positions]), abs=1e-7)
+    assert (answer.caption.text, answer.caption.probability) == (bank.descriptions[1], 0.5)
+    assert answer.caption_position == 1
+
+
+async def test_texts_of_a_video_under_the_least_probability_are_left_out(stub):
+    likely = ranking(min_probability=0.3)
+    answer = await stub.RankVideo(video(FRAMES[0], ranking=likely, tags=[(0, 0.25), (2, 0.3)], captions=[(1, 0.2)]))
+    assert list(answer.tag_positions) == [2]
+    assert not answer.HasField("caption")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"embedding": tensors.to_proto(FRAMES)}, "embedding"),
+        ({"embedding": tensors.to_proto(2 * FRAMES[0])}, "embedding"),
+        ({"tags": decoder_pb2.TextProbabilities(positions=[0])}, "tags.probabilities"),
+        ({"tags": decoder_pb2.TextProbabilities(positions=[0, 0], probabilities=[0, 0])}, "tags.probabilities"),
+        ({"tags": decoder_pb2.TextProbabilities(positions=[0], probabilities=[1.1])}, "tags.probabilities"),
+        ({"captions": decoder_pb2.TextProbabilities(positions=[0], probabilities=[NAN])}, "captions.probabilities"),
+        ({"captions": decoder_pb2.TextProbabilities(positions=[2], probabilities=[0.5])}, "captions.positions"),
+    ],
+)
+async def test_a_malformed_video_is_refused_with_its_field(stub, changes, field):
+    request = video(FRAMES[0])
+    for name, value in changes.items():
+        getattr(request, name).CopyFrom(value)
+    error = await failure(stub.RankVideo(request))
+    assert (type(error), error.field) == (InvalidInput, field)
 
 
 async def test_the_banks_are_listed(stub):
@@ -255,7 +310,6 @@ async def test_large_banks_are_ranked_off_the_event_loop(store, tmp_path):
 
 NOT_FINITE = FRAMES.copy()
 NOT_FINITE[0, 0] = np.inf
-NAN = math.nan
 STATE = decoder_pb2.SceneState(ema=tensors.to_proto(FRAMES[0]), last_event_seconds=1.0, last_frame_seconds=2.0)
 LATER = [2.0 + i for i in range(16)]
 

@@ -16,6 +16,12 @@ def test_an_empty_request_means_the_documented_defaults():
     assert analysis.text_bank == "default"
     assert analysis.labels == ()
     assert not is_every_frame(analysis.scene)
+    assert (analysis.scene.threshold, analysis.scene.ema_alpha) == (0.15, 0.9)
+    assert analysis.min_probability is None
+
+
+def test_a_least_probability_of_zero_is_not_that_of_the_bank():
+    assert read_request(AnalyzeVideoRequest(min_probability=0)).min_probability == 0
 
 
 def test_a_request_without_an_id_gets_one_of_its_own():
@@ -48,8 +54,8 @@ def test_every_frame_detection_is_requested_by_name():
         ("min_probability", [-0.1, 1.1, float("nan")]),
         ("sampling_tolerance_seconds", [-0.1, 5.1, float("nan"), float("inf")]),
         ("reuse_difference", [-0.1, 1.1, float("nan")]),
-        ("scene_threshold", [-0.1, 2.1, float("nan"), float("inf")]),
-        ("ema_alpha", [-0.1, 1, 1.5, float("nan")]),
+        ("scene_threshold", [0, -0.1, 2.1, float("nan"), float("inf")]),
+        ("ema_alpha", [0, -0.1, 1, 1.5, float("nan")]),
         ("scene_detection", [99]),
         ("priority", [99]),
         ("stream_id", ["x" * 201, "line\nbreak"]),

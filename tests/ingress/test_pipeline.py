@@ -36,6 +36,8 @@ from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkResponse,
     RankTextsRequest,
     RankTextsResponse,
+    RankVideoRequest,
+    RankVideoResponse,
     SceneChange,
     SceneState,
     TextBankInfo,
@@ -176,6 +178,9 @@ class FakeDecoders:
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         return RankTextsResponse(rankings=[TextRanking() for _ in tensors.from_proto(request.embeddings)])
+
+    async def rank_video(self, request: RankVideoRequest, deadline: Deadline) -> RankVideoResponse:
+        return RankVideoResponse()
 
 
 class Events:

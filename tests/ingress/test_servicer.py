@@ -204,11 +204,19 @@ async def test_the_answer_is_that_of_a_full_decode_and_plain_arithmetic(clip, tm
     pooled = [frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0)) for frames in embeddings]
     weights = [float(chunk.duration) for chunk in expected.chunks]
     video_scores = np.average([text_rows @ row for row in pooled], axis=0, weights=weights)
-    best = np.argsort(-video_scores)[:5]
+    of_scenes = np.split(np.concatenate(embeddings), [times.index(event) for event in events])
+    scene_rows = [frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0)) for frames in of_scenes]
+    logits = engine.model.logit_scale * np.stack(scene_rows) @ text_rows.T + engine.model.logit_bias
+    probabilities = 1 / (1 + np.exp(-logits))
+    edges = [0.0, *map(float, CUTS), float(SECONDS)]
+    shares = np.average(probabilities, axis=0, weights=np.diff(edges))
+    best = np.argsort(-shares)[:5]
     assert [tag.text for tag in answer.tags] == [tags[i] for i in best]
     assert [tag.score for tag in answer.tags] == pytest.approx(video_scores[best], abs=1e-5)
-    logits = engine.model.logit_scale * video_scores[best] + engine.model.logit_bias
-    assert [tag.probability for tag in answer.tags] == pytest.approx(1 / (1 + np.exp(-logits)), rel=1e-3)
+    assert [tag.probability for tag in answer.tags] == pytest.approx(shares[best], rel=1e-3)
+    assert [tag.max_probability for tag in answer.tags] == pytest.approx(probabilities.max(axis=0)[best], rel=1e-3)
+    peaks = [(edges[scene] + edges[scene + 1]) / 2 for scene in probabilities.argmax(axis=0)]
+    assert [tag.peak_seconds for tag in answer.tags] == pytest.approx([peaks[i] for i in best], rel=1e-6)
     for chunk, row in zip(answer.chunks, pooled, strict=True):
         assert chunk.tags[0].text == tags[int(np.argmax(text_rows @ row))]
     assert (answer.model.engine, answer.text_bank.name, answer.text_bank.tags) == ("synthetic", "default", 20)
@@ -275,12 +283,13 @@ async def test_labels_of_the_request_replace_the_tags(clip, tmp_path):
     assert answer.caption.text in read_texts(TEXTS)[1]
 
 
-async def test_tags_under_the_minimum_probability_are_left_out_even_if_none_remains(clip, tmp_path):
+async def test_texts_under_the_minimum_probability_are_left_out_even_if_none_remains(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         answer = await analyze(running, request(clip, min_probability=1))
     assert list(answer.tags) == []
-    assert all(list(chunk.tags) == [] for chunk in answer.chunks)
-    assert answer.caption.text
+    for part in (answer, *answer.chunks, *answer.scenes):
+        assert list(part.tags) == []
+        assert not part.HasField("caption")
 
 
 async def test_the_answer_is_also_written_to_the_output_uri(clip, tmp_path, storage, bucket):

@@ -120,7 +120,7 @@ async def test_the_wait_for_a_decoder_counts_as_decode_queue(clip, tmp_path):
 async def test_the_whole_video_answer_counts_as_decode_compute(clip, tmp_path):
     async with delayed("RankTexts", clip, tmp_path) as running:
         taken = await timing(running, f"file://{clip}")
-    # Asked once, at the end: no scene ends before.
+    # One call, at the end: no scene ends before.
     assert DELAY <= taken.decode.compute_seconds < DELAY + REST
     assert taken.total_seconds - taken.decode.compute_seconds < REST
 

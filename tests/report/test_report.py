@@ -190,12 +190,12 @@ def test_without_pictures_the_page_says_why():
 def test_tags_and_caption_of_the_video_say_how_sure_and_where():
     overview = page().section("Overview")
     assert overview.one("blockquote").text == "Waves on the sand"
-    assert overview.one("figcaption").text == "50.0% for the whole video, strongest at 0:10.0 with 80.0%"
+    assert overview.one("figcaption").text == "50.0% of the video · 80.0% at 0:07.7"
     bar = overview.all("li")[0]
     assert bar.one(class_="name").text == "beach"
     assert bar.one(class_="value").text == "75.0%"
     assert percent(bar.one("i").attributes["style"], "width") == 75
-    assert bar.one(class_="detail").text == "score 0.100, strongest at 0:10.0 with 90.0%"
+    assert bar.one(class_="detail").text == "of the video · 90.0% at 0:07.7 · score 0.100"
 
 
 def test_missing_caption_and_tags_are_stated():

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from videoanalysis.errors import ServiceError
-from videoanalysis.formatting import clock, count, model_name, percent, short_digest
+from videoanalysis.formatting import clock, count, model_name, peak, share_of_video, short_digest
 from videoanalysis.stack import bundled_model
-from videoanalysis.video_analysis import Caption, Progress, Tag, VideoAnalysis
+from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 _SCENE_CHANGES_SHOWN = 20
 # Without a terminal, a line for each such fraction of the work.
@@ -102,14 +102,14 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
 def _tags(analysis: VideoAnalysis) -> RenderableType:
     if not analysis.tags:
         return Text("no tag reaches the minimum probability", "dim")
-    table = _table("tag", "whole video", "score", "maximum", "")
+    table = _table("tag", "probability", "", "at best", "score")
     for tag in analysis.tags:
         table.add_row(
             Text(tag.text, "bold"),
-            percent(tag.probability),
+            share_of_video(tag),
+            ProgressBar(total=1, completed=tag.probability, width=12),
+            peak(tag),
             f"{tag.score:.3f}",
-            ProgressBar(total=1, completed=tag.max_probability or 0.0, width=20),
-            _maximum(analysis, tag),
         )
     return table
 
@@ -117,16 +117,10 @@ def _tags(analysis: VideoAnalysis) -> RenderableType:
 def _caption(analysis: VideoAnalysis) -> RenderableType:
     caption = analysis.caption
     if caption is None:
-        return Text("no caption", "dim")
-    maximum = _maximum(analysis, caption)
-    details = f"   {percent(caption.probability)} for the whole video" + (f", at most {maximum}" if maximum else "")
+        reason = "no caption reaches the minimum probability" if analysis.text_bank else "no caption: no text bank"
+        return Text(reason, "dim")
+    details = "".join(f" · {part}" for part in (share_of_video(caption), peak(caption)) if part)
     return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
-
-
-def _maximum(analysis: VideoAnalysis, text: Tag | Caption) -> str:
-    if text.max_probability is None:
-        return ""
-    return f"{percent(text.max_probability)} at {_chunk_start(analysis, text.best_chunk_index)}"
 
 
 def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
@@ -167,11 +161,6 @@ def _table(*columns: str) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index and column else "left")
     return table
-
-
-def _chunk_start(analysis: VideoAnalysis, index: int | None) -> str:
-    start = analysis.start_of_chunk(index)
-    return "" if start is None else clock(start)
 
 
 def _seconds(seconds: float) -> str:

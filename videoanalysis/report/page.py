@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videoanalysis.formatting import clock, count, model_name, percent
+from videoanalysis.formatting import clock, count, model_name, peak, percent, share_of_video
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
 from videoanalysis.report.timeline import Timeline
@@ -96,32 +96,28 @@ def _header(analysis: VideoAnalysis, video: str) -> Markup:
 def _overview(analysis: VideoAnalysis) -> Markup:
     caption = analysis.caption
     if caption is None:
-        shown = element("p", "No caption: the service has no text bank.", class_="note")
+        reason = "no description reaches the minimum probability" if analysis.text_bank else "there is no text bank"
+        shown = element("p", f"No caption: {reason}.", class_="note")
     else:
-        details = f"{percent(caption.probability)} for the whole video{_strongest(analysis, caption)}"
+        details = " · ".join(filter(None, [share_of_video(caption), peak(caption)]))
         shown = element("figure", element("blockquote", caption.text), element("figcaption", details))
     if analysis.tags:
-        tags = element("ol", *(_bar(analysis, tag) for tag in analysis.tags), class_="bars")
+        tags = element("ol", *(_bar(tag) for tag in analysis.tags), class_="bars")
     else:
         tags = element("p", "No tag reaches the minimum probability.", class_="note")
     return joined([shown, tags])
 
 
-def _bar(analysis: VideoAnalysis, tag: Tag) -> Markup:
+def _bar(tag: Tag) -> Markup:
     return element(
         "li",
         element("span", tag.text, class_="name"),
         element("span", element("i", style=f"width:{_share(tag.probability)}"), class_="track"),
         element("span", percent(tag.probability), class_="value"),
-        element("span", f"score {tag.score:.3f}{_strongest(analysis, tag)}", class_="detail"),
+        element(
+            "span", " · ".join(["of the video", *filter(None, [peak(tag)]), f"score {tag.score:.3f}"]), class_="detail"
+        ),
     )
-
-
-def _strongest(analysis: VideoAnalysis, text: Tag | Caption) -> str:
-    start = analysis.start_of_chunk(text.best_chunk_index)
-    if start is None or text.max_probability is None:
-        return ""
-    return f", strongest at {clock(start)} with {percent(text.max_probability)}"
 
 
 def _scenes(analysis: VideoAnalysis, pictures: Pictures) -> Markup:

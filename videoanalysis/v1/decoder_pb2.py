@@ -26,47 +26,51 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from videoanalysis.v1 import tensor_pb2 as videoanalysis_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideoanalysis/v1/decoder.proto\x12\x10videoanalysis.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvideoanalysis/v1/tensor.proto\"G\n\x08LabelSet\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\nembeddings\x18\x02 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\"\xd2\x01\n\x0bRankingSpec\x12\x11\n\ttext_bank\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12*\n\x06labels\x18\x03 \x01(\x0b\x32\x1a.videoanalysis.v1.LabelSet\x12\x12\n\ntop_k_tags\x18\x04 \x01(\r\x12\x17\n\x0fmin_probability\x18\x05 \x01(\x01\x12\x13\n\x0blogit_scale\x18\x06 \x01(\x01\x12\x12\n\nlogit_bias\x18\x07 \x01(\x01\x12\x18\n\x10text_bank_digest\x18\x08 \x01(\t\"o\n\x08TagScore\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x18\n\x10\x62\x65st_chunk_index\x18\x04 \x01(\r\x12\x17\n\x0fmax_probability\x18\x05 \x01(\x01\"s\n\x0c\x43\x61ptionScore\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x18\n\x10\x62\x65st_chunk_index\x18\x04 \x01(\r\x12\x17\n\x0fmax_probability\x18\x05 \x01(\x01\"f\n\tSceneSpec\x12\x33\n\tdetection\x18\x01 \x01(\x0e\x32 .videoanalysis.v1.SceneDetection\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x11\n\tema_alpha\x18\x03 \x01(\x01\"\x87\x01\n\nSceneState\x12%\n\x03\x65ma\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x1f\n\x12last_event_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12last_frame_seconds\x18\x03 \x01(\x01\x42\x15\n\x13_last_event_seconds\"\xb2\x01\n\x0bSceneChange\x12\x19\n\x11timestamp_seconds\x18\x01 \x01(\x01\x12\"\n\x1aprevious_timestamp_seconds\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x13\n\x0b\x63hunk_index\x18\x04 \x01(\r\x12\x13\n\x0b\x66rame_index\x18\x05 \x01(\r\x12\x13\n\x0b\x63ut_seconds\x18\x06 \x01(\x01\x12\x16\n\x0e\x63ut_confidence\x18\x07 \x01(\x01\"\x81\x02\n\x12\x44\x65\x63odeChunkRequest\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x1b\n\x13\x66rame_times_seconds\x18\x02 \x03(\x01\x12\x13\n\x0b\x63hunk_index\x18\x03 \x01(\r\x12.\n\x07ranking\x18\x04 \x01(\x0b\x32\x1d.videoanalysis.v1.RankingSpec\x12*\n\x05scene\x18\x05 \x01(\x0b\x32\x1b.videoanalysis.v1.SceneSpec\x12/\n\tema_state\x18\x06 \x01(\x0b\x32\x1c.videoanalysis.v1.SceneState\"\xf0\x03\n\x13\x44\x65\x63odeChunkResponse\x12(\n\x04tags\x18\x01 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x03 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\x14\n\x0cscene_scores\x18\x04 \x03(\x01\x12/\n\tema_state\x18\x05 \x01(\x0b\x32\x1c.videoanalysis.v1.SceneState\x12\x32\n\x10pooled_embedding\x18\x06 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x31\n\ttext_bank\x18\x07 \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12*\n\x07\x63ompute\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0cleading_tags\x18\t \x01(\x0b\x32\x1e.videoanalysis.v1.LeadingTexts\x12\x38\n\x10leading_captions\x18\n \x01(\x0b\x32\x1e.videoanalysis.v1.LeadingTexts\"1\n\x0cLeadingTexts\x12\x11\n\tpositions\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x03(\x02\"p\n\x10RankTextsRequest\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12.\n\x07ranking\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.RankingSpec\"\x99\x01\n\x0bTextRanking\x12(\n\x04tags\x18\x01 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x15\n\rtag_positions\x18\x03 \x03(\r\x12\x18\n\x10\x63\x61ption_position\x18\x04 \x01(\r\"w\n\x11RankTextsResponse\x12/\n\x08rankings\x18\x01 \x03(\x0b\x32\x1d.videoanalysis.v1.TextRanking\x12\x31\n\ttext_bank\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\"\x16\n\x14ListTextBanksRequest\"\x8e\x01\n\x15ListTextBanksResponse\x12\x32\n\ntext_banks\x18\x01 \x03(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12\x14\n\x0chas_location\x18\x02 \x01(\x08\x12\x16\n\x0e\x65xpected_names\x18\x03 \x03(\t\x12\x13\n\x0bis_complete\x18\x04 \x01(\x08\"\xa8\x01\n\x0cTextBankInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x10\n\x08template\x18\x04 \x01(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x65scriptions\x18\x07 \x01(\r\x12\x1a\n\x12longest_text_bytes\x18\x08 \x01(\r*s\n\x0eSceneDetection\x12\x1f\n\x1bSCENE_DETECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSCENE_DETECTION_ONE_PER_CUT\x10\x01\x12\x1f\n\x1bSCENE_DETECTION_EVERY_FRAME\x10\x02\x32\xa4\x02\n\x0e\x44\x65\x63oderService\x12Z\n\x0b\x44\x65\x63odeChunk\x12$.videoanalysis.v1.DecodeChunkRequest\x1a%.videoanalysis.v1.DecodeChunkResponse\x12T\n\tRankTexts\x12\".videoanalysis.v1.RankTextsRequest\x1a#.videoanalysis.v1.RankTextsResponse\x12`\n\rListTextBanks\x12&.videoanalysis.v1.ListTextBanksRequest\x1a\'.videoanalysis.v1.ListTextBanksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideoanalysis/v1/decoder.proto\x12\x10videoanalysis.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvideoanalysis/v1/tensor.proto\"G\n\x08LabelSet\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\nembeddings\x18\x02 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\"\xeb\x01\n\x0bRankingSpec\x12\x11\n\ttext_bank\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12*\n\x06labels\x18\x03 \x01(\x0b\x32\x1a.videoanalysis.v1.LabelSet\x12\x12\n\ntop_k_tags\x18\x04 \x01(\r\x12\x1c\n\x0fmin_probability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0blogit_scale\x18\x06 \x01(\x01\x12\x12\n\nlogit_bias\x18\x07 \x01(\x01\x12\x18\n\x10text_bank_digest\x18\x08 \x01(\tB\x12\n\x10_min_probability\"\x80\x01\n\x08TagScore\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x17\n\x0fmax_probability\x18\x04 \x01(\x01\x12\x14\n\x0cpeak_seconds\x18\x05 \x01(\x01\x12\x13\n\x0buncertainty\x18\x06 \x01(\x01\"\x84\x01\n\x0c\x43\x61ptionScore\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x17\n\x0fmax_probability\x18\x04 \x01(\x01\x12\x14\n\x0cpeak_seconds\x18\x05 \x01(\x01\x12\x13\n\x0buncertainty\x18\x06 \x01(\x01\"\x8c\x01\n\tSceneSpec\x12\x33\n\tdetection\x18\x01 \x01(\x0e\x32 .videoanalysis.v1.SceneDetection\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tema_alpha\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_thresholdB\x0c\n\n_ema_alpha\"\x87\x01\n\nSceneState\x12%\n\x03\x65ma\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x1f\n\x12last_event_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12last_frame_seconds\x18\x03 \x01(\x01\x42\x15\n\x13_last_event_seconds\"\xb2\x01\n\x0bSceneChange\x12\x19\n\x11timestamp_seconds\x18\x01 \x01(\x01\x12\"\n\x1aprevious_timestamp_seconds\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x13\n\x0b\x63hunk_index\x18\x04 \x01(\r\x12\x13\n\x0b\x66rame_index\x18\x05 \x01(\r\x12\x13\n\x0b\x63ut_seconds\x18\x06 \x01(\x01\x12\x16\n\x0e\x63ut_confidence\x18\x07 \x01(\x01\"\x81\x02\n\x12\x44\x65\x63odeChunkRequest\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x1b\n\x13\x66rame_times_seconds\x18\x02 \x03(\x01\x12\x13\n\x0b\x63hunk_index\x18\x03 \x01(\r\x12.\n\x07ranking\x18\x04 \x01(\x0b\x32\x1d.videoanalysis.v1.RankingSpec\x12*\n\x05scene\x18\x05 \x01(\x0b\x32\x1b.videoanalysis.v1.SceneSpec\x12/\n\tema_state\x18\x06 \x01(\x0b\x32\x1c.videoanalysis.v1.SceneState\"\x80\x03\n\x13\x44\x65\x63odeChunkResponse\x12(\n\x04tags\x18\x01 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x34\n\rscene_changes\x18\x03 \x03(\x0b\x32\x1d.videoanalysis.v1.SceneChange\x12\x14\n\x0cscene_scores\x18\x04 \x03(\x01\x12/\n\tema_state\x18\x05 \x01(\x0b\x32\x1c.videoanalysis.v1.SceneState\x12\x32\n\x10pooled_embedding\x18\x06 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12\x31\n\ttext_bank\x18\x07 \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12*\n\x07\x63ompute\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x11TextProbabilities\x12\x11\n\tpositions\x18\x01 \x03(\r\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x15\n\rmax_of_others\x18\x03 \x01(\x01\"p\n\x10RankTextsRequest\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12.\n\x07ranking\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.RankingSpec\"\xe2\x01\n\x0bTextRanking\x12(\n\x04tags\x18\x01 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12/\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x39\n\x0cleading_tags\x18\x03 \x01(\x0b\x32#.videoanalysis.v1.TextProbabilities\x12=\n\x10leading_captions\x18\x04 \x01(\x0b\x32#.videoanalysis.v1.TextProbabilities\"w\n\x11RankTextsResponse\x12/\n\x08rankings\x18\x01 \x03(\x0b\x32\x1d.videoanalysis.v1.TextRanking\x12\x31\n\ttext_bank\x18\x02 \x01(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\"\xd9\x01\n\x10RankVideoRequest\x12+\n\tembedding\x18\x01 \x01(\x0b\x32\x18.videoanalysis.v1.Tensor\x12.\n\x07ranking\x18\x02 \x01(\x0b\x32\x1d.videoanalysis.v1.RankingSpec\x12\x31\n\x04tags\x18\x03 \x01(\x0b\x32#.videoanalysis.v1.TextProbabilities\x12\x35\n\x08\x63\x61ptions\x18\x04 \x01(\x0b\x32#.videoanalysis.v1.TextProbabilities\"\x9f\x01\n\x11RankVideoResponse\x12(\n\x04tags\x18\x01 \x03(\x0b\x32\x1a.videoanalysis.v1.TagScore\x12\x15\n\rtag_positions\x18\x02 \x03(\r\x12/\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x1e.videoanalysis.v1.CaptionScore\x12\x18\n\x10\x63\x61ption_position\x18\x04 \x01(\r\"\x16\n\x14ListTextBanksRequest\"\x8e\x01\n\x15ListTextBanksResponse\x12\x32\n\ntext_banks\x18\x01 \x03(\x0b\x32\x1e.videoanalysis.v1.TextBankInfo\x12\x14\n\x0chas_location\x18\x02 \x01(\x08\x12\x16\n\x0e\x65xpected_names\x18\x03 \x03(\t\x12\x13\n\x0bis_complete\x18\x04 \x01(\x08\"\xa8\x01\n\x0cTextBankInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x10\n\x08template\x18\x04 \x01(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x65scriptions\x18\x07 \x01(\r\x12\x1a\n\x12longest_text_bytes\x18\x08 \x01(\r*s\n\x0eSceneDetection\x12\x1f\n\x1bSCENE_DETECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSCENE_DETECTION_ONE_PER_CUT\x10\x01\x12\x1f\n\x1bSCENE_DETECTION_EVERY_FRAME\x10\x02\x32\xfa\x02\n\x0e\x44\x65\x63oderService\x12Z\n\x0b\x44\x65\x63odeChunk\x12$.videoanalysis.v1.DecodeChunkRequest\x1a%.videoanalysis.v1.DecodeChunkResponse\x12T\n\tRankTexts\x12\".videoanalysis.v1.RankTextsRequest\x1a#.videoanalysis.v1.RankTextsResponse\x12T\n\tRankVideo\x12\".videoanalysis.v1.RankVideoRequest\x1a#.videoanalysis.v1.RankVideoResponse\x12`\n\rListTextBanks\x12&.videoanalysis.v1.ListTextBanksRequest\x1a\'.videoanalysis.v1.ListTextBanksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoanalysis.v1.decoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCENEDETECTION']._serialized_start=2595
-  _globals['_SCENEDETECTION']._serialized_end=2710
+  _globals['_SCENEDETECTION']._serialized_start=3073
+  _globals['_SCENEDETECTION']._serialized_end=3188
   _globals['_LABELSET']._serialized_start=115
   _globals['_LABELSET']._serialized_end=186
   _globals['_RANKINGSPEC']._serialized_start=189
-  _globals['_RANKINGSPEC']._serialized_end=399
-  _globals['_TAGSCORE']._serialized_start=401
-  _globals['_TAGSCORE']._serialized_end=512
-  _globals['_CAPTIONSCORE']._serialized_start=514
-  _globals['_CAPTIONSCORE']._serialized_end=629
-  _globals['_SCENESPEC']._serialized_start=631
-  _globals['_SCENESPEC']._serialized_end=733
-  _globals['_SCENESTATE']._serialized_start=736
-  _globals['_SCENESTATE']._serialized_end=871
-  _globals['_SCENECHANGE']._serialized_start=874
-  _globals['_SCENECHANGE']._serialized_end=1052
-  _globals['_DECODECHUNKREQUEST']._serialized_start=1055
-  _globals['_DECODECHUNKREQUEST']._serialized_end=1312
-  _globals['_DECODECHUNKRESPONSE']._serialized_start=1315
-  _globals['_DECODECHUNKRESPONSE']._serialized_end=1811
-  _globals['_LEADINGTEXTS']._serialized_start=1813
-  _globals['_LEADINGTEXTS']._serialized_end=1862
-  _globals['_RANKTEXTSREQUEST']._serialized_start=1864
-  _globals['_RANKTEXTSREQUEST']._serialized_end=1976
-  _globals['_TEXTRANKING']._serialized_start=1979
-  _globals['_TEXTRANKING']._serialized_end=2132
-  _globals['_RANKTEXTSRESPONSE']._serialized_start=2134
-  _globals['_RANKTEXTSRESPONSE']._serialized_end=2253
-  _globals['_LISTTEXTBANKSREQUEST']._serialized_start=2255
-  _globals['_LISTTEXTBANKSREQUEST']._serialized_end=2277
-  _globals['_LISTTEXTBANKSRESPONSE']._serialized_start=2280
-  _globals['_LISTTEXTBANKSRESPONSE']._serialized_end=2422
-  _globals['_TEXTBANKINFO']._serialized_start=2425
-  _globals['_TEXTBANKINFO']._serialized_end=2593
-  _globals['_DECODERSERVICE']._serialized_start=2713
-  _globals['_DECODERSERVICE']._serialized_end=3005
+  _globals['_RANKINGSPEC']._serialized_end=424
+  _globals['_TAGSCORE']._serialized_start=427
+  _globals['_TAGSCORE']._serialized_end=555
+  _globals['_CAPTIONSCORE']._serialized_start=558
+  _globals['_CAPTIONSCORE']._serialized_end=690
+  _globals['_SCENESPEC']._serialized_start=693
+  _globals['_SCENESPEC']._serialized_end=833
+  _globals['_SCENESTATE']._serialized_start=836
+  _globals['_SCENESTATE']._serialized_end=971
+  _globals['_SCENECHANGE']._serialized_start=974
+  _globals['_SCENECHANGE']._serialized_end=1152
+  _globals['_DECODECHUNKREQUEST']._serialized_start=1155
+  _globals['_DECODECHUNKREQUEST']._serialized_end=1412
+  _globals['_DECODECHUNKRESPONSE']._serialized_start=1415
+  _globals['_DECODECHUNKRESPONSE']._serialized_end=1799
+  _globals['_TEXTPROBABILITIES']._serialized_start=1801
+  _globals['_TEXTPROBABILITIES']._serialized_end=1885
+  _globals['_RANKTEXTSREQUEST']._serialized_start=1887
+  _globals['_RANKTEXTSREQUEST']._serialized_end=1999
+  _globals['_TEXTRANKING']._serialized_start=2002
+  _globals['_TEXTRANKING']._serialized_end=2228
+  _globals['_RANKTEXTSRESPONSE']._serialized_start=2230
+  _globals['_RANKTEXTSRESPONSE']._serialized_end=2349
+  _globals['_RANKVIDEOREQUEST']._serialized_start=2352
+  _globals['_RANKVIDEOREQUEST']._serialized_end=2569
+  _globals['_RANKVIDEORESPONSE']._serialized_start=2572
+  _globals['_RANKVIDEORESPONSE']._serialized_end=2731
+  _globals['_LISTTEXTBANKSREQUEST']._serialized_start=2733
+  _globals['_LISTTEXTBANKSREQUEST']._serialized_end=2755
+  _globals['_LISTTEXTBANKSRESPONSE']._serialized_start=2758
+  _globals['_LISTTEXTBANKSRESPONSE']._serialized_end=2900
+  _globals['_TEXTBANKINFO']._serialized_start=2903
+  _globals['_TEXTBANKINFO']._serialized_end=3071
+  _globals['_DECODERSERVICE']._serialized_start=3191
+  _globals['_DECODERSERVICE']._serialized_end=3569
 # @@protoc_insertion_point(module_scope)

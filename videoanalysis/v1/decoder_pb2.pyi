@@ -49,32 +49,36 @@ class RankingSpec(_message.Message):
     def __init__(self, text_bank: _Optional[str] = ..., model_digest: _Optional[str] = ..., labels: _Optional[_Union[LabelSet, _Mapping]] = ..., top_k_tags: _Optional[int] = ..., min_probability: _Optional[float] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ..., text_bank_digest: _Optional[str] = ...) -> None: ...
 
 class TagScore(_message.Message):
-    __slots__ = ("text", "score", "probability", "best_chunk_index", "max_probability")
+    __slots__ = ("text", "score", "probability", "max_probability", "peak_seconds", "uncertainty")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
-    BEST_CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
     MAX_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    PEAK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
     text: str
     score: float
     probability: float
-    best_chunk_index: int
     max_probability: float
-    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., best_chunk_index: _Optional[int] = ..., max_probability: _Optional[float] = ...) -> None: ...
+    peak_seconds: float
+    uncertainty: float
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., max_probability: _Optional[float] = ..., peak_seconds: _Optional[float] = ..., uncertainty: _Optional[float] = ...) -> None: ...
 
 class CaptionScore(_message.Message):
-    __slots__ = ("text", "score", "probability", "best_chunk_index", "max_probability")
+    __slots__ = ("text", "score", "probability", "max_probability", "peak_seconds", "uncertainty")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
-    BEST_CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
     MAX_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    PEAK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
     text: str
     score: float
     probability: float
-    best_chunk_index: int
     max_probability: float
-    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., best_chunk_index: _Optional[int] = ..., max_probability: _Optional[float] = ...) -> None: ...
+    peak_seconds: float
+    uncertainty: float
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., max_probability: _Optional[float] = ..., peak_seconds: _Optional[float] = ..., uncertainty: _Optional[float] = ...) -> None: ...
 
 class SceneSpec(_message.Message):
     __slots__ = ("detection", "threshold", "ema_alpha")
@@ -131,7 +135,7 @@ class DecodeChunkRequest(_message.Message):
     def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., frame_times_seconds: _Optional[_Iterable[float]] = ..., chunk_index: _Optional[int] = ..., ranking: _Optional[_Union[RankingSpec, _Mapping]] = ..., scene: _Optional[_Union[SceneSpec, _Mapping]] = ..., ema_state: _Optional[_Union[SceneState, _Mapping]] = ...) -> None: ...
 
 class DecodeChunkResponse(_message.Message):
-    __slots__ = ("tags", "caption", "scene_changes", "scene_scores", "ema_state", "pooled_embedding", "text_bank", "compute", "leading_tags", "leading_captions")
+    __slots__ = ("tags", "caption", "scene_changes", "scene_scores", "ema_state", "pooled_embedding", "text_bank", "compute")
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
     SCENE_CHANGES_FIELD_NUMBER: _ClassVar[int]
@@ -140,8 +144,6 @@ class DecodeChunkResponse(_message.Message):
     POOLED_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_FIELD_NUMBER: _ClassVar[int]
-    LEADING_TAGS_FIELD_NUMBER: _ClassVar[int]
-    LEADING_CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     tags: _containers.RepeatedCompositeFieldContainer[TagScore]
     caption: CaptionScore
     scene_changes: _containers.RepeatedCompositeFieldContainer[SceneChange]
@@ -150,17 +152,17 @@ class DecodeChunkResponse(_message.Message):
     pooled_embedding: _tensor_pb2.Tensor
     text_bank: TextBankInfo
     compute: _duration_pb2.Duration
-    leading_tags: LeadingTexts
-    leading_captions: LeadingTexts
-    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., ema_state: _Optional[_Union[SceneState, _Mapping]] = ..., pooled_embedding: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., leading_tags: _Optional[_Union[LeadingTexts, _Mapping]] = ..., leading_captions: _Optional[_Union[LeadingTexts, _Mapping]] = ...) -> None: ...
+    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., ema_state: _Optional[_Union[SceneState, _Mapping]] = ..., pooled_embedding: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
-class LeadingTexts(_message.Message):
-    __slots__ = ("positions", "scores")
+class TextProbabilities(_message.Message):
+    __slots__ = ("positions", "probabilities", "max_of_others")
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
-    SCORES_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_OF_OTHERS_FIELD_NUMBER: _ClassVar[int]
     positions: _containers.RepeatedScalarFieldContainer[int]
-    scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, positions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    max_of_others: float
+    def __init__(self, positions: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., max_of_others: _Optional[float] = ...) -> None: ...
 
 class RankTextsRequest(_message.Message):
     __slots__ = ("embeddings", "ranking")
@@ -171,16 +173,16 @@ class RankTextsRequest(_message.Message):
     def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ranking: _Optional[_Union[RankingSpec, _Mapping]] = ...) -> None: ...
 
 class TextRanking(_message.Message):
-    __slots__ = ("tags", "caption", "tag_positions", "caption_position")
+    __slots__ = ("tags", "caption", "leading_tags", "leading_captions")
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
-    TAG_POSITIONS_FIELD_NUMBER: _ClassVar[int]
-    CAPTION_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LEADING_TAGS_FIELD_NUMBER: _ClassVar[int]
+    LEADING_CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     tags: _containers.RepeatedCompositeFieldContainer[TagScore]
     caption: CaptionScore
-    tag_positions: _containers.RepeatedScalarFieldContainer[int]
-    caption_position: int
-    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., tag_positions: _Optional[_Iterable[int]] = ..., caption_position: _Optional[int] = ...) -> None: ...
+    leading_tags: TextProbabilities
+    leading_captions: TextProbabilities
+    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., leading_tags: _Optional[_Union[TextProbabilities, _Mapping]] = ..., leading_captions: _Optional[_Union[TextProbabilities, _Mapping]] = ...) -> None: ...
 
 class RankTextsResponse(_message.Message):
     __slots__ = ("rankings", "text_bank")
@@ -189,6 +191,30 @@ class RankTextsResponse(_message.Message):
     rankings: _containers.RepeatedCompositeFieldContainer[TextRanking]
     text_bank: TextBankInfo
     def __init__(self, rankings: _Optional[_Iterable[_Union[TextRanking, _Mapping]]] = ..., text_bank: _Optional[_Union[TextBankInfo, _Mapping]] = ...) -> None: ...
+
+class RankVideoRequest(_message.Message):
+    __slots__ = ("embedding", "ranking", "tags", "captions")
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    RANKING_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
+    embedding: _tensor_pb2.Tensor
+    ranking: RankingSpec
+    tags: TextProbabilities
+    captions: TextProbabilities
+    def __init__(self, embedding: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ranking: _Optional[_Union[RankingSpec, _Mapping]] = ..., tags: _Optional[_Union[TextProbabilities, _Mapping]] = ..., captions: _Optional[_Union[TextProbabilities, _Mapping]] = ...) -> None: ...
+
+class RankVideoResponse(_message.Message):
+    __slots__ = ("tags", "tag_positions", "caption", "caption_position")
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    TAG_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    CAPTION_FIELD_NUMBER: _ClassVar[int]
+    CAPTION_POSITION_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedCompositeFieldContainer[TagScore]
+    tag_positions: _containers.RepeatedScalarFieldContainer[int]
+    caption: CaptionScore
+    caption_position: int
+    def __init__(self, tags: _Optional[_Iterable[_Union[TagScore, _Mapping]]] = ..., tag_positions: _Optional[_Iterable[int]] = ..., caption: _Optional[_Union[CaptionScore, _Mapping]] = ..., caption_position: _Optional[int] = ...) -> None: ...
 
 class ListTextBanksRequest(_message.Message):
     __slots__ = ()

@@ -46,6 +46,11 @@ class DecoderServiceStub:
                 request_serializer=videoanalysis_dot_v1_dot_decoder__pb2.RankTextsRequest.SerializeToString,
                 response_deserializer=videoanalysis_dot_v1_dot_decoder__pb2.RankTextsResponse.FromString,
                 _registered_method=True)
+        self.RankVideo = channel.unary_unary(
+                '/videoanalysis.v1.DecoderService/RankVideo',
+                request_serializer=videoanalysis_dot_v1_dot_decoder__pb2.RankVideoRequest.SerializeToString,
+                response_deserializer=videoanalysis_dot_v1_dot_decoder__pb2.RankVideoResponse.FromString,
+                _registered_method=True)
         self.ListTextBanks = channel.unary_unary(
                 '/videoanalysis.v1.DecoderService/ListTextBanks',
                 request_serializer=videoanalysis_dot_v1_dot_decoder__pb2.ListTextBanksRequest.SerializeToString,
@@ -69,7 +74,15 @@ class DecoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RankTexts(self, request, context):
-        """Ranks texts for embeddings that are already pooled: whole videos, scenes, chunks. Errors as DecodeChunk.
+        """Ranks texts for embeddings that are already pooled: scenes, chunks. Errors as DecodeChunk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RankVideo(self, request, context):
+        """Ranks texts for a whole video by their probabilities, which the caller has from the video's scenes. Errors as
+        DecodeChunk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +107,11 @@ def add_DecoderServiceServicer_to_server(servicer, server):
                     servicer.RankTexts,
                     request_deserializer=videoanalysis_dot_v1_dot_decoder__pb2.RankTextsRequest.FromString,
                     response_serializer=videoanalysis_dot_v1_dot_decoder__pb2.RankTextsResponse.SerializeToString,
+            ),
+            'RankVideo': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankVideo,
+                    request_deserializer=videoanalysis_dot_v1_dot_decoder__pb2.RankVideoRequest.FromString,
+                    response_serializer=videoanalysis_dot_v1_dot_decoder__pb2.RankVideoResponse.SerializeToString,
             ),
             'ListTextBanks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTextBanks,
@@ -157,6 +175,33 @@ class DecoderService:
             '/videoanalysis.v1.DecoderService/RankTexts',
             videoanalysis_dot_v1_dot_decoder__pb2.RankTextsRequest.SerializeToString,
             videoanalysis_dot_v1_dot_decoder__pb2.RankTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankVideo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/videoanalysis.v1.DecoderService/RankVideo',
+            videoanalysis_dot_v1_dot_decoder__pb2.RankVideoRequest.SerializeToString,
+            videoanalysis_dot_v1_dot_decoder__pb2.RankVideoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,11 +4,10 @@ from services.ingress.answer.observers import Observer, StreamWriter, UnaryColle
 from services.ingress.answer.outputs import Outputs
 from services.ingress.answer.size import LargestSizes, check_event, check_unary
 from services.ingress.answer.summary import Summary, SummaryState
+from services.ingress.answer.text_shares import TextShare
 from services.ingress.answer.timeline import Part, Timeline, Trace
-from services.ingress.answer.top_texts import BestChunk
 
 __all__ = [
-    "BestChunk",
     "LargestSizes",
     "Observer",
     "Outputs",
@@ -16,6 +15,7 @@ __all__ = [
     "StreamWriter",
     "Summary",
     "SummaryState",
+    "TextShare",
     "Timeline",
     "Trace",
     "UnaryCollector",

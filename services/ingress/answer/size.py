@@ -6,14 +6,16 @@ from math import ceil
 from services.ingress.job import AnalysisRequest, is_every_frame
 from videoanalysis.errors import InvalidInput
 from videoanalysis.limits import MAX_MESSAGE_BYTES
-from videoanalysis.scores import REFRACTORY_SECONDS
+from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS, REFRACTORY_SECONDS
 from videoanalysis.v1.decoder_pb2 import TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Largest protobuf encodings of the messages without their texts; keys and lengths included.
-_TEXT_SCORE_BYTES = 45
-_POSITION_BYTES = 6
+_TEXT_SCORE_BYTES = 30
+_VIDEO_TEXT_SCORE_BYTES = 57
+# Positions and probabilities of the leading texts of one scene.
+_LEADING_BYTES = 60 + (LEADING_TAGS + LEADING_CAPTIONS) * 13
 _SCENE_CHANGE_BYTES = 63
 _SCENE_BYTES = 25
 _CHUNK_BYTES = 60
@@ -33,7 +35,9 @@ class LargestSizes:
         self._request = request
         longest_tags = sorted((len(label.encode()) for label in request.labels), reverse=True)[: request.top_k_tags]
         tag_texts = sum(longest_tags) if request.labels else request.top_k_tags * text_bank.longest_text_bytes
-        self._texts = tag_texts + text_bank.longest_text_bytes + (request.top_k_tags + 1) * _TEXT_SCORE_BYTES
+        texts = tag_texts + text_bank.longest_text_bytes
+        self._texts = texts + (request.top_k_tags + 1) * _TEXT_SCORE_BYTES
+        self._video_texts = texts + (request.top_k_tags + 1) * _VIDEO_TEXT_SCORE_BYTES
         self._scene = _SCENE_BYTES + self._texts
         frames = request.frames_per_chunk
         self._chunk = _CHUNK_BYTES + self._texts + frames * _FRAME_TIME_BYTES
@@ -48,13 +52,19 @@ class LargestSizes:
         changes = self._changes(chunks, duration_seconds)
         # Each change is listed twice, in its chunk and for the video, and begins a scene.
         parts = chunks * self._chunk + changes * 2 * _SCENE_CHANGE_BYTES + (changes + 1) * self._scene
-        return _ENVELOPE_BYTES + self._texts + parts
+        return _ENVELOPE_BYTES + self._video_texts + parts
 
     def event(self) -> int:
-        """Of a StreamAnalyzeVideoResponse: a chunk and the scenes that end in it; RankTextsResponse is smaller."""
-        changes = self._changes(1, float(self._request.chunk_duration) + _JOINED_SECONDS)
-        positions = _POSITION_BYTES * (self._request.top_k_tags + 1)
-        return _ENVELOPE_BYTES + _TOKEN_BYTES + self._chunk + changes * (_SCENE_CHANGE_BYTES + self._scene + positions)
+        """Of a StreamAnalyzeVideoResponse: a chunk and the scenes that end in it."""
+        scenes = self._changes_in_chunk() * (_SCENE_CHANGE_BYTES + self._scene)
+        return _ENVELOPE_BYTES + _TOKEN_BYTES + self._chunk + scenes
+
+    def ranking(self) -> int:
+        """Of the RankTextsResponse for these scenes."""
+        return _ENVELOPE_BYTES + self._changes_in_chunk() * (self._scene + _LEADING_BYTES)
+
+    def _changes_in_chunk(self) -> int:
+        return self._changes(1, float(self._request.chunk_duration) + _JOINED_SECONDS)
 
     def _changes(self, chunks: int, seconds: float) -> int:
         """Scene changes in `chunks` chunks that last so many seconds together."""

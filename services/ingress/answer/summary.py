@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingress.admission import Deadline
-from services.ingress.answer.top_texts import BestChunk, TopTexts
+from services.ingress.answer.text_shares import TextShare, TextShares
 from videoanalysis import tensors
-from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS, Calibration
+from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, Scene
 from videoanalysis.v1.decoder_pb2 import (
     CaptionScore,
@@ -20,6 +20,8 @@ from videoanalysis.v1.decoder_pb2 import (
     RankingSpec,
     RankTextsRequest,
     RankTextsResponse,
+    RankVideoRequest,
+    RankVideoResponse,
     SceneChange,
     TagScore,
     TextRanking,
@@ -37,14 +39,19 @@ class SummaryState:
     embedding_sum: NDArray[np.float32]  # [D], of the chunk embeddings times their seconds
     scene_start: float  # seconds; of the scene that has not ended
     scene_sum: NDArray[np.float32]  # [D], of its frames
-    top_tags: tuple[tuple[int, BestChunk], ...]
-    top_captions: tuple[tuple[int, BestChunk], ...]
+    # Of the texts in the scenes that have ended.
+    tags: tuple[TextShare, ...]
+    captions: tuple[TextShare, ...]
+    seconds_of_other_tags: float
+    seconds_of_other_captions: float
 
 
 class TextRanker(Protocol):
     """The decoders, as far as a summary needs them."""
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse: ...
+
+    async def rank_video(self, request: RankVideoRequest, deadline: Deadline) -> RankVideoResponse: ...
 
 
 class Summary:
@@ -53,22 +60,22 @@ class Summary:
     Sums are rounded to float32 after each chunk, since that is how they travel in a resume token. Over the 2160 chunks
     of six hours this costs scores less than 1e-6.
 
-    A text's score for the video is its product with the duration-weighted mean of the chunk embeddings, which is not
-    renormalised: this is the weighted mean of its scores in all chunks, not only in those where it was among the best.
+    A text's probability for the video is the mean of its probabilities in the scenes, weighted by their duration; its
+    score is its product with the duration-weighted mean of the chunk embeddings, which is not renormalised: this is the
+    weighted mean of its scores in all chunks.
     """
 
     def __init__(self, decoders: TextRanker, ranking: RankingSpec, state: SummaryState | None = None) -> None:
         self._decoders = decoders
         self._ranking = ranking
-        self._calibration = Calibration(ranking.logit_scale, ranking.logit_bias)
         nothing = np.zeros((), np.float32)
-        state = state or SummaryState(Fraction(0), nothing, 0.0, nothing, (), ())
+        state = state or SummaryState(Fraction(0), nothing, 0.0, nothing, (), (), 0.0, 0.0)
         self._duration = state.duration
         self._embedding_sum = state.embedding_sum
         self._scene_start = state.scene_start
         self._scene_sum = state.scene_sum
-        self._top_tags = TopTexts(LEADING_TAGS, state.top_tags)
-        self._top_captions = TopTexts(LEADING_CAPTIONS, state.top_captions)
+        self._tags = TextShares(LEADING_TAGS, state.tags, state.seconds_of_other_tags)
+        self._captions = TextShares(LEADING_CAPTIONS, state.captions, state.seconds_of_other_captions)
         self._changes: list[SceneChange] = []
         self._scenes: list[Scene] = []
 
@@ -78,27 +85,26 @@ class Summary:
             embedding_sum=self._embedding_sum,
             scene_start=self._scene_start,
             scene_sum=self._scene_sum,
-            top_tags=tuple(self._top_tags.items()),
-            top_captions=tuple(self._top_captions.items()),
+            tags=self._tags.items(),
+            captions=self._captions.items(),
+            seconds_of_other_tags=self._tags.seconds_of_others,
+            seconds_of_other_captions=self._captions.seconds_of_others,
         )
 
     async def add(
         self,
-        chunk_index: int,
         duration: Fraction,
         frames: NDArray[np.float32],
         decoded: DecodeChunkResponse,
         deadline: Deadline,
     ) -> list[Scene]:
-        """Adds a chunk: its duration in seconds, the embeddings of its `frames` [n, D] and the decoder's response.
+        """Adds the next chunk: its duration in seconds, the embeddings of its `frames` [n, D], the decoder's response.
 
         Returns the scenes that end in it; calls the decoders only if there are any.
         """
         pooled = tensors.from_proto(decoded.pooled_embedding)
         self._embedding_sum = _rounded(self._embedding_sum + float(duration) * pooled.astype(np.float64))
         self._duration += duration
-        self._top_tags.add(chunk_index, decoded.leading_tags)
-        self._top_captions.add(chunk_index, decoded.leading_captions)
         changes = decoded.scene_changes
         edges = [0, *(change.frame_index for change in changes), len(frames)]
         before, *after = [frames[start:end].sum(axis=0, dtype=np.float64) for start, end in pairwise(edges)]
@@ -114,18 +120,25 @@ class Summary:
 
         After resuming, scene changes and scenes are those since then.
         """
-        mean = (self._embedding_sum / float(self._duration)).astype(np.float32)
-        video, last = await self._rank([mean, _normalised(self._scene_sum)], deadline)
+        duration = float(self._duration)
+        last = await self._scenes_between([self._scene_sum], [duration], deadline)
+        request = RankVideoRequest(
+            embedding=tensors.to_proto((self._embedding_sum / duration).astype(np.float32)),
+            ranking=self._ranking,
+            tags=self._tags.probabilities(duration),
+            captions=self._captions.probabilities(duration),
+        )
+        video = await self._decoders.rank_video(request, deadline)
         for tag, position in zip(video.tags, video.tag_positions, strict=True):
-            self._add_best_chunk(tag, self._top_tags.of(position))
+            _add_peak(tag, self._tags, position, duration)
         if video.HasField("caption"):
-            self._add_best_chunk(video.caption, self._top_captions.of(video.caption_position))
+            _add_peak(video.caption, self._captions, video.caption_position, duration)
         return AnalyzeVideoResponse(
             tags=video.tags,
-            caption=_caption(video),
+            caption=video.caption if video.HasField("caption") else None,
             scene_changes=self._changes,
-            scenes=[*self._scenes, _scene(self._scene_start, float(self._duration), last)],
-            video_duration_seconds=float(self._duration),
+            scenes=[*self._scenes, *last],
+            video_duration_seconds=duration,
         )
 
     async def _scenes_between(
@@ -134,28 +147,25 @@ class Summary:
         """From the unfinished scene on, one for each of `sums`, up to each of `ends`."""
         if not ends:
             return []
-        starts = [self._scene_start, *ends]
-        rankings = await self._rank([_normalised(total) for total in sums], deadline)
+        rows = np.stack([_normalised(total) for total in sums])
+        request = RankTextsRequest(embeddings=tensors.to_proto(rows), ranking=self._ranking)
+        rankings = (await self._decoders.rank(request, deadline)).rankings
+        times = pairwise([self._scene_start, *ends])
         self._scene_start = ends[-1]
-        return [_scene(start, end, ranking) for (start, end), ranking in zip(pairwise(starts), rankings, strict=True)]
+        return [self._scene(start, end, ranking) for (start, end), ranking in zip(times, rankings, strict=True)]
 
-    async def _rank(self, rows: Sequence[NDArray[np.float32]], deadline: Deadline) -> list[TextRanking]:
-        """One ranking for each row [D]."""
-        request = RankTextsRequest(embeddings=tensors.to_proto(np.stack(rows)), ranking=self._ranking)
-        return list((await self._decoders.rank(request, deadline)).rankings)
-
-    def _add_best_chunk(self, text: TagScore | CaptionScore, best: BestChunk | None) -> None:
-        if best is not None:
-            text.best_chunk_index = best.chunk_index
-            text.max_probability = self._calibration.probability(best.score)
+    def _scene(self, start: float, end: float, ranking: TextRanking) -> Scene:
+        self._tags.add(start, end, ranking.leading_tags)
+        self._captions.add(start, end, ranking.leading_captions)
+        caption = ranking.caption if ranking.HasField("caption") else None
+        return Scene(start_seconds=start, end_seconds=end, tags=ranking.tags, caption=caption)
 
 
-def _scene(start: float, end: float, ranking: TextRanking) -> Scene:
-    return Scene(start_seconds=start, end_seconds=end, tags=ranking.tags, caption=_caption(ranking))
-
-
-def _caption(ranking: TextRanking) -> CaptionScore | None:
-    return ranking.caption if ranking.HasField("caption") else None
+def _add_peak(text: TagScore | CaptionScore, shares: TextShares, position: int, duration: float) -> None:
+    share = shares.of(position)
+    text.max_probability = share.max_probability
+    text.peak_seconds = share.peak_seconds
+    text.uncertainty = min(1 - text.probability, shares.uncertain_seconds(position) / duration)
 
 
 def _rounded(total: NDArray[np.floating]) -> NDArray[np.float32]:

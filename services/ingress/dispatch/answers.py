@@ -16,9 +16,9 @@ from videoanalysis.v1.decoder_pb2 import (
     CaptionScore,
     DecodeChunkRequest,
     DecodeChunkResponse,
-    LeadingTexts,
     RankTextsRequest,
     RankTextsResponse,
+    RankVideoResponse,
     TagScore,
 )
 from videoanalysis.v1.encoder_pb2 import ModelInfo
@@ -72,18 +72,26 @@ def check_decoded(response: DecodeChunkResponse, request: DecodeChunkRequest) ->
     _check_scores(response.tags)
     if response.HasField("caption"):
         _check_scores([response.caption])
-    for leading in (response.leading_tags, response.leading_captions):
-        _check_leading(leading)
 
 
 def check_ranked(response: RankTextsResponse, request: RankTextsRequest) -> None:
     rows = request.embeddings.shape[0]
     require(len(response.rankings) == rows, f"{len(response.rankings)} rankings for {rows} rows")
     for ranking in response.rankings:
-        require(len(ranking.tags) == len(ranking.tag_positions), "tags and tag_positions of different length")
         _check_scores(ranking.tags)
         if ranking.HasField("caption"):
             _check_scores([ranking.caption])
+        for leading in (ranking.leading_tags, ranking.leading_captions):
+            require(len(leading.positions) == len(leading.probabilities), "not one probability for each position")
+            for probability in (*leading.probabilities, leading.max_of_others):
+                _check_probability(probability)
+
+
+def check_video_ranked(response: RankVideoResponse) -> None:
+    require(len(response.tags) == len(response.tag_positions), "tags and tag_positions of different length")
+    _check_scores(response.tags)
+    if response.HasField("caption"):
+        _check_scores([response.caption])
 
 
 def _floats(tensor: Tensor, shape: list[int], name: str) -> NDArray[np.float32]:
@@ -99,12 +107,11 @@ def _floats(tensor: Tensor, shape: list[int], name: str) -> NDArray[np.float32]:
 def _check_scores(texts: Iterable[TagScore | CaptionScore]) -> None:
     for text in texts:
         _check_finite((text.score,), "a score")
-        require(0 <= text.probability <= 1, f"a probability of {text.probability}")
+        _check_probability(text.probability)
 
 
-def _check_leading(leading: LeadingTexts) -> None:
-    require(len(leading.positions) == len(leading.scores), "positions and scores of different length")
-    _check_finite(leading.scores, "a leading score")
+def _check_probability(probability: float) -> None:
+    require(0 <= probability <= 1, f"a probability of {probability}")
 
 
 def _check_finite(values: Iterable[float], name: str) -> None:

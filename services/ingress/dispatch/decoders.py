@@ -13,6 +13,8 @@ from videoanalysis.v1.decoder_pb2 import (
     ListTextBanksResponse,
     RankTextsRequest,
     RankTextsResponse,
+    RankVideoRequest,
+    RankVideoResponse,
     TextBankInfo,
 )
 from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
@@ -48,6 +50,21 @@ class Decoders:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
             answer: RankTextsResponse = answers.received(await _stub(replica).RankTexts(request, timeout=seconds))
             answers.check_ranked(answer, request)
+            return answer
+
+        with self._demand.decoder_call():
+            return await retry.call(
+                self._replicas,
+                attempt,
+                deadline,
+                needs=request.ranking.text_bank_digest,
+                service_time=self._rank_time,
+            )
+
+    async def rank_video(self, request: RankVideoRequest, deadline: Deadline) -> RankVideoResponse:
+        async def attempt(replica: Replica, seconds: float) -> RankVideoResponse:
+            answer: RankVideoResponse = answers.received(await _stub(replica).RankVideo(request, timeout=seconds))
+            answers.check_video_ranked(answer)
             return answer
 
         with self._demand.decoder_call():

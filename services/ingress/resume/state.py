@@ -2,19 +2,26 @@
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.answer import BestChunk, SummaryState
+from services.ingress.answer import SummaryState, TextShare
 from videoanalysis import tensors
 from videoanalysis.v1.decoder_pb2 import SceneState
 
 _HEADER_LENGTH = struct.Struct("<H")
-_BEST_CHUNK = np.dtype([("position", "<u4"), ("chunk_index", "<u4"), ("score", "<f4")])
+_TEXT = np.dtype(
+    [
+        ("position", "<u4"),
+        ("seconds", "<f4"),
+        ("seconds_before", "<f4"),
+        ("max_probability", "<f4"),
+        ("peak_seconds", "<f4"),
+    ]
+)
 _NUMBER = np.dtype("<f4")
 
 
@@ -33,66 +40,80 @@ class ResumeState:
     decode_all: bool  # the packets' timestamps proved unreliable
 
     def to_bytes(self) -> bytes:
-        """A JSON header, then three vectors and the texts' best chunks, little-endian."""
+        """A JSON header, without keys to save space, then three vectors and the texts' shares, little-endian."""
         summary = self.summary
         ema = tensors.from_proto(self.scene_state.ema)
-        header = {
-            "next_chunk": self.next_chunk,
-            "model": self.model_digest,
-            "bank": self.text_bank_digest,
-            "dimensions": len(ema),
-            "last_frame": self.scene_state.last_frame_seconds,
-            "last_event": self.scene_state.last_event_seconds
-            if self.scene_state.HasField("last_event_seconds")
-            else None,
-            "duration": summary.duration.as_integer_ratio(),
-            "scene_start": summary.scene_start,
-            "best": [len(summary.top_tags), len(summary.top_captions)],
-            "accelerator": self.accelerator_seconds,
-            "failures": self.decode_failures,
-            "searched": self.frames_searched,
-            "all": self.decode_all,
-        }
+        header = [
+            self.next_chunk,
+            self.model_digest,
+            self.text_bank_digest,
+            len(ema),
+            self.scene_state.last_frame_seconds,
+            self.scene_state.last_event_seconds if self.scene_state.HasField("last_event_seconds") else None,
+            summary.duration.as_integer_ratio(),
+            summary.scene_start,
+            len(summary.tags),
+            len(summary.captions),
+            summary.seconds_of_other_tags,
+            summary.seconds_of_other_captions,
+            self.accelerator_seconds,
+            self.decode_failures,
+            self.frames_searched,
+            int(self.decode_all),
+        ]
         encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
-        best = [(position, text.chunk_index, text.score) for position, text in summary.top_tags + summary.top_captions]
-        return b"".join(
-            [_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), np.array(best, _BEST_CHUNK).tobytes()]
-        )
+        texts = np.array([astuple(text) for text in summary.tags + summary.captions], _TEXT)
+        return b"".join([_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), texts.tobytes()])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ResumeState":
         """Reads what `to_bytes` wrote; the caller must have verified that it is nothing else."""
         (header_bytes,) = _HEADER_LENGTH.unpack_from(data)
         start = _HEADER_LENGTH.size
-        header: dict[str, Any] = json.loads(data[start : start + header_bytes])
-        dimensions, tags = header["dimensions"], header["best"][0]
+        (
+            next_chunk,
+            model_digest,
+            text_bank_digest,
+            dimensions,
+            last_frame_seconds,
+            last_event_seconds,
+            duration,
+            scene_start,
+            tags,
+            captions,
+            seconds_of_other_tags,
+            seconds_of_other_captions,
+            accelerator_seconds,
+            decode_failures,
+            frames_searched,
+            decode_all,
+        ) = json.loads(data[start : start + header_bytes])
         vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, start + header_bytes)
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
-        best_at = start + header_bytes + vectors.nbytes
-        best = tuple(
-            (position, BestChunk(chunk_index, score))
-            for position, chunk_index, score in np.frombuffer(data, _BEST_CHUNK, sum(header["best"]), best_at).tolist()
-        )
+        texts_at = start + header_bytes + vectors.nbytes
+        texts = tuple(TextShare(*text) for text in np.frombuffer(data, _TEXT, tags + captions, texts_at).tolist())
         return cls(
-            next_chunk=header["next_chunk"],
-            model_digest=header["model"],
-            text_bank_digest=header["bank"],
+            next_chunk=next_chunk,
+            model_digest=model_digest,
+            text_bank_digest=text_bank_digest,
             scene_state=SceneState(
                 ema=tensors.to_proto(ema),
-                last_event_seconds=header["last_event"],
-                last_frame_seconds=header["last_frame"],
+                last_event_seconds=last_event_seconds,
+                last_frame_seconds=last_frame_seconds,
             ),
             summary=SummaryState(
-                duration=Fraction(*header["duration"]),
+                duration=Fraction(*duration),
                 embedding_sum=embedding_sum,
-                scene_start=header["scene_start"],
+                scene_start=scene_start,
                 scene_sum=scene_sum,
-                top_tags=best[:tags],
-                top_captions=best[tags:],
+                tags=texts[:tags],
+                captions=texts[tags:],
+                seconds_of_other_tags=seconds_of_other_tags,
+                seconds_of_other_captions=seconds_of_other_captions,
             ),
-            accelerator_seconds=header["accelerator"],
-            decode_failures=header["failures"],
-            frames_searched=header["searched"],
-            decode_all=header["all"],
+            accelerator_seconds=accelerator_seconds,
+            decode_failures=decode_failures,
+            frames_searched=frames_searched,
+            decode_all=bool(decode_all),
         )

@@ -21,15 +21,10 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
     frames = request.frames_per_chunk or 16
     duration = request.chunk_duration_seconds or 10
     text = "x" * LONGEST
-    scores = {
-        "text": text,
-        "score": NUMBER,
-        "probability": NUMBER,
-        "best_chunk_index": INTEGER,
-        "max_probability": NUMBER,
-    }
+    scores = {"text": text, "score": NUMBER, "probability": NUMBER}
     tags = [TagScore(**scores)] * (request.top_k_tags or 5)
     caption = CaptionScore(**scores)
+    of_video = scores | {"max_probability": NUMBER, "peak_seconds": NUMBER, "uncertainty": NUMBER}
     change = SceneChange(
         timestamp_seconds=NUMBER,
         previous_timestamp_seconds=NUMBER,
@@ -60,8 +55,8 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
     scene = pb.Scene(start_seconds=NUMBER, end_seconds=NUMBER, tags=tags, caption=caption)
     return pb.AnalyzeVideoResponse(
         stream_id="x" * 200,
-        tags=tags,
-        caption=caption,
+        tags=[TagScore(**of_video)] * len(tags),
+        caption=CaptionScore(**of_video),
         scene_changes=[change] * changes,
         scenes=[scene] * (changes + 1),
         chunks=[chunk] * chunks,

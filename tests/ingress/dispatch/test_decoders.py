@@ -18,6 +18,7 @@ from tests.system import decoder, replica
 from videoanalysis import tensors
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.decoder_pb2 import (
+    CaptionScore,
     DecodeChunkRequest,
     DecodeChunkResponse,
     LabelSet,
@@ -26,6 +27,9 @@ from videoanalysis.v1.decoder_pb2 import (
     RankingSpec,
     RankTextsRequest,
     RankTextsResponse,
+    RankVideoRequest,
+    RankVideoResponse,
+    TextProbabilities,
 )
 from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -51,15 +55,24 @@ DECODE = DecodeChunkRequest(embeddings=tensors.to_proto(unit(FRAMES)), frame_tim
 RANK = RankTextsRequest(embeddings=tensors.to_proto(unit(2)), ranking=RANKING)
 
 
+RANK_VIDEO = RankVideoRequest(
+    embedding=tensors.to_proto(unit(1)[0]),
+    ranking=RANKING,
+    tags=TextProbabilities(positions=[1], probabilities=[0.5]),
+)
+
+Answer = DecodeChunkResponse | RankTextsResponse | RankVideoResponse
+
+
 class Sick(DecoderServicer):
     """Answers as a healthy one does, and then spoils the answer."""
 
-    def __init__(self, spoil: Callable[[DecodeChunkResponse | RankTextsResponse], None]) -> None:
+    def __init__(self, spoil: Callable[[Answer], None]) -> None:
         super().__init__(TextBankStore(None, 1), None)
         self._spoil = spoil
         self.calls = 0
 
-    async def _spoiled(self, answering: Awaitable[DecodeChunkResponse | RankTextsResponse]):
+    async def _spoiled(self, answering: Awaitable[Answer]):
         self.calls += 1
         answer = await answering
         self._spoil(answer)
@@ -70,6 +83,9 @@ class Sick(DecoderServicer):
 
     async def RankTexts(self, request, context):
         return await self._spoiled(super().RankTexts(request, context))
+
+    async def RankVideo(self, request, context):
+        return await self._spoiled(super().RankVideo(request, context))
 
 
 @asynccontextmanager
@@ -97,11 +113,12 @@ SPOILT_CHUNKS = {
     "a change behind the last frame": lambda answer: answer.scene_changes.add(frame_index=FRAMES),
     "a NaN tag": lambda answer: setattr(answer.tags[0], "score", nan),
     "a probability over 1": lambda answer: setattr(answer.tags[0], "probability", 1.5),
-    "leading texts without scores": lambda answer: answer.leading_tags.scores.pop(),
 }
 SPOILT_RANKINGS = {
     "a ranking too few": lambda answer: answer.rankings.pop(),
-    "a tag without a position": lambda answer: answer.rankings[0].tag_positions.pop(),
+    "a leading text without a probability": lambda answer: answer.rankings[0].leading_tags.probabilities.pop(),
+    "a leading probability of NaN": lambda answer: answer.rankings[0].leading_tags.probabilities.__setitem__(0, nan),
+    "another probability over 1": lambda answer: setattr(answer.rankings[0].leading_tags, "max_of_others", 1.5),
     "an infinite score": lambda answer: setattr(answer.rankings[1].tags[0], "score", float("inf")),
 }
 
@@ -124,6 +141,22 @@ async def test_a_malformed_ranking_is_made_by_another(spoil):
     async with with_sick(sick) as decoders:
         while not sick.calls:
             assert len((await decoders.rank(RANK, soon())).rankings) == 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda answer: answer.tag_positions.pop(),
+        lambda answer: setattr(answer.tags[0], "probability", nan),
+        lambda answer: answer.caption.MergeFrom(CaptionScore(score=nan)),
+    ],
+)
+async def test_a_malformed_ranking_of_a_video_is_made_by_another(spoil):
+    sick = Sick(spoil)
+    async with with_sick(sick) as decoders:
+        while not sick.calls:
+            answer = await decoders.rank_video(RANK_VIDEO, soon())
+            assert [(tag.text, tag.probability) for tag in answer.tags] == [("b", 0.5), ("a", 0)]
 
 
 async def test_a_message_that_grpc_refuses_ends_the_call_at_once():

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from services.ingress.answer import BestChunk, SummaryState
+from services.ingress.answer import SummaryState, TextShare
 from services.ingress.resume.state import ResumeState
 from videoanalysis import tensors
 from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
@@ -21,10 +21,9 @@ def resume_state(
     def vector() -> np.ndarray:
         return draw.standard_normal(dimensions).astype(np.float32)
 
-    def best_chunks(count: int) -> tuple[tuple[int, BestChunk], ...]:
-        scores = draw.uniform(-1, 1, count).astype(np.float32)
-        chunks = draw.integers(0, 2**32, count)
-        return tuple((2**32 - 1 - i, BestChunk(int(chunks[i]), float(scores[i]))) for i in range(count))
+    def shares(count: int) -> tuple[TextShare, ...]:
+        numbers = draw.uniform(0, 1e5, (count, 4)).astype(np.float32)
+        return tuple(TextShare(2**32 - 1 - i, *row) for i, row in enumerate(numbers.tolist()))
 
     return ResumeState(
         next_chunk=int(draw.integers(1, 2**32)),
@@ -40,8 +39,10 @@ def resume_state(
             embedding_sum=vector(),
             scene_start=draw.uniform(0, 1e5),
             scene_sum=vector(),
-            top_tags=best_chunks(tags),
-            top_captions=best_chunks(captions),
+            tags=shares(tags),
+            captions=shares(captions),
+            seconds_of_other_tags=draw.uniform(0, 1e5),
+            seconds_of_other_captions=draw.uniform(0, 1e5),
         ),
         accelerator_seconds=draw.uniform(0, 1e5),
         decode_failures=int(draw.integers(0, 2**31)),
@@ -69,8 +70,10 @@ def same(one: ResumeState, other: ResumeState) -> bool:
             summary.embedding_sum.tobytes(),
             summary.scene_start,
             summary.scene_sum.tobytes(),
-            summary.top_tags,
-            summary.top_captions,
+            summary.tags,
+            summary.captions,
+            summary.seconds_of_other_tags,
+            summary.seconds_of_other_captions,
             of.accelerator_seconds,
             of.decode_failures,
             of.frames_searched,

@@ -145,6 +145,7 @@ def test_labels_are_distinguished_wherever_they_are_split():
 
 def test_equivalent_requests_are_the_same_request():
     assert tokens(frames_per_chunk=16, chunk_duration_seconds=10, top_k_tags=5, text_bank="default").read(TOKEN)
+    assert tokens(scene_threshold=0.15, ema_alpha=0.9).read(TOKEN)
     assert tokens(stream_id="another", priority=PRIORITY_BATCH).read(TOKEN)
 
 
