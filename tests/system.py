@@ -18,7 +18,7 @@ from services.encoder.engine import Encoded
 from services.encoder.engine import Engine as EncoderEngine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.synthetic import SyntheticEngine
-from services.ingress.__main__ import worker_limits
+from services.ingress.__main__ import authentication, worker_limits
 from services.ingress.admission import Admission, ByteBudget, Demand
 from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Discovery, Encoders, Replicas, discover
@@ -188,8 +188,15 @@ async def ingress(
     found = encoder_discovery or discover(settings.encoders, settings.discovery_seconds)
     encoders = Replicas("encoder", found, **patience)
     decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
-    async with SamplingPool(settings.max_videos, worker_limits(settings)) as sampling, encoders, decoders:
-        admission = Admission(settings.max_videos, settings.max_waiting)
+    async with (
+        SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
+        encoders,
+        decoders,
+        authentication(settings) as callers,
+    ):
+        admission = Admission(
+            settings.max_videos, settings.max_waiting, max_running_per_caller=settings.slots_per_caller()
+        )
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
         demand = Demand()
         resources = Resources(
@@ -203,14 +210,13 @@ async def ingress(
         allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
         sources = Sources(storage, allowed, ScratchSpace(scratch, settings.scratch_dir, settings.max_object_bytes))
         outputs = Outputs(storage, settings.allowed_output_prefixes)
-        server = grpc.aio.server(interceptors=[CallInterceptor()])
+        server = grpc.aio.server(interceptors=[CallInterceptor(guard=callers.guard)])
         servicer = VideoAnalysisServicer(
             Pipeline(resources, admission, demand),
             sources,
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
-            caller_header=settings.caller_header,
         )
         add_VideoAnalysisServiceServicer_to_server(servicer, server)
         async with listening(server) as address, connect(address) as channel:

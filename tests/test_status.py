@@ -20,6 +20,7 @@ from videoanalysis.errors import (
     Overloaded,
     PermissionDenied,
     ServiceError,
+    Unauthenticated,
     Unavailable,
     Violations,
 )
@@ -32,6 +33,7 @@ METHOD = "/videoanalysis.test/fail"
 TABLE = [
     (InvalidInput, "INVALID_ARGUMENT", ErrorReason.INVALID_INPUT),
     (NotFound, "NOT_FOUND", ErrorReason.NOT_FOUND),
+    (Unauthenticated, "UNAUTHENTICATED", ErrorReason.UNAUTHENTICATED),
     (PermissionDenied, "PERMISSION_DENIED", ErrorReason.PERMISSION_DENIED),
     (FailedPrecondition, "FAILED_PRECONDITION", ErrorReason.FAILED_PRECONDITION),
     (Overloaded, "RESOURCE_EXHAUSTED", ErrorReason.OVERLOADED),

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import grpc
@@ -25,11 +25,20 @@ _METADATA_ENTRY_BYTES = 32
 _CANCELLATION_SECONDS = 0.01
 _FLUSH_SECONDS = 2.0
 
+# Surrounds a call of a method; raises ServiceError to refuse it before its request is read.
+Guard = Callable[[str, grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
+
 _log = structlog.get_logger()
 
 
+@asynccontextmanager
+async def accept(_method: str, _context: grpc.aio.ServicerContext) -> AsyncGenerator[None]:
+    """The guard that accepts every call."""
+    yield
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every handler within limits and answers its errors.
+    """Runs every handler within limits and inside `guard`, and answers its errors.
 
     The first message of a call arrives within `first_message_seconds`, a write ends within `write_seconds`, and calls
     from one host are at most `max_calls_per_peer`. Handlers are coroutines or async generators; one that streams its
@@ -37,8 +46,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, *, first_message_seconds: float = 5.0, write_seconds: float = 30.0, max_calls_per_peer: int = 1024
+        self,
+        *,
+        first_message_seconds: float = 5.0,
+        write_seconds: float = 30.0,
+        max_calls_per_peer: int = 1024,
+        guard: Guard = accept,
     ) -> None:
+        self._guard = guard
         self._first_message_seconds = first_message_seconds
         self._write_seconds = write_seconds
         self._max_calls_per_peer = max_calls_per_peer
@@ -107,7 +122,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         with self._running_call(method, handler) as ended:
             try:
                 self._admit(context)
-                yield
+                async with self._guard(method, context):
+                    yield
             except (Exception, asyncio.CancelledError) as error:
                 failure = error
             ended(_code(failure, context))

@@ -3,6 +3,7 @@
     ServiceError
     ├── InvalidInput          INVALID_ARGUMENT     the caller must change the request
     ├── NotFound              NOT_FOUND            the object or bucket does not exist
+    ├── Unauthenticated       UNAUTHENTICATED      no valid token
     ├── PermissionDenied      PERMISSION_DENIED    not allowed, by storage or by the operator
     ├── FailedPrecondition    FAILED_PRECONDITION  not in this state: another model, an object over the limit
     ├── Overloaded            RESOURCE_EXHAUSTED   try again after `retry_after_seconds`
@@ -123,6 +124,10 @@ class Violations:
 
 class NotFound(ServiceError):
     default_reason = ErrorReason.NOT_FOUND
+
+
+class Unauthenticated(ServiceError):
+    default_reason = ErrorReason.UNAUTHENTICATED
 
 
 class PermissionDenied(ServiceError):

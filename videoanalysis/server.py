@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from videoanalysis.atomic_write import write_atomically
-from videoanalysis.calls import MAX_METADATA_BYTES, CallInterceptor
+from videoanalysis.calls import MAX_METADATA_BYTES, CallInterceptor, Guard, accept
 from videoanalysis.health import NOT_SERVING, SERVING, Health
 from videoanalysis.settings import ServiceSettings
 
@@ -80,6 +80,7 @@ class Server:
         service_names: list[str],
         on_drain: Callable[[], None] = lambda: None,
         *,
+        guard: Guard = accept,
         max_request_bytes: int = _MAX_REQUEST_BYTES,
         connection_seconds: float | None = None,
         call_seconds: float = 3600,
@@ -94,6 +95,7 @@ class Server:
             first_message_seconds=settings.first_message_seconds,
             write_seconds=settings.write_seconds,
             max_calls_per_peer=settings.max_calls_per_peer,
+            guard=guard,
         )
         options = [*_OPTIONS, *_limits(settings)]
         age = [("grpc.max_connection_age_ms", _milliseconds(connection_seconds))] if connection_seconds else []

@@ -16,6 +16,7 @@ from videoanalysis.errors import (
     Overloaded,
     PermissionDenied,
     ServiceError,
+    Unauthenticated,
     Unavailable,
 )
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -26,6 +27,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 STATUS: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

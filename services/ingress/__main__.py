@@ -2,12 +2,26 @@
 
 import asyncio
 import sys
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from services.ingress import metrics as ingress_metrics
-from services.ingress.admission import Admission, ByteBudget, Demand
+from services.ingress.admission import (
+    Admission,
+    Authentication,
+    ByteBudget,
+    Demand,
+    FileKeys,
+    IssuerKeys,
+    RemoteKeys,
+    WebTokens,
+    read_policy,
+    read_tokens,
+)
 from services.ingress.answer import Outputs
 from services.ingress.dispatch import Decoders, Encoders, Replicas, ReplicaTls, discover
 from services.ingress.pipeline import Pipeline
@@ -25,6 +39,8 @@ from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.storage import Storage
 from videoanalysis.tls import channel_credentials
 from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
+
+T = TypeVar("T")
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
 # The longest request that is valid has about 220 KB: labels, text bank, URIs and a resume token, each at its limit.
@@ -51,7 +67,12 @@ def main() -> None:
 
 
 async def serve(settings: IngressSettings, demand: Demand) -> None:
-    admission = Admission(settings.max_videos, settings.max_waiting)
+    admission = Admission(
+        settings.max_videos,
+        settings.max_waiting,
+        max_running_per_caller=settings.slots_per_caller(),
+        max_waiting_per_caller=settings.max_waiting_per_caller,
+    )
     ingress_metrics.export_counts(demand, admission, settings.max_videos)
     limits = {
         "attempt_seconds": settings.attempt_seconds,
@@ -77,6 +98,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         storage as s3,
         encoders,
         decoders,
+        authentication(settings) as callers,
     ):
         check_sandbox(sampling.sandbox, required=settings.require_sandbox)
         resources = Resources(
@@ -102,6 +124,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             settings,
             [_SERVICE_NAME],
             demand.drain,
+            guard=callers.guard,
             max_request_bytes=_MAX_REQUEST_BYTES,
             connection_seconds=settings.connection_seconds,
             call_seconds=settings.max_request_seconds + _ANSWER_SECONDS,
@@ -112,11 +135,42 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
-            caller_header=settings.caller_header,
         )
         analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
         async with server:
             await server.serve_until_terminated()
+
+
+@asynccontextmanager
+async def authentication(settings: IngressSettings) -> AsyncIterator[Authentication]:
+    """Raises InvalidFile."""
+    async with AsyncExitStack() as stack:
+        web_tokens = None
+        if settings.jwt_keys is not None and settings.jwt_issuer is not None and settings.jwt_audience is not None:
+            keys: IssuerKeys = (
+                await stack.enter_async_context(RemoteKeys(settings.jwt_keys))
+                if settings.jwt_keys.startswith("https://")
+                else FileKeys(settings.variable("jwt_keys"), Path(settings.jwt_keys))
+            )
+            web_tokens = WebTokens(
+                keys,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                algorithms=settings.jwt_algorithms,
+                caller_claim=settings.jwt_caller_claim,
+                clock_skew_seconds=settings.jwt_clock_skew_seconds,
+            )
+        yield Authentication(
+            tokens=_reloaded(settings, "tokens_file", read_tokens),
+            web_tokens=web_tokens,
+            policy=_reloaded(settings, "policy_file", read_policy),
+            caller_header=settings.caller_header,
+        )
+
+
+def _reloaded(settings: IngressSettings, name: str, read: Callable[[Path], T]) -> ReloadedFiles[T] | None:
+    path: Path | None = getattr(settings, name)
+    return None if path is None else ReloadedFiles(settings.variable(name), [path], lambda: read(path))
 
 
 def replica_tls(settings: IngressSettings, peer_name: str) -> ReplicaTls | None:

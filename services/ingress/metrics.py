@@ -42,7 +42,7 @@ _STAGES = ("download", "sample", "encode", "decode")
 # refused: no free slot, or another model or text bank; unavailable: not reachable, or failed at once; failed: failed
 # after it had accepted the work.
 _OUTCOMES = ("succeeded", "refused", "unavailable", "failed")
-_REFUSALS = (ErrorReason.OVERLOADED, ErrorReason.SCRATCH_FULL)
+_REFUSALS = (ErrorReason.OVERLOADED, ErrorReason.CALLER_OVER_LIMIT, ErrorReason.SCRATCH_FULL)
 
 
 def start_at_zero(service_name: str) -> None:

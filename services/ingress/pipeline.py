@@ -65,7 +65,14 @@ class Pipeline:
     ) -> AnalyzeVideoResponse:
         timeline = Timeline()
         trace = timeline.trace(Part.DOWNLOAD_QUEUE)
-        share = Share(job.caller.queue, next(self._video_numbers), job.request.priority == PRIORITY_BATCH)
+        permissions = job.caller.permissions
+        share = Share(
+            job.caller.queue,
+            next(self._video_numbers),
+            job.request.priority == PRIORITY_BATCH,
+            permissions.max_videos,
+            permissions.max_waiting,
+        )
         wait_seconds = self._admission.expected_wait(share)
         await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
 

@@ -1,10 +1,12 @@
 """VideoAnalysisService: messages to a job, the pipeline, its answer to messages."""
 
+from dataclasses import replace
+
 import grpc
 import structlog
 
 from services.ingress import metrics
-from services.ingress.admission import Caller, Deadline
+from services.ingress.admission import Deadline, current_caller
 from services.ingress.answer import Outputs, StreamWriter, UnaryCollector, check_unary
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
@@ -34,14 +36,12 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         *,
         tokens: ResumeTokens,
         max_request_seconds: float,
-        caller_header: str,
     ) -> None:
         self._pipeline = pipeline
         self._sources = sources
         self._outputs = outputs
         self._tokens = tokens
         self._max_request_seconds = max_request_seconds
-        self._caller_header = caller_header
 
     async def AnalyzeVideo(
         self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
@@ -84,11 +84,13 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         violations.check()
         # Bound until the call ends, so that the line of a failed call has it too.
         structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
-        metadata = dict(context.invocation_metadata() or ())
+        caller = current_caller()
+        caller.permissions.check_source(message.video_uri)
+        caller.permissions.check_output(message.output_uri)
         job = AnalysisJob(
-            request=request,
+            request=replace(request, priority=caller.permissions.priority(message.priority) or request.priority),
             source=source,
-            caller=Caller.of(str(metadata.get(self._caller_header, "")), context.peer()),
+            caller=caller,
             deadline=Deadline.of(context.time_remaining(), self._max_request_seconds),
         )
         return job, output

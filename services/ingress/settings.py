@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -13,6 +13,8 @@ from videoanalysis.settings import ServiceSettings, check_pair
 from videoanalysis.tls import TlsFiles
 
 MIN_KEY_BYTES = 32
+# Of public keys: with a secret one, whoever verifies tokens could sign them.
+_JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class IngressSettings(ServiceSettings):
@@ -68,10 +70,35 @@ class IngressSettings(ServiceSettings):
         description="Age at which a caller's connection is closed, so that its next call finds new replicas; "
         "calls in progress finish.",
     )
-    caller_header: str = Field(
-        "x-caller-id",
+    tokens_file: Path | None = Field(
+        None,
+        description="Callers and the SHA-256 of their bearer tokens, a line each; read again when it changes. With it "
+        "or jwt_keys, calls without a valid token are refused.",
+    )
+    jwt_keys: str | None = Field(
+        None,
+        description="Public keys of JSON Web Tokens, a JWKS: a file, read again when it changes, or an https:// URL, "
+        "fetched every five minutes. Needs jwt_issuer and jwt_audience.",
+    )
+    jwt_issuer: str | None = Field(None, min_length=1, description="The claim `iss` that tokens must have.")
+    jwt_audience: str | None = Field(None, min_length=1, description="The claim `aud` that tokens must have.")
+    jwt_algorithms: list[_JwtAlgorithm] = Field(
+        ["RS256", "ES256"], min_length=1, description="Algorithms by which tokens may be signed."
+    )
+    jwt_caller_claim: str = Field("sub", min_length=1, description="The claim that names the caller.")
+    jwt_clock_skew_seconds: float = Field(
+        30, ge=0, le=600, description="How much the issuer's clock may differ from ours."
+    )
+    caller_header: str | None = Field(
+        None,
         pattern=r"^[a-z0-9_.-]+$",
-        description="Metadata key in which the gateway names the caller; it must overwrite what callers send.",
+        description="Metadata key in which a gateway names the caller. With tokens or JWT, it is believed from callers "
+        "with `gateway: true` in the policy; otherwise from everyone, so the gateway must overwrite what callers send.",
+    )
+    policy_file: Path | None = Field(
+        None,
+        description="What each caller may do, a YAML file that is read again when it changes. Unset: all that "
+        "the other settings allow.",
     )
     resume_keys: list[SecretStr] = Field(
         [],
@@ -80,6 +107,15 @@ class IngressSettings(ServiceSettings):
     )
     max_videos: int = Field(4, ge=1, le=256, description="Videos in progress: each keeps about 1.5 of the 6 CPUs busy.")
     max_waiting: int = Field(256, ge=0, description="Requests that wait for a slot; they hold no video bytes.")
+    max_videos_per_caller: int | None = Field(
+        None,
+        ge=1,
+        description="Of these, videos of one caller. Default: one fewer than max_videos where callers have names (by "
+        "token, JWT or caller_header), so that one caller never holds every slot; otherwise no limit.",
+    )
+    max_waiting_per_caller: int | None = Field(
+        None, ge=0, description="Waiting requests of one caller; more are refused. Default: max_waiting."
+    )
     max_request_seconds: float = Field(3600, gt=0, description="Longest, and default, deadline of a request.")
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video queued between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Memory for sampled frames, all videos together.")
@@ -138,6 +174,28 @@ class IngressSettings(ServiceSettings):
         if self.scaling_tls and self.tls_cert is None:
             raise ValueError("scaling_tls: needs tls_cert")
         return self
+
+    @model_validator(mode="after")
+    def _check_authentication(self) -> Self:
+        if self.jwt_keys is not None:
+            if "://" in self.jwt_keys and not self.jwt_keys.startswith("https://"):
+                raise ValueError("jwt_keys: must be a file or an https:// URL")
+            for needed in ("jwt_issuer", "jwt_audience"):
+                if getattr(self, needed) is None:
+                    raise ValueError(f"{needed}: needed with jwt_keys")
+        if self.policy_file is not None and not self.knows_callers:
+            raise ValueError("policy_file: needs tokens_file, jwt_keys or caller_header, which name the callers")
+        return self
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether calls come with the name of their caller."""
+        return any(setting is not None for setting in (self.tokens_file, self.jwt_keys, self.caller_header))
+
+    def slots_per_caller(self) -> int:
+        if self.max_videos_per_caller is not None:
+            return self.max_videos_per_caller
+        return max(1, self.max_videos - 1) if self.knows_callers else self.max_videos
 
     def upstream_tls(self) -> TlsFiles | None:
         """The files of TLS to encoders and decoders; None for plaintext."""

@@ -257,7 +257,7 @@ async def test_without_keys_for_longer_embeddings_and_with_an_output_uri_there_a
 
 
 async def test_another_caller_is_refused(clip, tmp_path):
-    async with resuming(tmp_path, clip) as running:
+    async with resuming(tmp_path, clip, caller_header="x-caller-id") as running:
         hers = (await stream(running, request(clip), caller="her", chunks=1)).tokens[0]
         for caller in ("him", ""):
             error = await refusal(running, request(clip), hers, caller)

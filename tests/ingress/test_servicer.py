@@ -25,6 +25,7 @@ from videoanalysis.errors import (
     FailedPrecondition,
     InvalidInput,
     Overloaded,
+    PermissionDenied,
     ServiceError,
     Unavailable,
 )
@@ -33,6 +34,7 @@ from videoanalysis.storage import S3Uri
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.text_bank.builder import read_texts
 from videoanalysis.v1.analysis_pb2 import (
+    PRIORITY_INTERACTIVE,
     STAGE_ANALYZING,
     STAGE_DOWNLOADING,
     STAGE_WAITING,
@@ -498,3 +500,39 @@ async def test_a_bank_of_another_model_is_refused_before_anything_is_encoded(cli
         error = await failure(running, request(clip))
     assert (type(error), error.reason) == (FailedPrecondition, ErrorReason.BANK_MODEL_MISMATCH)
     assert engine.chunks == 0
+
+
+# ---- what the policy allows
+
+
+async def test_the_policy_limits_what_a_caller_may_name_and_want(clip, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        f"callers:\n  inside: {{sources: ['file://{clip.parent}/'], outputs: ['s3://results/inside/']}}\n"
+        "  outside: {sources: ['s3://videos/']}\n"
+        "  archive: {batch_only: true}\n"
+    )
+    settings = {
+        "caller_header": "x-caller-id",
+        "policy_file": policy,
+        "allowed_file_roots": [clip.parent],
+        "allowed_output_prefixes": ["s3://results/"],
+    }
+    async with system(tmp_path, **settings) as running:
+
+        async def denied(caller: str, **asked: object) -> tuple[str | None, ErrorReason]:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await running.stub.AnalyzeVideo(
+                    request(clip, **asked), timeout=SOON, metadata=[("x-caller-id", caller)]
+                )
+            error = from_rpc_error(caught.value)
+            assert isinstance(error, PermissionDenied)
+            return error.field, error.reason
+
+        assert await denied("stranger") == (None, ErrorReason.CALLER_NOT_ALLOWED)
+        assert await denied("outside") == ("video_uri", ErrorReason.CALLER_NOT_ALLOWED)
+        assert await denied("inside", output_uri="s3://results/other") == ("output_uri", ErrorReason.CALLER_NOT_ALLOWED)
+        assert await denied("archive", priority=PRIORITY_INTERACTIVE) == ("priority", ErrorReason.CALLER_NOT_ALLOWED)
+        for caller in ("inside", "archive"):
+            answer = await running.stub.AnalyzeVideo(request(clip), timeout=SOON, metadata=[("x-caller-id", caller)])
+            assert answer.chunks

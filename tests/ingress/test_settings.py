@@ -53,11 +53,36 @@ def test_lets_callers_name_nothing_by_default():
         ({"max_videos": 0}, "max_videos"),
         ({"caller_header": "X-Caller"}, "caller_header"),
         ({"resume_keys": ["k" * 32, "k" * 31]}, "resume_keys"),
+        ({"jwt_keys": "keys.json", "jwt_issuer": "i"}, "jwt_audience"),
+        ({"jwt_keys": "keys.json", "jwt_audience": "a"}, "jwt_issuer"),
+        ({"jwt_keys": "http://issuer/keys", "jwt_issuer": "i", "jwt_audience": "a"}, "jwt_keys"),
+        ({"jwt_algorithms": ["HS256"]}, "jwt_algorithms"),
+        ({"jwt_algorithms": ["none"]}, "jwt_algorithms"),
+        ({"jwt_algorithms": []}, "jwt_algorithms"),
+        ({"policy_file": "policy.yaml"}, "policy_file"),
+        ({"scaling_tls": True}, "scaling_tls"),
+        ({"upstream_tls_cert": "c", "upstream_tls_key": "k"}, "upstream_tls_ca"),
+        ({"upstream_tls_ca": "ca", "upstream_tls_key": "k"}, "upstream_tls_cert"),
     ],
 )
 def test_names_the_setting_that_cannot_be(wrong, name):
     with pytest.raises(ValidationError, match=name):
         IngressSettings(**(REPLICAS | wrong))
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        ({}, 4),
+        ({"tokens_file": "tokens"}, 3),
+        ({"caller_header": "x-caller-id"}, 3),
+        ({"tokens_file": "tokens", "max_videos": 1}, 1),
+        ({"tokens_file": "tokens", "max_videos_per_caller": 4}, 4),
+        ({"max_videos_per_caller": 2}, 2),
+    ],
+)
+def test_a_named_caller_leaves_a_slot_to_others_by_default(given, slots):
+    assert IngressSettings(**REPLICAS, **given).slots_per_caller() == slots
 
 
 def test_the_frame_budget_holds_the_largest_chunk_of_the_image_size():

@@ -1,7 +1,10 @@
-"""A stack with TLS: mutual between its services, and rotated while it works."""
+"""A stack with TLS and tokens: mutual between its services, and rotated while it works."""
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import grpc
 import pytest
@@ -11,18 +14,23 @@ from tests.ingress.waiting import until
 from tests.stack.test_stack import SETTINGS
 from videoanalysis.channels import connect
 from videoanalysis.client import AsyncClient, Client
-from videoanalysis.errors import Unavailable
+from videoanalysis.errors import Unauthenticated, Unavailable
 from videoanalysis.stack.stack import Stack
 from videoanalysis.tls import TlsFiles, channel_credentials
 from videoanalysis.v1.encoder_pb2 import GetModelRequest
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
 
+TOKEN = "a token of this test"
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack() -> AsyncIterator[Stack]:
-    async with Stack(engine="synthetic", encoders=2, settings=SETTINGS, tls=True) as stack:
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text(f"tester sha256:{sha256(TOKEN.encode()).hexdigest()}\n")
+    settings = {**SETTINGS, "ingress": {**SETTINGS["ingress"], "tokens_file": tokens}}
+    async with Stack(engine="synthetic", encoders=2, settings=settings, tls=True) as stack:
         yield stack
 
 
@@ -31,7 +39,7 @@ def credentials(stack: Stack) -> grpc.ChannelCredentials:
 
 
 async def analyze(stack: Stack) -> None:
-    async with AsyncClient(stack.address, credentials=credentials(stack), attempts=1) as client:
+    async with AsyncClient(stack.address, credentials=credentials(stack), token=TOKEN, attempts=1) as client:
         analysis = await client.analyze("sample://clip", timeout_seconds=60)
     assert analysis.message.chunks
 
@@ -40,13 +48,36 @@ async def test_both_clients_call_with_credentials_and_not_without(stack):
     await analyze(stack)
 
     def blocking() -> None:
-        with Client(stack.address, credentials=credentials(stack)) as client:
+        with Client(stack.address, credentials=credentials(stack), token=lambda: TOKEN) as client:
             client.analyze("sample://clip", timeout_seconds=60)
 
     await asyncio.to_thread(blocking)
-    async with AsyncClient(stack.address, attempts=1) as plaintext:
+    async with AsyncClient(stack.address, token=TOKEN, attempts=1) as plaintext:
         with pytest.raises(Unavailable):
             await plaintext.analyze("sample://clip", timeout_seconds=60)
+    async with AsyncClient(stack.address, credentials=credentials(stack)) as without_token:
+        with pytest.raises(Unauthenticated):
+            await without_token.analyze("sample://clip", timeout_seconds=60)
+
+
+async def test_the_command_line_calls_with_ca_and_token(stack, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+
+    async def analyzed(*options: str) -> tuple[int | None, str, str]:
+        program = "from videoanalysis.cli import main; main()"
+        common = ["analyze", "sample://clip", "--json", "--address", stack.address, "--ca", str(stack.authority.ca)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, *common, *options, stdout=-1, stderr=-1
+        )
+        stdout, stderr = await process.communicate()
+        return process.returncode, stdout.decode(), stderr.decode()
+
+    code, answer, errors = await analyzed("--token-file", str(file))
+    assert (code, bool(json.loads(answer)["chunks"])) == (0, True), errors
+    code, _, errors = await analyzed()
+    assert code != 0
+    assert "authorization" in errors
 
 
 async def test_an_encoder_refuses_a_caller_without_a_certificate(stack):

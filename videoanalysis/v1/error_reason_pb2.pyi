@@ -17,6 +17,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERNAL: _ClassVar[ErrorReason]
     TOO_MANY_CALLS: _ClassVar[ErrorReason]
     CALLER_TOO_SLOW: _ClassVar[ErrorReason]
+    UNAUTHENTICATED: _ClassVar[ErrorReason]
     MALFORMED_URI: _ClassVar[ErrorReason]
     BUCKET_NOT_ALLOWED: _ClassVar[ErrorReason]
     FILE_NOT_ALLOWED: _ClassVar[ErrorReason]
@@ -56,6 +57,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPLOAD_TOO_SLOW: _ClassVar[ErrorReason]
     NO_RESPONSE: _ClassVar[ErrorReason]
     DEADLINE_INFEASIBLE: _ClassVar[ErrorReason]
+    CALLER_NOT_ALLOWED: _ClassVar[ErrorReason]
+    CALLER_OVER_LIMIT: _ClassVar[ErrorReason]
+    KEYS_UNAVAILABLE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 INVALID_INPUT: ErrorReason
 NOT_FOUND: ErrorReason
@@ -67,6 +71,7 @@ DEADLINE_EXCEEDED: ErrorReason
 INTERNAL: ErrorReason
 TOO_MANY_CALLS: ErrorReason
 CALLER_TOO_SLOW: ErrorReason
+UNAUTHENTICATED: ErrorReason
 MALFORMED_URI: ErrorReason
 BUCKET_NOT_ALLOWED: ErrorReason
 FILE_NOT_ALLOWED: ErrorReason
@@ -106,3 +111,6 @@ ENCODER_BUSY: ErrorReason
 UPLOAD_TOO_SLOW: ErrorReason
 NO_RESPONSE: ErrorReason
 DEADLINE_INFEASIBLE: ErrorReason
+CALLER_NOT_ALLOWED: ErrorReason
+CALLER_OVER_LIMIT: ErrorReason
+KEYS_UNAVAILABLE: ErrorReason

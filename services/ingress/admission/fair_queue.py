@@ -1,6 +1,7 @@
 """A fair queue: however much one caller has waiting, the others are served in turn."""
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -9,11 +10,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What the order of the queue depends on: the caller, and the video among those of the caller."""
+    """What admission and the order of the queue depend on: the caller, and the video among those of the caller."""
 
     caller: str
     video: int
     batch: bool = False  # served only when nothing interactive waits
+    # Of the caller at a time; None for what all callers may have.
+    max_running: int | None = None
+    max_waiting: int | None = None
 
 
 class FairQueue(Generic[T]):
@@ -32,11 +36,9 @@ class FairQueue(Generic[T]):
     def push(self, share: Share, item: T) -> None:
         self._queue_of(share).push(share, item)
 
-    def pop(self, *, batch: bool = True) -> tuple[Share, T] | None:
-        """The next item; None if there is none, or, without `batch`, none that is interactive."""
-        if self._interactive:
-            return self._interactive.pop()
-        return self._batch.pop() if batch and self._batch else None
+    def pop(self, may_start: Callable[[Share], bool] = lambda _: True) -> tuple[Share, T] | None:
+        """The next item of those that may start; None if there is none."""
+        return self._interactive.pop(may_start) or self._batch.pop(may_start)
 
     def discard(self, share: Share, item: T) -> None:
         """Removes an item that no longer waits, if it is still there."""
@@ -46,6 +48,9 @@ class FairQueue(Generic[T]):
         """How many items would go before a new one of `share`, if no others came."""
         before = self._queue_of(share).ahead_of(share.caller)
         return before + len(self._interactive) if share.batch else before
+
+    def count_of(self, caller: str) -> int:
+        return self._interactive.count_of(caller) + self._batch.count_of(caller)
 
     def evict_for(self, share: Share) -> T | None:
         """Removes an item to make room for a new one of `share`: batch before interactive, else the newest of the
@@ -77,14 +82,16 @@ class _RoundRobin(Generic[T]):
         videos.setdefault(share.video, deque()).append((share, item))
         self._counts[share.caller] = self.count_of(share.caller) + 1
 
-    def pop(self) -> tuple[Share, T]:
-        caller, videos = next(iter(self._callers.items()))
-        video, items = next(iter(videos.items()))
-        share, item = items.popleft()
-        self._callers.move_to_end(caller)
-        videos.move_to_end(video)
-        self._count_removed(share)
-        return share, item
+    def pop(self, may_start: Callable[[Share], bool]) -> tuple[Share, T] | None:
+        for caller, videos in self._callers.items():
+            video, items = next(iter(videos.items()))
+            if may_start(items[0][0]):
+                share, item = items.popleft()
+                self._callers.move_to_end(caller)
+                videos.move_to_end(video)
+                self._count_removed(share)
+                return share, item
+        return None
 
     def discard(self, share: Share, item: T) -> None:
         if (share, item) in (items := self._items(share)):

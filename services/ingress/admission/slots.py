@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import FairQueue, Share
 from videoanalysis.errors import DeadlineExceeded, Overloaded
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Weight of the newest video in the running mean of how long a video takes.
 _NEWEST = 0.2
@@ -19,16 +21,28 @@ class Admission:
     """`max_running` slots, and at most `max_waiting` requests that wait for one, fairly by caller.
 
     Refuses with Overloaded when the deadline would pass before a slot is free, and when the queue is full: then either
-    the newest request of the caller with most waiting, or the new one. Batch leaves one slot to the interactive.
+    the newest request of the caller with most waiting, or the new one. Batch leaves one slot to the interactive. One
+    caller has at most `max_running_per_caller` slots and `max_waiting_per_caller` waiting requests, or what its share
+    says, also while slots are free.
     """
 
-    def __init__(self, max_running: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        max_running: int,
+        max_waiting: int,
+        *,
+        max_running_per_caller: int | None = None,
+        max_waiting_per_caller: int | None = None,
+    ) -> None:
         self._max_running = max_running
         self._max_batch = max(1, max_running - 1)
         self._max_waiting = max_waiting
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
         self._mean_seconds = 0.0
+        self._max_running_per_caller = max_running if max_running_per_caller is None else max_running_per_caller
+        self._max_waiting_per_caller = max_waiting if max_waiting_per_caller is None else max_waiting_per_caller
         self._batch = 0
+        self._running_of: Counter[str] = Counter()
         self.running = 0
 
     @property
@@ -37,9 +51,11 @@ class Admission:
 
     def expected_wait(self, share: Share) -> float:
         """Seconds until another request of `share` would get a slot, estimated from the videos so far."""
-        if self._has_free_slot(share.batch):
+        if self._may_start(share):
             return 0.0
-        return (self._queue.ahead_of(share) + 1) * self._mean_seconds / self._max_running
+        rounds = (self._queue.ahead_of(share) + 1) / self._max_running
+        own_rounds = (self._queue.count_of(share.caller) + 1) / self._limit_of(share)
+        return max(rounds, own_rounds) * self._mean_seconds
 
     @asynccontextmanager
     async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[None]:
@@ -54,9 +70,10 @@ class Admission:
             self._release(share)
 
     async def _acquire(self, share: Share, deadline: Deadline) -> None:
-        if self._has_free_slot(share.batch):
+        if self._may_start(share):
             self._occupy(share)
             return
+        self._check_own_limit(share)
         wait = self.expected_wait(share)
         if _MARGIN * (wait + self._mean_seconds) > deadline.remaining():
             raise Overloaded(
@@ -90,19 +107,41 @@ class Admission:
         if not evicted.done():
             evicted.set_exception(refusal)
 
-    def _has_free_slot(self, batch: bool) -> bool:
-        return self.running < self._max_running and (not batch or self._batch < self._max_batch)
+    def _check_own_limit(self, share: Share) -> None:
+        limit = self._max_waiting_per_caller if share.max_waiting is None else share.max_waiting
+        if (waiting := self._queue.count_of(share.caller)) >= limit:
+            raise Overloaded(
+                f"{waiting} requests of this caller are waiting, {limit} may",
+                reason=ErrorReason.CALLER_OVER_LIMIT,
+                retry_after_seconds=max(1.0, self._mean_seconds / self._limit_of(share)),
+            )
+
+    def _limit_of(self, share: Share) -> int:
+        """Slots that its caller may hold."""
+        limit = self._max_running_per_caller if share.max_running is None else share.max_running
+        return min(limit, self._max_running)
+
+    def _may_start(self, share: Share) -> bool:
+        return (
+            self.running < self._max_running
+            and (not share.batch or self._batch < self._max_batch)
+            and self._running_of[share.caller] < self._limit_of(share)
+        )
 
     def _occupy(self, share: Share) -> None:
         self.running += 1
         self._batch += share.batch
+        self._running_of[share.caller] += 1
 
     def _release(self, share: Share) -> None:
         """Frees the slot and grants free slots to the next in the queue."""
         self.running -= 1
         self._batch -= share.batch
-        while self._has_free_slot(batch=False):
-            following = self._queue.pop(batch=self._has_free_slot(batch=True))
+        self._running_of[share.caller] -= 1
+        if not self._running_of[share.caller]:
+            del self._running_of[share.caller]
+        while self.running < self._max_running:
+            following = self._queue.pop(self._may_start)
             if following is None:
                 return
             its_share, granted = following

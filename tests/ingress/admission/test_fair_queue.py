@@ -41,9 +41,9 @@ def test_batch_waits_behind_interactive_items_of_any_caller():
     assert drained(queue) == [1, 2, 3, 0]
 
 
-def test_batch_stays_queued_while_only_interactive_items_are_popped():
+def test_items_that_may_not_start_stay_queued_and_others_go_before_them():
     queue = filled(Share("a", 1, batch=True))
-    assert queue.pop(batch=False) is None
+    assert queue.pop(lambda share: not share.batch) is None
     assert len(queue) == 1
 
 

@@ -7,6 +7,7 @@ from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import Share
 from services.ingress.admission.slots import Admission
 from videoanalysis.errors import DeadlineExceeded, Overloaded
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SOON = 60.0
 SHARE = Share("a caller", 1)
@@ -185,3 +186,62 @@ async def test_batch_may_hold_the_only_slot():
     admission = Admission(max_running=1, max_waiting=0)
     async with admission.admit(Share("a", 1, batch=True), Deadline.after(SOON)):
         assert admission.running == 1
+
+
+# ---- limits of one caller
+
+
+async def test_one_callers_long_videos_leave_a_slot_to_others():
+    admission = Admission(max_running=4, max_waiting=10, max_running_per_caller=3)
+    order: list[str] = []
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, order, f"many {n}", release, Share("many", n))) for n in range(5)]
+    await settle()
+    assert (admission.running, admission.waiting) == (3, 2)
+    assert admission.expected_wait(Share("one", 9)) == 0
+    tasks.append(asyncio.create_task(held(admission, order, "one", release, Share("one", 9))))
+    await settle()
+    assert order == ["many 0", "many 1", "many 2", "one"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order[4:] == ["many 3", "many 4"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_freed_slot_goes_past_a_caller_at_its_limit_and_back_to_it_below_the_limit():
+    admission = Admission(max_running=2, max_waiting=10)
+    order: list[str] = []
+    first, rest = asyncio.Event(), asyncio.Event()
+    limited = [Share("limited", n, max_running=1) for n in range(3)]
+    tasks = [
+        asyncio.create_task(held(admission, order, "limited 0", rest, limited[0])),
+        asyncio.create_task(held(admission, order, "other 0", first, Share("other", 5))),
+        asyncio.create_task(held(admission, order, "limited 1", rest, limited[1])),
+        asyncio.create_task(held(admission, order, "other 1", rest, Share("other", 6))),
+    ]
+    await settle()
+    assert order == ["limited 0", "other 0"]
+    first.set()
+    await settle()
+    assert order == ["limited 0", "other 0", "other 1"]
+    rest.set()
+    await asyncio.gather(*tasks)
+    assert order == ["limited 0", "other 0", "other 1", "limited 1"]
+
+
+async def test_one_callers_waiting_requests_are_limited_and_the_refusal_says_so():
+    admission = Admission(max_running=1, max_waiting=10, max_waiting_per_caller=2)
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(held(admission, [], "many", release, Share("many", n))) for n in range(3)]
+    await settle()
+    for share in (Share("many", 4), Share("many", 5, batch=True), Share("none", 6, max_waiting=0)):
+        with pytest.raises(Overloaded) as caught:
+            async with admission.admit(share, Deadline.after(SOON)):
+                pytest.fail("was let in")
+        assert caught.value.reason == ErrorReason.CALLER_OVER_LIMIT
+        assert caught.value.retry_after_seconds >= 1
+    tasks.append(asyncio.create_task(held(admission, [], "other", release, Share("other", 7))))
+    await settle()
+    assert admission.waiting == 3
+    release.set()
+    await asyncio.gather(*tasks)
