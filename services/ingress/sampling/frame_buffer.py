@@ -1,4 +1,4 @@
-"""Shared memory for one chunk of frames, written by a sampling process and read by us."""
+"""Shared memory for one chunk of frames, written by a sampling process and read by the ingress."""
 
 import fcntl
 import mmap

@@ -13,6 +13,7 @@ _FIXED_BYTES = 96 << 20
 _PICTURES = {"h264": 20, "hevc": 20, "av1": 14, "libdav1d": 14, "vp9": 12}
 _PICTURES_OF_OTHER_CODECS = 8
 _PICTURES_OF_A_FURTHER_THREAD = 3
+_STACK_BYTES, _HEAP_BYTES = 8 << 20, 64 << 20  # address space of each further thread, and of the heap they share
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ def bytes_needed(pictures: PictureFormat, *, threads: int, packet_bytes: int, ch
     """
     held = _PICTURES.get(pictures.codec, _PICTURES_OF_OTHER_CODECS)
     held += _PICTURES_OF_A_FURTHER_THREAD * (threads - 1)
+    thread_bytes = _HEAP_BYTES + _STACK_BYTES * (threads - 1) if threads > 1 else 0
     picture_bytes = int(pictures.width * pictures.height * pictures.bytes_per_pixel)
     # A chunk's frames are collected, copied to the shared buffer, and those of the next chunk collected meanwhile.
-    return _FIXED_BYTES + held * picture_bytes + packet_bytes + 3 * chunk_bytes
+    return _FIXED_BYTES + thread_bytes + held * picture_bytes + packet_bytes + 3 * chunk_bytes

@@ -1,4 +1,4 @@
-"""What a sampling worker and its parent tell each other of chunks and cuts; times are [numerator, denominator]."""
+"""Chunks and cuts as JSON messages between a worker and its parent; times are [numerator, denominator]."""
 
 from fractions import Fraction
 from itertools import pairwise
