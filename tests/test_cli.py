@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import json_format
 
@@ -409,12 +410,21 @@ def test_texts_are_checked_without_an_encoder_as_far_as_that_goes(tmp_path):
 
 
 async def test_a_bank_is_shown_to_people_and_to_programs(running, tmp_path):
-    bank = make_bank(tags=("kitchen", "[red] hall", "küche"), template="a photo of {}")
+    limits = np.array([0, 0.8, 0])
+    bank = make_bank(tags=("kitchen", "[red] hall", "küche"), template="a photo of {}", tag_min_probabilities=limits)
     path = tmp_path / "rooms.safetensors"
     path.write_bytes(bank.to_bytes())
     ended = await asyncio.to_thread(run, "textbank", "show", path)
     assert ended.returncode == 0, ended.stderr
-    for shown in ("default", bank.digest, bank.model_digest, "a photo of {}", bank.created_at, "3 tags", "[red] hall"):
+    for shown in (
+        "default",
+        bank.digest,
+        bank.model_digest,
+        "a photo of {}",
+        bank.created_at,
+        "3 tags",
+        "[red] hall >= 0.8",
+    ):
         assert shown in ended.stdout
     assert "2 descriptions" in ended.stdout
     assert "A person at a desk" in ended.stdout
@@ -434,6 +444,8 @@ async def test_a_bank_is_shown_to_people_and_to_programs(running, tmp_path):
         "embedding_dim": 8,
         "tags": ["kitchen", "[red] hall", "küche"],
         "descriptions": ["A person cooking", "A person at a desk"],
+        "tag_min_probabilities": [0, 0.8, 0],
+        "description_min_probabilities": None,
     }
 
 

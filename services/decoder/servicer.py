@@ -92,8 +92,8 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         bank = self._text_banks.lookup(options.text_bank, options.model_digest, options.text_bank_digest)
         validation.check_dimensions(rows, bank.embedding_dim)
         return Candidates(
-            tags=options.labels or Texts(bank.tags, bank.tag_embeddings),
-            descriptions=Texts(bank.descriptions, bank.description_embeddings),
+            tags=options.labels or Texts(bank.tags, bank.tag_embeddings, bank.tag_min_probabilities),
+            descriptions=Texts(bank.descriptions, bank.description_embeddings, bank.description_min_probabilities),
             bank=bank,
         )
 

@@ -150,6 +150,28 @@ async def test_every_frame_reports_more_than_one_per_cut(stub):
     assert len(often.scene_changes) > 5
 
 
+async def test_texts_below_the_banks_own_least_probabilities_are_left_out_unless_the_request_has_one(tmp_path):
+    limited = make_bank(tag_min_probabilities=np.array([0, 0, 1.0]), description_min_probabilities=np.array([1.0, 1.0]))
+    (tmp_path / "default.safetensors").write_bytes(limited.to_bytes())
+    store = TextBankStore(Directory(tmp_path), 1 << 28)
+    await store.refresh()
+    sure = ranking(logit_scale=0.001, logit_bias=0.1)
+    everything = ranking(logit_scale=0.001, logit_bias=0.1, min_probability=0)
+    video_tags, video_captions = [(0, 0.5), (2, 0.9)], [(1, 0.9)]
+    async for stub in serve(store):
+        for spec, tags, has_caption in [(sure, {"kitchen", "office"}, False), (everything, set(limited.tags), True)]:
+            decoded = await stub.DecodeChunk(chunk(ranking=spec))
+            (ranked,) = (await stub.RankTexts(rows(FRAMES[:1], ranking=spec))).rankings
+            of_video = await stub.RankVideo(video(FRAMES[0], video_tags, video_captions, ranking=spec))
+            for answer in (decoded, ranked, of_video):
+                assert {tag.text for tag in answer.tags} == tags
+                assert answer.HasField("caption") == has_caption
+        labelled = ranking(logit_scale=0.001, logit_bias=0.1, labels=labels("dog", "cat"))
+        decoded = await stub.DecodeChunk(chunk(ranking=labelled))
+        assert {tag.text for tag in decoded.tags} == {"dog", "cat"}
+        assert not decoded.HasField("caption")
+
+
 async def test_labels_replace_the_tags_and_the_caption_stays_the_banks(stub):
     plain = await stub.DecodeChunk(chunk())
     labelled = await stub.DecodeChunk(chunk(ranking=ranking(labels=labels("dog", "cat"))))

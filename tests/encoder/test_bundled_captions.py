@@ -56,7 +56,7 @@ def test_no_two_features_share_a_value():
 
 
 def test_the_bank_holds_the_labels_and_the_sentences_of_the_model():
-    tags, descriptions = read_texts(BANK)
+    tags, descriptions = (found.texts for found in read_texts(BANK))
     assert len(tags) >= 40
     assert len(descriptions) >= 60
     assert tags == TAGS

@@ -201,7 +201,7 @@ async def test_the_answer_is_that_of_a_full_decode_and_plain_arithmetic(clip, tm
     assert events == [min(time for time in times if time >= cut) for cut in CUTS]
 
     engine = SyntheticEngine(image_size=IMAGE_SIZE, embedding_dim=EMBEDDING_DIM, service_ms=0)
-    tags, _ = read_texts(TEXTS)
+    tags = read_texts(TEXTS)[0].texts
     text_rows = engine.encode_texts(list(tags)).astype(np.float64)
     pooled = [frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0)) for frames in embeddings]
     weights = [float(chunk.duration) for chunk in expected.chunks]
@@ -282,7 +282,7 @@ async def test_labels_of_the_request_replace_the_tags(clip, tmp_path):
     async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
         answer = await analyze(running, request(clip, labels=["a red car", "nothing"], top_k_tags=9))
     assert {tag.text for tag in answer.tags} == {"a red car", "nothing"}
-    assert answer.caption.text in read_texts(TEXTS)[1]
+    assert answer.caption.text in read_texts(TEXTS)[1].texts
 
 
 async def test_texts_under_the_minimum_probability_are_left_out_even_if_none_remains(clip, tmp_path):

@@ -12,7 +12,7 @@ from videoanalysis import tensors
 from videoanalysis.channels import connect
 from videoanalysis.errors import FailedPrecondition, Unavailable
 from videoanalysis.text_bank import builder as bank_builder
-from videoanalysis.text_bank.builder import build, read_texts
+from videoanalysis.text_bank.builder import TextList, build, read_texts
 from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
 
@@ -71,7 +71,7 @@ def write_texts(directory: Path, tags: str = "kitchen\n", descriptions: str = "A
 
 
 def test_the_default_bank_has_20_tags_and_40_descriptions():
-    tags, descriptions = read_texts(DEFAULT_TEXTS)
+    tags, descriptions = (found.texts for found in read_texts(DEFAULT_TEXTS))
     assert len(tags) == 20
     assert len(descriptions) == 40
     assert {"kitchen", "city street", "bedroom"} <= set(tags)
@@ -80,12 +80,38 @@ def test_the_default_bank_has_20_tags_and_40_descriptions():
 
 def test_comments_and_blank_lines_are_skipped(tmp_path):
     write_texts(tmp_path, "# rooms\nkitchen\n\n  living room  \r\n#office\n")
-    assert read_texts(tmp_path) == (("kitchen", "living room"), ("A person cooking",))
+    tags, descriptions = read_texts(tmp_path)
+    assert tags == TextList(("kitchen", "living room"), None)
+    assert descriptions == TextList(("A person cooking",), None)
+
+
+def test_a_line_may_end_with_the_least_probability_of_its_text(tmp_path):
+    write_texts(
+        tmp_path, "kitchen\nsmoke >= 0.8\n", "# none of these below\n>= 0.2\nA fire   >=.5\nA hall >= 0\nA gym\n"
+    )
+    tags, descriptions = read_texts(tmp_path)
+    assert (tags.texts, list(tags.min_probabilities)) == (("kitchen", "smoke"), [0, 0.8])
+    assert (descriptions.texts, list(descriptions.min_probabilities)) == (("A fire", "A hall", "A gym"), [0.5, 0, 0.2])
+
+
+async def test_the_built_bank_has_the_least_probabilities_of_its_texts(tmp_path):
+    write_texts(tmp_path, "kitchen\nsmoke >= 0.8\n")
+    encoder = FakeEncoder()
+    async with serving(encoder) as channel:
+        bank = await build(tmp_path, name="b", encoder=channel)
+    assert encoder.batches == [["kitchen", "smoke", "A person cooking"]]
+    assert list(bank.tag_min_probabilities) == [0, 0.8]
+    assert bank.description_min_probabilities is None
 
 
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
+        ("kitchen\nsmoke >= 1.5\n", "tags.txt, line 2: '1.5' after >= is not a probability from 0 to 1"),
+        ("kitchen\nx >= y\n", "tags.txt, line 2: 'y' after >= is not a probability"),
+        ("kitchen\n>= 0.2\n", "tags.txt, line 2: only one >= without a text, before the first text"),
+        (">= 0.2\n>= 0.3\nkitchen\n", "tags.txt, line 2: only one >= without a text"),
+        (">= 0.2\n", "tags.txt: empty"),
         ("", "tags.txt: empty"),
         ("# nothing but this\n\n", "tags.txt: empty"),
         ("kitchen\n# again\nkitchen\n", "tags.txt, line 3: 'kitchen' is already on line 1"),

@@ -23,6 +23,14 @@ def test_a_bank_survives_its_file():
     np.testing.assert_array_equal(read.description_embeddings, bank.description_embeddings)
 
 
+def test_least_probabilities_survive_the_file():
+    bank = make_bank(tag_min_probabilities=np.array([0, 0.8, 1]))
+    read = TextBank.from_bytes(bank.to_bytes())
+    np.testing.assert_array_equal(read.tag_min_probabilities, [0, 0.8, 1])
+    assert read.description_min_probabilities is None
+    assert read.digest == bank.digest
+
+
 def test_a_strided_view_is_written_as_it_reads():
     rows = unit_rows(6)[::2]
     read = TextBank.from_bytes(make_bank(tag_embeddings=rows).to_bytes())
@@ -50,6 +58,9 @@ def test_the_digest_depends_on_content_not_on_name_or_time():
         make_bank(descriptions=("x", "y")),
         make_bank(tag_embeddings=unit_rows(3, seed=9)),
         make_bank(description_embeddings=unit_rows(2, seed=9)),
+        make_bank(tag_min_probabilities=np.array([0, 0.8, 1])),
+        make_bank(tag_min_probabilities=np.array([0, 0.8, 0.9])),
+        make_bank(description_min_probabilities=np.array([0.5, 0.5])),
     ]
     assert len({bank.digest, *(other.digest for other in changed)}) == len(changed) + 1
 
@@ -84,6 +95,10 @@ NOT_UNIT[2] *= 1.01
         ({"tag_embeddings": NOT_FINITE}, "not finite"),
         ({"tag_embeddings": NOT_UNIT}, "row 2 has length 1.01"),
         ({"tag_embeddings": np.zeros((3, 8), np.float32)}, "length 0"),
+        ({"tag_min_probabilities": np.array([0.5, 0.5])}, r"float64 \[2\], must be float64, one for each of 3 texts"),
+        ({"tag_min_probabilities": np.zeros(3, np.float32)}, "float32"),
+        ({"tag_min_probabilities": np.array([0, 0, 1.1])}, "tag_min_probabilities: one is not from 0 to 1"),
+        ({"description_min_probabilities": np.array([0, np.nan])}, "one is not from 0 to 1"),
         ({"description_embeddings": unit_rows(2, 4)}, "tags have 8 dimensions, descriptions 4"),
     ],
 )

@@ -33,7 +33,7 @@ def test_texts_that_differ_only_in_capitals_or_spaces_are_the_same():
 
 
 def test_the_texts_that_come_with_the_project_are_clean():
-    tags, descriptions = read_texts(DEFAULT_TEXTS)
+    tags, descriptions = (found.texts for found in read_texts(DEFAULT_TEXTS))
     assert not same_words(tags, descriptions)
     assert not hints(tags, descriptions)
 

@@ -1,8 +1,11 @@
 """Prints a text bank as tables or JSON."""
 
 import json
+from collections.abc import Sequence
 from itertools import zip_longest
 
+import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +28,9 @@ def show(console: Console, bank: TextBank) -> None:
     texts = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     texts.add_column(f"{len(bank.tags)} tags")
     texts.add_column(f"{len(bank.descriptions)} descriptions")
-    for tag, description in zip_longest(bank.tags, bank.descriptions, fillvalue=""):
+    tags = _limited(bank.tags, bank.tag_min_probabilities)
+    descriptions = _limited(bank.descriptions, bank.description_min_probabilities)
+    for tag, description in zip_longest(tags, descriptions, fillvalue=""):
         texts.add_row(Text(tag), Text(description))
     console.print("", texts, highlight=False)
 
@@ -41,5 +46,17 @@ def as_json(bank: TextBank) -> str:
         "embedding_dim": bank.embedding_dim,
         "tags": bank.tags,
         "descriptions": bank.descriptions,
+        "tag_min_probabilities": _numbers(bank.tag_min_probabilities),
+        "description_min_probabilities": _numbers(bank.description_min_probabilities),
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _limited(texts: Sequence[str], min_probabilities: NDArray[np.float64] | None) -> list[str]:
+    """As in the files that banks are built from."""
+    limits = _numbers(min_probabilities) or [0.0] * len(texts)
+    return [f"{text} >= {limit:g}" if limit else text for text, limit in zip(texts, limits, strict=True)]
+
+
+def _numbers(min_probabilities: NDArray[np.float64] | None) -> list[float] | None:
+    return None if min_probabilities is None else min_probabilities.tolist()

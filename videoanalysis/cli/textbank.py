@@ -121,7 +121,10 @@ def lint(
     elif encoder is not None:
         bank = runner.run(_embed(Path(texts), "lint", encoder, template, credentials), InvalidTextBank)
     try:
-        tags, descriptions = (bank.tags, bank.descriptions) if bank else bank_builder.read_texts(Path(texts))
+        if bank is not None:
+            tags, descriptions = bank.tags, bank.descriptions
+        else:
+            tags, descriptions = (found.texts for found in bank_builder.read_texts(Path(texts)))
     except InvalidTextBank as error:
         runner.fail(str(error))
     pairs = textbank_lint.same_words(tags, descriptions) + (textbank_lint.same_embeddings(bank) if bank else [])

@@ -1,6 +1,9 @@
 """Builds a text bank from two text files with the encoder that also embeds the videos."""
 
 import asyncio
+import math
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,9 @@ from videoanalysis.text_bank.format import (
 from videoanalysis.v1.encoder_pb2 import EncodeTextsRequest, GetModelRequest
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
 
+# "kitchen >= 0.8", or ">= 0.2" for all texts.
+_LIMITED = re.compile(r"(?:(?P<text>.*\S)\s+)?>=\s*(?P<limit>.*)")
+
 _BATCH_TEXTS = 256
 # A model on a CPU takes tens of milliseconds per text.
 _CALL_SECONDS = 60
@@ -31,10 +37,19 @@ _MAX_BACKOFF_SECONDS = 5.0
 _RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-def read_texts(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class TextList:
+    texts: tuple[str, ...]
+    # float64 [texts]; None if none has one.
+    min_probabilities: NDArray[np.float64] | None
+
+
+def read_texts(directory: Path) -> tuple[TextList, TextList]:
     """Tags and descriptions from tags.txt and descriptions.txt, one per line.
 
-    Blank lines and lines that begin with "#" are skipped. Raises InvalidTextBank naming file and line.
+    Blank lines and lines that begin with "#" are skipped. A line may end with the text's least probability, as in
+    "smoke >= 0.8"; one of the form ">= 0.2" before the first text is for every text without its own. Raises
+    InvalidTextBank naming file and line.
     """
     return _read_lines(directory / "tags.txt"), _read_lines(directory / "descriptions.txt")
 
@@ -49,38 +64,63 @@ async def build(
     """
     check_template(template)
     tags, descriptions = await asyncio.to_thread(read_texts, directory)
-    prompts = [template.replace("{}", text) for text in tags + descriptions]
+    prompts = [template.replace("{}", text) for text in tags.texts + descriptions.texts]
     model_digest, embeddings = await _embed(prompts, EncoderServiceStub(encoder), first_backoff_seconds)  # type: ignore[no-untyped-call]
     return TextBank(
         name=name,
         model_digest=model_digest,
         template=template,
         created_at=datetime.now(UTC).strftime(CREATED_AT_FORMAT),
-        tags=tags,
-        descriptions=descriptions,
-        tag_embeddings=embeddings[: len(tags)],
-        description_embeddings=embeddings[len(tags) :],
+        tags=tags.texts,
+        descriptions=descriptions.texts,
+        tag_embeddings=embeddings[: len(tags.texts)],
+        description_embeddings=embeddings[len(tags.texts) :],
+        tag_min_probabilities=tags.min_probabilities,
+        description_min_probabilities=descriptions.min_probabilities,
     )
 
 
-def _read_lines(path: Path) -> tuple[str, ...]:
+def _read_lines(path: Path) -> TextList:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidTextBank(f"{path}: cannot be read as UTF-8 text ({error})") from error
     first_line: dict[str, int] = {}
+    limits: list[float | None] = []
+    default: float | None = None
     for number, line in enumerate(content.splitlines(), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+        limit = None
+        if (limited := _LIMITED.fullmatch(text)) is not None:
+            text, limit = limited["text"] or "", _probability(limited["limit"], f"{path}, line {number}")
+            if not text:
+                if first_line or default is not None:
+                    raise InvalidTextBank(f"{path}, line {number}: only one >= without a text, before the first text")
+                default = limit
+                continue
         if len(text) > MAX_TEXT_CHARACTERS:
             raise InvalidTextBank(f"{path}, line {number}: {len(text)} characters, at most {MAX_TEXT_CHARACTERS}")
         if text in first_line:
             raise InvalidTextBank(f"{path}, line {number}: {text!r} is already on line {first_line[text]}")
         first_line[text] = number
+        limits.append(limit)
     if not first_line:
         raise InvalidTextBank(f"{path}: empty, must contain at least one text")
-    return tuple(first_line)
+    if default is None and all(limit is None for limit in limits):
+        return TextList(tuple(first_line), None)
+    return TextList(tuple(first_line), np.array([(default or 0.0) if limit is None else limit for limit in limits]))
+
+
+def _probability(written: str, line: str) -> float:
+    try:
+        probability = float(written)
+    except ValueError:
+        probability = math.nan
+    if not 0 <= probability <= 1:
+        raise InvalidTextBank(f"{line}: {written!r} after >= is not a probability from 0 to 1")
+    return probability
 
 
 async def _embed(

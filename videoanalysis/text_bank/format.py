@@ -7,6 +7,7 @@ metadata of the header.
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,7 +48,10 @@ class TextBank:
     # float32 [tags, embedding_dim] and [descriptions, embedding_dim], unit rows.
     tag_embeddings: NDArray[np.float32]
     description_embeddings: NDArray[np.float32]
-    # "sha256:…" over texts, embeddings, model digest and template.
+    # float64 [tags] and [descriptions], 0 to 1: below it a text is no answer, unless a request sets its own. None: 0.
+    tag_min_probabilities: NDArray[np.float64] | None = None
+    description_min_probabilities: NDArray[np.float64] | None = None
+    # "sha256:…" over texts, embeddings, least probabilities, model digest and template.
     digest: str = field(init=False)
     # The longest tag or description in UTF-8.
     longest_text_bytes: int = field(init=False)
@@ -63,6 +67,10 @@ class TextBank:
         _check_texts(self.descriptions, "descriptions")
         _check_embeddings(self.tag_embeddings, len(self.tags), "tag_embeddings")
         _check_embeddings(self.description_embeddings, len(self.descriptions), "description_embeddings")
+        _check_probabilities(self.tag_min_probabilities, len(self.tags), "tag_min_probabilities")
+        _check_probabilities(
+            self.description_min_probabilities, len(self.descriptions), "description_min_probabilities"
+        )
         if self.description_embeddings.shape[1] != self.embedding_dim:
             raise InvalidTextBank(
                 f"embeddings: tags have {self.embedding_dim} dimensions, "
@@ -87,11 +95,8 @@ class TextBank:
             "descriptions": json.dumps(self.descriptions, ensure_ascii=False),
         }
         # safetensors copies memory from the first element on: the arrays must be contiguous.
-        embeddings = {
-            "tag_embeddings": np.ascontiguousarray(self.tag_embeddings),
-            "description_embeddings": np.ascontiguousarray(self.description_embeddings),
-        }
-        return safetensors.numpy.save(embeddings, metadata)
+        arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays()}
+        return safetensors.numpy.save(arrays, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "TextBank":
@@ -115,6 +120,8 @@ class TextBank:
                 descriptions=_parse_texts(metadata["descriptions"], "descriptions"),
                 tag_embeddings=embeddings["tag_embeddings"],
                 description_embeddings=embeddings["description_embeddings"],
+                tag_min_probabilities=embeddings.get("tag_min_probabilities"),
+                description_min_probabilities=embeddings.get("description_min_probabilities"),
             )
         except KeyError as missing:
             raise InvalidTextBank(f"{missing.args[0]}: missing from the file") from missing
@@ -122,9 +129,19 @@ class TextBank:
     def _compute_digest(self) -> str:
         description = [self.model_digest, self.template, self.tags, self.descriptions, self.embedding_dim]
         hasher = hashlib.sha256(json.dumps(description).encode())
-        for embeddings in (self.tag_embeddings, self.description_embeddings):
-            hasher.update(np.ascontiguousarray(embeddings, "<f4").data)
+        for name, array in self._arrays():
+            if array.dtype == np.float64:
+                hasher.update(name.encode())
+            hasher.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         return f"sha256:{hasher.hexdigest()}"
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        yield "tag_embeddings", self.tag_embeddings
+        yield "description_embeddings", self.description_embeddings
+        if self.tag_min_probabilities is not None:
+            yield "tag_min_probabilities", self.tag_min_probabilities
+        if self.description_min_probabilities is not None:
+            yield "description_min_probabilities", self.description_min_probabilities
 
 
 def check_template(template: str) -> None:
@@ -170,6 +187,17 @@ def _check_embeddings(embeddings: NDArray[Any], texts: int, kind: str) -> None:
     worst = int(np.argmax(np.abs(lengths - 1)))
     if not abs(lengths[worst] - 1) <= UNIT_TOLERANCE:
         raise InvalidTextBank(f"{kind}: row {worst} has length {lengths[worst]:.4g}, must be 1")
+
+
+def _check_probabilities(probabilities: NDArray[Any] | None, texts: int, kind: str) -> None:
+    if probabilities is None:
+        return
+    if probabilities.dtype != np.float64 or probabilities.shape != (texts,):
+        raise InvalidTextBank(
+            f"{kind}: {probabilities.dtype} {list(probabilities.shape)}, must be float64, one for each of {texts} texts"
+        )
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise InvalidTextBank(f"{kind}: one is not from 0 to 1")
 
 
 def _parse_texts(encoded: str, kind: str) -> tuple[str, ...]:
