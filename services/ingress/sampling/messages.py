@@ -1,5 +1,9 @@
-"""Chunks and cuts as JSON messages between a worker and its parent; times are [numerator, denominator]."""
+"""Chunks and cuts as JSON messages between a worker and its parent; times are [numerator, denominator].
 
+A worker that media has taken over may send anything: what is read from it raises one of MALFORMED, or is in range.
+"""
+
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -8,11 +12,36 @@ from services.ingress.sampling.plan import Cut, SampledChunk
 
 Message = dict[str, Any]
 
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_MAX_SECONDS = 1e9
+_MAX_COUNT = 1 << 48
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to opening a video."""
+
+    claimed_duration_seconds: float | None
+    memory_bytes: int
+
+
+def to_opened(message: Message) -> Opened:
+    claimed = message["claimed_duration_seconds"]
+    return Opened(None if claimed is None else float(claimed), to_count(message["memory_bytes"]))
+
+
+def to_count(value: Any) -> int:
+    if not 0 <= int(value) <= _MAX_COUNT:
+        raise ValueError("a count out of range")
+    return int(value)
+
 
 def to_fraction(ratio: list[int]) -> Fraction:
-    """Of two numbers and nothing else: a worker that media has taken over may send anything."""
     numerator, denominator = ratio
-    return Fraction(int(numerator), int(denominator))
+    fraction = Fraction(int(numerator), int(denominator))
+    if abs(fraction) > _MAX_SECONDS:
+        raise ValueError("a time out of range")
+    return fraction
 
 
 def from_chunk(chunk: SampledChunk) -> Message:
@@ -27,10 +56,13 @@ def from_chunk(chunk: SampledChunk) -> Message:
     }
 
 
-def to_chunk(message: Message) -> SampledChunk:
+def to_chunk(message: Message, index: int, frames: int) -> SampledChunk:
+    """The chunk number `index`, sampled at `frames` times."""
     indices = tuple(map(int, message["frame_indices"]))
     if indices[0] != 0 or any(after - before not in {0, 1} for before, after in pairwise(indices)):
         raise ValueError("frame indices do not count the frames in order")
+    if int(message["index"]) != index or {*map(len, (indices, message["frame_times"], message["cuts"]))} != {frames}:
+        raise ValueError("another chunk, or another number of frames")
     return SampledChunk(
         index=int(message["index"]),
         start=to_fraction(message["start"]),
@@ -52,6 +84,8 @@ def from_cut(cut: Cut) -> Message:
 
 
 def to_cut(message: Message) -> Cut:
+    if not 0 <= float(message["confidence"]) <= 1:
+        raise ValueError("a confidence out of range")
     return Cut(
         before=to_fraction(message["before"]),
         at=to_fraction(message["at"]),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -12,6 +12,7 @@ from services.ingress.admission import ByteBudget
 from services.ingress.sampling import messages as sampling_messages
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import Media
+from services.ingress.sampling.messages import Message
 from services.ingress.sampling.plan import Cut, SampledChunk
 from services.ingress.sampling.worker_process import (
     NEAR_LIMIT,
@@ -132,27 +133,34 @@ class SampledVideo:
         if self.end is not None:
             return None
 
-        async def attempt() -> dict[str, Any]:
+        async def attempt() -> tuple[SampledChunk | VideoEnd, int]:
             worker = await self._opened()
-            answer = await self._request(worker, {"next": True}, buffer.fd)
-            if _failures(answer) > self.decode_failures:
+            answer = await self._request(worker, {"next": True}, buffer.fd, self._chunk_or_end)
+            if answer[1] > self.decode_failures:
                 self._suspect_memory(worker)
             return answer
 
         async with self._request_lock:
-            answer = await self._with_restarts(attempt)
+            chunk, failures = await self._with_restarts(attempt)
         self._timeout_seconds = self._limits.chunk_seconds
+        self.decode_failures = max(self.decode_failures, failures)
+        if isinstance(chunk, VideoEnd):
+            self.end = chunk
+            self.frames_decoded = chunk.frames_decoded
+            return None
+        self._next_index += 1
+        self._decode_all = chunk.all_decoded
+        return chunk
+
+    def _chunk_or_end(self, answer: Message) -> tuple[SampledChunk | VideoEnd, int]:
+        """With the number of packets that could not be decoded so far."""
         if "end" in answer:
             # A sampler that meets a refused packet reads the video again from its start and counts all of them, those
             # in chunks passed over too; one that meets none counts only those that were met before.
-            self.end = _video_end(answer["end"], at_least_failures=self.decode_failures)
-            self.frames_decoded = self.end.frames_decoded
-            return None
-        self.decode_failures = max(self.decode_failures, int(answer["decode_failures"]))
-        self._next_index += 1
-        chunk = sampling_messages.to_chunk(answer["chunk"])
-        self._decode_all = chunk.all_decoded
-        return chunk
+            end = _video_end(answer["end"], at_least_failures=self.decode_failures)
+            return end, end.decode_failures
+        chunk = sampling_messages.to_chunk(answer["chunk"], self._next_index, self._spec.frames_per_chunk)
+        return chunk, sampling_messages.to_count(answer["decode_failures"])
 
     async def narrow(self, cut: Cut) -> Cut:
         """The cut between two neighbouring frames, where that can be found at little cost; may wait for a chunk."""
@@ -163,15 +171,18 @@ class SampledVideo:
                 return cut
             message = {"narrow": sampling_messages.from_cut(cut)}
             try:
-                answer = await self._worker.request(message, None, self._timeout_seconds, self._media.fetch)
+                return await self._request(self._worker, message, None, self._narrowed)
+            except InvalidInput:
+                return cut
             except WorkerDied as death:
                 self._count_restart(death)
                 return cut
-        if "narrowed" not in answer:
-            return cut
-        self.frames_decoded = int(answer["frames_decoded"])
-        self.frames_searched = int(answer["frames_searched"])
-        return sampling_messages.to_cut(answer["narrowed"])
+
+    def _narrowed(self, answer: Message) -> Cut:
+        cut = sampling_messages.to_cut(answer["narrowed"])
+        self.frames_decoded = sampling_messages.to_count(answer["frames_decoded"])
+        self.frames_searched = sampling_messages.to_count(answer["frames_searched"])
+        return cut
 
     def close(self) -> None:
         if self._worker is not None:
@@ -202,9 +213,11 @@ class SampledVideo:
         }
         # Before the first chunk come those passed over, each of which may take as long.
         self._timeout_seconds = self._limits.chunk_seconds * (1 + self._next_index)
-        answer = (await self._request(self._worker, {"open": spec}, self._media.fd))["opened"]
-        self.claimed_duration_seconds = answer["claimed_duration_seconds"]
-        if (needed := int(answer["memory_bytes"])) > self._worker_bytes:
+        opened = await self._request(
+            self._worker, {"open": spec}, self._media.fd, lambda answer: sampling_messages.to_opened(answer["opened"])
+        )
+        self.claimed_duration_seconds = opened.claimed_duration_seconds
+        if (needed := opened.memory_bytes) > self._worker_bytes:
             # An opened video holds little of what it will need, so it does not wait with its reservation in hand.
             await self._reserve(needed)
             self._worker_bytes = needed
@@ -225,13 +238,21 @@ class SampledVideo:
         await self._memory.acquire(extra)
         self._reserved_bytes = extra
 
-    async def _request(self, worker: WorkerProcess, message: dict[str, Any], fd: int) -> dict[str, Any]:
+    async def _request(
+        self, worker: WorkerProcess, message: Message, fd: int | None, read: Callable[[Message], _T]
+    ) -> _T:
+        """What `read` makes of the answer; an answer that it cannot read ends the worker."""
         answer = await worker.request(message, fd, self._timeout_seconds, self._media.fetch)
-        if "error" in answer:
-            self._suspect_memory(worker)
-            reason = answer["error"]["reason"]
-            raise _refused(reason if reason in _REASONS else ErrorReason.NOT_A_VIDEO, str(answer["error"]["message"]))
-        return answer
+        try:
+            if "error" not in answer:
+                return read(answer)
+            reason, problem = answer["error"]["reason"], str(answer["error"]["message"])
+            refusal = _refused(reason if reason in _REASONS else ErrorReason.NOT_A_VIDEO, problem)
+        except sampling_messages.MALFORMED as error:
+            worker.kill()
+            raise WorkerDied("a malformed answer") from error
+        self._suspect_memory(worker)
+        raise refusal
 
     def _suspect_memory(self, worker: WorkerProcess) -> None:
         """Raise WorkerOutOfMemory if a failure may be one: decoders report failed allocations as damage, too."""
@@ -270,18 +291,14 @@ class SampledVideo:
         return _refused(ErrorReason.VIDEO_OVER_LIMIT, message)
 
 
-def _failures(answer: dict[str, Any]) -> int:
-    return int(answer["end"]["decode_failures"] if "end" in answer else answer["decode_failures"])
-
-
 def _refused(reason: ErrorReason, message: str) -> InvalidInput:
     return InvalidInput(message, reason=reason, field="video_uri")
 
 
-def _video_end(answer: dict[str, Any], at_least_failures: int) -> VideoEnd:
+def _video_end(answer: Message, at_least_failures: int) -> VideoEnd:
     return VideoEnd(
         duration=sampling_messages.to_fraction(answer["duration"]),
-        decode_failures=max(int(answer["decode_failures"]), at_least_failures),
-        frames_decoded=int(answer["frames_decoded"]),
-        frames_dropped=int(answer["frames_dropped"]),
+        decode_failures=max(sampling_messages.to_count(answer["decode_failures"]), at_least_failures),
+        frames_decoded=sampling_messages.to_count(answer["frames_decoded"]),
+        frames_dropped=sampling_messages.to_count(answer["frames_dropped"]),
     )
