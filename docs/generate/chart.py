@@ -18,11 +18,15 @@ from docs.generate.settings import SETTINGS
 
 CHART = ROOT / "helm" / "video-analysis"
 # Derived from other values, so that they agree with the rest of the manifests.
-_DERIVED = {"port", "health_port", "metrics_port", "drain_delay_seconds", "grace_seconds"}
+_DERIVED = {"port", "health_port", "metrics_port", "drain_delay_seconds", "grace_seconds"} | {
+    *("tls_cert", "tls_key", "tls_client_ca", "metrics_tls"),
+}
 DERIVED_FROM_OTHER_VALUES: dict[str, set[str]] = {
     "ingress": _DERIVED
     | {"scaling_port", "encoders", "decoders", "image_size", "allowed_buckets", "resume_keys"}
-    | {"s3_endpoint_url", "s3_region"},
+    | {"s3_endpoint_url", "s3_region"}
+    | {"upstream_tls_ca", "upstream_tls_cert", "upstream_tls_key", "encoder_tls_name", "decoder_tls_name"}
+    | {"tokens_file", "jwt_keys", "jwt_issuer", "jwt_audience", "policy_file"},
     "encoder": _DERIVED | {"engine", "model", "revision", "synthetic_image_size"},
     "decoder": _DERIVED | {"banks", "s3_endpoint_url", "s3_region"},
 }

@@ -70,6 +70,29 @@ _EVERYTHING: dict[str, Any] = {
         "gpu": {"resourceName": "nvidia.com/mig-3g.40gb"},
         "runtimeClassName": "nvidia",
     },
+    "tls": {
+        "enabled": True,
+        "certManager": {
+            "enabled": True,
+            "issuerRef": {"name": "media-ca", "kind": "ClusterIssuer"},
+            "ingressNames": ["videos.example.com"],
+        },
+        "callerCA": {"existingSecret": "caller-ca"},
+        "metrics": True,
+    },
+    "authentication": {
+        "tokens": {"existingSecret": "tokens"},
+        "jwt": {
+            "keysUrl": "https://issuer.example.com/keys",
+            "issuer": "https://issuer.example.com",
+            "audience": "media",
+        },
+        "policy": {
+            "default": {"sources": ["s3://public/"]},
+            "callers": {"search": {"max_videos": 2, "max_waiting": 8, "outputs": ["s3://results/search/"]}},
+        },
+        "client": {"existingSecret": "own-token"},
+    },
     "networkPolicy": {
         "callers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateway"}}}],
         "extraEgress": [{"ports": [{"port": 4317}]}],

@@ -42,6 +42,26 @@
 {{- end }}
 {{- end }}
 
+{{- $tls := $values.tls }}
+{{- if and $tls.enabled $tls.certManager.enabled (not $tls.certManager.issuerRef.name) }}
+{{- $wrong = append $wrong "tls.certManager.issuerRef.name is required where tls.certManager.enabled is true: the issuer of the certificates, a CA that writes ca.crt." }}
+{{- end }}
+{{- if and $tls.enabled (not $tls.certManager.enabled) }}
+{{- range $name := list "ingress" "encoder" "decoder" "client" }}
+{{- if not (index $tls.existingSecrets $name) }}
+{{- $wrong = append $wrong (printf "tls.existingSecrets.%s is required where tls.enabled is true and tls.certManager.enabled is false: a Secret with tls.crt, tls.key and ca.crt." $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $authentication := $values.authentication }}
+{{- if and $authentication.jwt.keysUrl (not (and $authentication.jwt.issuer $authentication.jwt.audience)) }}
+{{- $wrong = append $wrong "authentication.jwt.issuer and authentication.jwt.audience are required together with authentication.jwt.keysUrl." }}
+{{- end }}
+{{- $known := or $authentication.tokens.existingSecret $authentication.jwt.keysUrl }}
+{{- if and $authentication.policy (not (or $known $values.ingress.settings.caller_header)) }}
+{{- $wrong = append $wrong "authentication.policy needs authentication.tokens, authentication.jwt or ingress.settings.caller_header, which name the callers." }}
+{{- end }}
+
 {{- $scaling := $values.autoscaling }}
 {{- if and (eq $scaling.mode "prometheus") (not $scaling.prometheus.serverAddress) }}
 {{- $wrong = append $wrong "autoscaling.prometheus.serverAddress is required where autoscaling.mode is prometheus." }}

@@ -7,6 +7,7 @@ health_port: {{ .root.Values.ports.health }}
 metrics_port: {{ .root.Values.ports.metrics }}
 drain_delay_seconds: {{ $component.shutdown.drainDelaySeconds }}
 grace_seconds: {{ $component.shutdown.graceSeconds }}
+{{- include "video-analysis.settings.tls" . }}
 {{- end }}
 
 {{- define "video-analysis.settings.ingress" -}}
@@ -16,6 +17,7 @@ encoders: {{ include "video-analysis.location" (dict "root" .root "name" "encode
 decoders: {{ include "video-analysis.location" (dict "root" .root "name" "decoder") }}
 image_size: {{ $values.model.imageSize }}
 allowed_buckets: {{ $values.allowedBuckets | toJson }}
+{{- include "video-analysis.settings.authentication" .root }}
 s3_endpoint_url: {{ $values.s3.endpointUrl | quote }}
 s3_region: {{ $values.s3.region | quote }}
 {{- end }}

@@ -32,6 +32,7 @@ BUILT_IN = {
     "v1/ServiceAccount",
 }
 KEDA = "github.com/kedacore/keda/v2@v2.20.2"
+CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
 PROMETHEUS_OPERATOR = ("https://github.com/prometheus-operator/prometheus-operator", "v0.93.0")
 
@@ -46,7 +47,8 @@ def main() -> None:
         "custom.json",
         custom([go_module(KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"])
         | custom([go_module(GATEWAY_API) / "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"])
-        | prometheus_operator(),
+        | prometheus_operator()
+        | custom([go_module(CERT_MANAGER) / "deploy/crds/crd-certificates.yaml"]),
     )
 
 
