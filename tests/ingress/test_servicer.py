@@ -536,3 +536,23 @@ async def test_the_policy_limits_what_a_caller_may_name_and_want(clip, tmp_path)
         for caller in ("inside", "archive"):
             answer = await running.stub.AnalyzeVideo(request(clip), timeout=SOON, metadata=[("x-caller-id", caller)])
             assert answer.chunks
+
+
+async def test_one_callers_long_videos_leave_a_slot_to_another_caller(clip, tmp_path):
+    engine = Engine()
+    settings = {"caller_header": "x-caller-id", "max_videos": 4, "allowed_file_roots": [clip.parent]}
+    async with system(tmp_path, [engine], **settings) as running:
+        engine.release.clear()
+
+        def analysis(caller: str) -> grpc.aio.UnaryUnaryCall:
+            return running.stub.AnalyzeVideo(request(clip), timeout=SOON, metadata=[("x-caller-id", caller)])
+
+        many = [analysis("many") for _ in range(6)]
+        await until(lambda: running.admission.waiting == 3)
+        assert running.admission.running == 3
+        one = analysis("one")
+        await until(lambda: running.admission.running == 4)
+        assert running.admission.waiting == 3
+        engine.release.set()
+        for call in [one, *many]:
+            assert (await call).chunks

@@ -11,7 +11,7 @@ from services.ingress.admission.bearer_tokens import BearerTokens
 from services.ingress.admission.caller import Caller, host_of
 from services.ingress.admission.policy import Permissions, Policy
 from services.ingress.admission.web_tokens import MAX_CALLER_CHARACTERS, WebTokens
-from videoanalysis.errors import InvalidInput, PermissionDenied, Unauthenticated
+from videoanalysis.errors import InvalidInput, PermissionDenied, ServiceError, Unauthenticated
 from videoanalysis.reloaded_files import ReloadedFiles
 
 if TYPE_CHECKING:
@@ -59,19 +59,21 @@ class Authentication:
         if method.startswith(_OPEN_TO_ALL):
             yield
             return
-        identity, decision, peer = "", "allowed", context.peer()
+        identity, decision, peer = "", "", context.peer()
         try:
             identity = await self._identify(context.invocation_metadata() or ())
             reset = _caller.set(Caller.of(identity, peer, self._permissions(identity)))
+            decision = "allowed"
             try:
                 yield
             finally:
                 _caller.reset(reset)
-        except (Unauthenticated, PermissionDenied) as error:
-            decision = error.reason_name
+        except ServiceError as error:
+            if not decision or isinstance(error, PermissionDenied):
+                decision = error.reason_name
             raise
         finally:
-            if self._is_required or identity:
+            if self._is_required or identity or decision != "allowed":
                 # Neither token nor URI: both may hold secrets.
                 _log.info("audit", caller=identity, peer=host_of(peer), method=method, decision=decision)
 

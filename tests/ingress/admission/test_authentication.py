@@ -416,8 +416,9 @@ async def test_every_decision_is_logged_with_the_caller_and_never_with_the_token
         await who(channel, bearer("secret-a"))
         await refusal(channel, bearer("secret-b"))
         await refusal(channel, bearer("secret-x"))
+        await refusal(channel, [*bearer("secret-a"), *bearer("secret-a")])
     lines = [line for line in capsys.readouterr().out.splitlines() if " audit " in line]
-    decisions = [("alice", "allowed"), ("bob", "CALLER_NOT_ALLOWED"), ("", "UNAUTHENTICATED")]
+    decisions = [("alice", "allowed"), ("bob", "CALLER_NOT_ALLOWED"), ("", "UNAUTHENTICATED"), ("", "INVALID_INPUT")]
     assert len(lines) == len(decisions)
     for line, (caller, decision) in zip(lines, decisions, strict=True):
         assert f"caller={caller} " in line

@@ -136,3 +136,11 @@ def test_a_batch_caller_gets_batch_and_no_interactive_slot():
     assert caught.value.field == "priority"
     for wanted in (PRIORITY_UNSPECIFIED, PRIORITY_INTERACTIVE, PRIORITY_BATCH):
         assert Permissions().priority(wanted) == wanted
+
+
+def test_the_example_of_the_documentation_is_a_policy(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "security.md").read_text(encoding="utf-8")
+    example = page.partition("### The policy")[2].partition("```yaml\n")[2].partition("```")[0]
+    policy = read(tmp_path, example)
+    assert set(policy.callers) == {"search", "archive", "edge-gateway"}
+    assert policy.of("edge-gateway").gateway
