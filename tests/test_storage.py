@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import aioboto3
 import pytest
 
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
@@ -83,6 +84,45 @@ async def test_a_file_is_sent_as_well_as_bytes(storage, bucket, tmp_path):
     with (tmp_path / "clip").open("rb") as file:
         await storage.write(S3Uri(bucket, "clip"), file, "video/mp4")
     assert await storage.read(S3Uri(bucket, "clip"), len(content)) == content
+
+
+async def multipart_uploads(s3_endpoint: str, bucket: str) -> list[object]:
+    """Those begun and neither completed nor aborted."""
+    async with aioboto3.Session().client("s3", endpoint_url=s3_endpoint) as client:
+        return (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", [])
+
+
+@pytest.mark.parametrize("pieces", [0, 3, 25])
+async def test_an_upload_in_pieces_is_the_object_of_all_of_them(storage, bucket, s3_endpoint, pieces):
+    data = [bytes([index]) * 1_000_000 for index in range(pieces)]
+    async with storage.upload(S3Uri(bucket, "pieces"), "text/plain") as upload:
+        for piece in data:
+            await upload.write(piece)
+    assert await storage.read(S3Uri(bucket, "pieces"), 1 << 30) == b"".join(data)
+    assert await multipart_uploads(s3_endpoint, bucket) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
+async def test_an_upload_that_ends_with_an_error_leaves_nothing_behind(storage, bucket, s3_endpoint, error):
+    async def failing_upload() -> None:
+        async with storage.upload(S3Uri(bucket, "pieces"), "text/plain") as upload:
+            await upload.write(bytes(20_000_000))
+            assert len(await multipart_uploads(s3_endpoint, bucket)) == 1
+            raise error
+
+    with pytest.raises(error):
+        await failing_upload()
+    assert await storage.list(S3Uri(bucket, "")) == []
+    assert await multipart_uploads(s3_endpoint, bucket) == []
+
+
+async def test_an_upload_that_restarts_forgets_what_was_written(storage, bucket, s3_endpoint):
+    async with storage.upload(S3Uri(bucket, "pieces"), "text/plain") as upload:
+        await upload.write(bytes(20_000_000))
+        await upload.restart()
+        await upload.write(b"new")
+    assert await storage.read(S3Uri(bucket, "pieces"), 1 << 30) == b"new"
+    assert await multipart_uploads(s3_endpoint, bucket) == []
 
 
 async def test_stat_gives_size_and_etag(storage, bucket):

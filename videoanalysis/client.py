@@ -50,8 +50,6 @@ _TOKEN_REJECTIONS = {
 }
 _OPTIONS = [
     *channels.OPTIONS,
-    # The summary of a day of short scenes exceeds gRPC's 4 MiB.
-    ("grpc.max_receive_message_length", 64 << 20),
     # If all known replicas are gone, DNS is resolved again sooner than after gRPC's 30 s.
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     channels.READY_REPLICAS,
@@ -242,15 +240,15 @@ class _Attempts:
         self._chunks: list[ChunkResult] = []
         self._scenes: list[Scene] = []
         self._token = b""
-        # Results received before the current call, and whether the service may have started work on it.
-        self._earlier_chunks = self._earlier_scenes = 0
+        # Chunks received before the current call, and whether the service may have started work on it.
+        self._earlier_chunks = 0
         self._has_started = False
 
     def begin(self) -> tuple[StreamAnalyzeVideoRequest, float]:
         """The request of the next call and its time limit in seconds."""
         if not self._token:
             self._reset()
-        self._earlier_chunks, self._earlier_scenes = len(self._chunks), len(self._scenes)
+        self._earlier_chunks = len(self._chunks)
         self._has_started = False
         request = StreamAnalyzeVideoRequest(analysis=self._request, resume_token=self._token)
         return request, self._remaining_seconds()
@@ -278,19 +276,14 @@ class _Attempts:
 
     def _reset(self) -> None:
         self._chunks, self._scenes, self._token = [], [], b""
-        self._earlier_chunks = self._earlier_scenes = 0
+        self._earlier_chunks = 0
 
     def _merge(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
-        """The summary with all chunks; scenes and scene changes of earlier calls precede its own."""
-        earlier = self._chunks[: self._earlier_chunks]
-        changes = [change for chunk in earlier for change in chunk.scene_changes] + list(summary.scene_changes)
-        scenes = self._scenes[: self._earlier_scenes] + list(summary.scenes)
-        for field in ("chunks", "scene_changes", "scenes"):
-            summary.ClearField(field)
-        summary.chunks.extend(self._chunks)
-        summary.scene_changes.extend(changes)
-        summary.scenes.extend(scenes)
-        return summary
+        """The summary with what came before it, of all calls."""
+        answer = AnalyzeVideoResponse(chunks=self._chunks, scenes=self._scenes)
+        answer.scene_changes.extend(change for chunk in self._chunks for change in chunk.scene_changes)
+        answer.MergeFrom(summary)
+        return answer
 
     def backoff_after(self, error: grpc.RpcError) -> float:
         """Seconds until the next call; raises ServiceError if the failure is final."""

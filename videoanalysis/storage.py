@@ -11,15 +11,18 @@ from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
+import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, ServiceError, Unavailable
 from videoanalysis.limits import has_control_characters
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _READ_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
+# S3 takes parts of 5 MiB or more, at most 10,000.
+_PART_BYTES = 8 << 20
 _FIRST_BACKOFF_SECONDS = 0.1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # A bucket of 63 characters and a key of 1024 bytes.
@@ -30,6 +33,8 @@ _CHANGED = {"412", "PreconditionFailed"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # Raised if storage does not answer or a transfer breaks off.
 _CONNECTION_ERRORS = (BotoCoreError, TimeoutError, aiohttp.ClientError)
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Storage:
         self._client = client
         self._attempts = attempts
         self._timeout_seconds = attempts * silence_seconds
+        self._aborting: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -165,6 +171,21 @@ class Storage:
             async with asyncio.timeout(timeout):
                 await self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
+    @asynccontextmanager
+    async def upload(self, uri: S3Uri, content_type: str) -> AsyncIterator["Upload"]:
+        """An object that is written in pieces. It exists once the context ends without an error, otherwise not."""
+        upload = Upload(self._client, uri, content_type, self._timeout_seconds)
+        try:
+            yield upload
+            await upload.complete()
+        except BaseException:
+            # Goes on if it is cancelled a second time.
+            aborting = asyncio.create_task(upload.abort())
+            self._aborting.add(aborting)
+            aborting.add_done_callback(self._aborting.discard)
+            await asyncio.shield(aborting)
+            raise
+
     async def list(self, prefix: S3Uri) -> list[StoredObject]:
         """Every object whose key starts with the key of `prefix`."""
         found: list[StoredObject] = []
@@ -233,6 +254,64 @@ class Storage:
 
 def _changed(uri: S3Uri) -> FailedPrecondition:
     return FailedPrecondition(f"{uri}: the object changed while it was read", reason=ErrorReason.OBJECT_CHANGED)
+
+
+class Upload:
+    """Pieces of an object: sent in one request if they are few, otherwise part by part."""
+
+    def __init__(self, client: Any, uri: S3Uri, content_type: str, timeout_seconds: float) -> None:
+        self._client = client
+        self._uri = uri
+        self._content_type = content_type
+        self._timeout_seconds = timeout_seconds + _PART_BYTES / _SLOWEST_BYTES_PER_SECOND
+        self._buffer = bytearray()
+        self._upload_id: str | None = None
+        self._etags: list[str] = []
+
+    async def write(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= _PART_BYTES:
+            await self._send_part(_PART_BYTES)
+
+    async def restart(self) -> None:
+        """Discards what was written so far."""
+        self._buffer.clear()
+        await self.abort()
+
+    async def complete(self) -> None:
+        if self._upload_id is None:
+            await self._call("put_object", Body=bytes(self._buffer), ContentType=self._content_type)
+            return
+        if self._buffer:
+            await self._send_part(len(self._buffer))
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, 1)]
+        await self._call("complete_multipart_upload", UploadId=self._upload_id, MultipartUpload={"Parts": parts})
+        self._upload_id = None
+
+    async def abort(self) -> None:
+        """Removes the parts that were sent. If storage is unavailable, they stay until it expires them."""
+        upload_id, self._upload_id = self._upload_id, None
+        self._etags.clear()
+        if upload_id is not None:
+            try:
+                await self._call("abort_multipart_upload", UploadId=upload_id)
+            except ServiceError as error:
+                _log.warning("parts of an upload were not removed", uri=str(self._uri), error=error.message)
+
+    async def _send_part(self, size: int) -> None:
+        if self._upload_id is None:
+            begun = await self._call("create_multipart_upload", ContentType=self._content_type)
+            self._upload_id = begun["UploadId"]
+        part = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        sent = await self._call("upload_part", UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=part)
+        self._etags.append(sent["ETag"])
+
+    async def _call(self, method: str, **arguments: Any) -> Any:
+        with _translated(self._uri):
+            # The HTTP library has no write timeout.
+            async with asyncio.timeout(self._timeout_seconds):
+                return await getattr(self._client, method)(Bucket=self._uri.bucket, Key=self._uri.key, **arguments)
 
 
 def _remaining(data: bytes | BinaryIO) -> int:

@@ -158,15 +158,17 @@ class Service:
                 request, timeout=self._timeout_seconds, metadata=self._metadata
             )
             return answer
-        summary = None
+        parts, summary = AnalyzeVideoResponse(), None
         call = stub.StreamAnalyzeVideo(
             StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._metadata
         )
         async for event in call:
             if event.HasField("chunk"):
                 on_chunk()
+                parts.scene_changes.extend(event.chunk.scene_changes)
             elif event.HasField("summary"):
                 summary = event.summary
+                summary.MergeFrom(parts)
         return summary
 
     def _request(

@@ -7,7 +7,7 @@ import structlog
 
 from services.ingress import metrics
 from services.ingress.admission import Deadline, current_caller
-from services.ingress.answer import Outputs, StreamWriter, UnaryCollector, check_unary
+from services.ingress.answer import Observer, Observers, Outputs, StreamWriter, UnaryCollector
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import RequestTokens, ResumeTokens, Resumption
@@ -48,15 +48,15 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     ) -> AnalyzeVideoResponse:
         job, output = self._job(request, context)
         collector = UnaryCollector(job.request)
-        answer = _with_chunks(await self._analyze(job, collector), collector)
-        check_unary(answer.ByteSize())
-        if output is not None:
-            await self._outputs.write(output, answer)
+        async with self._outputs.open(output) as document:
+            summary = await self._analyze(job, Observers(collector, document))
+            answer = collector.answer(summary)
+            await document.finish(summary)
         return answer
 
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
         job, output = self._job(request.analysis, context)
-        writer = StreamWriter(context.write, keep=output is not None)
+        writer = StreamWriter(context.write)
         tokens, start = None, None
         if output is None:
             tokens = self._tokens.of(job.caller.identity, request.analysis.video_uri, job.request)
@@ -67,9 +67,9 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
                 reason=ErrorReason.NOT_RESUMABLE,
                 field="resume_token",
             )
-        summary = await self._analyze(job, writer, tokens, start)
-        if output is not None:
-            await self._outputs.write(output, _with_chunks(summary, writer))
+        async with self._outputs.open(output) as document:
+            summary = await self._analyze(job, Observers(writer, document), tokens, start)
+            await document.finish(summary)
         await writer.summary(summary)
 
     def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
@@ -98,7 +98,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     async def _analyze(
         self,
         job: AnalysisJob,
-        observer: UnaryCollector | StreamWriter,
+        observer: Observer,
         tokens: RequestTokens | None = None,
         start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
@@ -109,15 +109,6 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             from_chunk=start.state.next_chunk if start else 0,
             seconds=round(summary.timing.total_seconds, 3),
             video_seconds=round(summary.video_duration_seconds, 3),
-            scene_changes=len(summary.scene_changes),
             decode_failures=summary.decode_failures,
         )
         return summary
-
-
-def _with_chunks(summary: AnalyzeVideoResponse, observer: UnaryCollector | StreamWriter) -> AnalyzeVideoResponse:
-    """A copy of `summary` with the chunks that `observer` has kept."""
-    answer = AnalyzeVideoResponse()
-    answer.CopyFrom(summary)
-    answer.chunks.extend(observer.chunks)
-    return answer

@@ -67,8 +67,8 @@ async def analyze(running: System, wanted: AnalyzeVideoRequest, seconds: float =
 
 
 async def stream(running: System, wanted: AnalyzeVideoRequest) -> tuple[list, list, AnalyzeVideoResponse]:
-    """Progress, chunks and summary, in which the chunks are put back."""
-    progress, chunks, summary = [], [], None
+    """Progress, chunks and the answer, with the scenes and scene changes that came with the chunks."""
+    progress, chunks, scenes, summary = [], [], [], None
     async for event in running.stub.StreamAnalyzeVideo(StreamAnalyzeVideoRequest(analysis=wanted), timeout=SOON):
         assert summary is None
         match event.WhichOneof("event"):
@@ -76,10 +76,16 @@ async def stream(running: System, wanted: AnalyzeVideoRequest) -> tuple[list, li
                 progress.append(event.progress)
             case "chunk":
                 chunks.append(event.chunk)
+                scenes += event.finished_scenes
             case "summary":
                 summary = event.summary
     assert summary is not None
-    return progress, chunks, summary
+    assert not summary.scene_changes
+    assert len(summary.scenes) == 1
+    answer = AnalyzeVideoResponse(scenes=scenes)
+    answer.scene_changes.extend(change for chunk in chunks for change in chunk.scene_changes)
+    answer.MergeFrom(summary)
+    return progress, chunks, answer
 
 
 async def failure(running: System, wanted: AnalyzeVideoRequest, seconds: float = SOON) -> ServiceError:
@@ -327,9 +333,16 @@ async def test_the_parts_of_the_timing_add_up_and_a_slow_encoder_counts_as_encod
 
 
 async def test_an_answer_that_cannot_fit_is_refused_before_anything_is_encoded_and_streams(clip, tmp_path):
-    engine = Engine(embedding_dim=8_192)
+    engine = Engine(embedding_dim=2048)
     async with system(tmp_path, [engine], allowed_file_roots=[clip.parent]) as running:
-        wanted = request(clip, frames_per_chunk=64, chunk_duration_seconds=1, include_embeddings=True)
+        wanted = request(
+            clip,
+            frames_per_chunk=64,
+            chunk_duration_seconds=1,
+            include_embeddings=True,
+            top_k_tags=60,
+            scene_detection=SCENE_DETECTION_EVERY_FRAME,
+        )
         error = await failure(running, wanted)
         assert (type(error), error.reason) == (InvalidInput, ErrorReason.RESPONSE_TOO_LARGE)
         assert engine.chunks == 0

@@ -1,8 +1,8 @@
 """The results of chunks come in, the answer for the whole video comes out, and so do the events on the way to it."""
 
-from services.ingress.answer.observers import Observer, StreamWriter, UnaryCollector
-from services.ingress.answer.outputs import Outputs
-from services.ingress.answer.size import LargestSizes, check_event, check_unary
+from services.ingress.answer.observers import Observer, Observers, StreamWriter, UnaryCollector
+from services.ingress.answer.outputs import Output, Outputs
+from services.ingress.answer.size import LargestSizes, check_event
 from services.ingress.answer.summary import Summary, SummaryState
 from services.ingress.answer.text_shares import TextShare
 from services.ingress.answer.timeline import Part, Timeline, Trace
@@ -10,6 +10,8 @@ from services.ingress.answer.timeline import Part, Timeline, Trace
 __all__ = [
     "LargestSizes",
     "Observer",
+    "Observers",
+    "Output",
     "Outputs",
     "Part",
     "StreamWriter",
@@ -20,5 +22,4 @@ __all__ = [
     "Trace",
     "UnaryCollector",
     "check_event",
-    "check_unary",
 ]

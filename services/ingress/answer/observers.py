@@ -29,16 +29,35 @@ class Observer(Protocol):
         """A chunk, the scenes that end in it, and the token to resume behind it, empty if there is none."""
 
 
+class Observers:
+    """Passes every event to each of several observers in turn."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        for observer in self._observers:
+            await observer.opened(claimed_duration_seconds, model, text_bank)
+
+    async def progress(self, progress: Progress) -> None:
+        for observer in self._observers:
+            await observer.progress(progress)
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        for observer in self._observers:
+            await observer.chunk(result, finished_scenes, resume_token)
+
+
 class UnaryCollector:
-    """Keeps the chunks for an answer in one message; raises InvalidInput as soon as they might not fit."""
+    """Keeps chunks and scenes for an answer in one message; raises InvalidInput as soon as they might not fit."""
 
     def __init__(self, request: AnalysisRequest) -> None:
         self._request = request
+        self._answer = AnalyzeVideoResponse()
         self._bytes = 0
-        self.chunks: list[ChunkResult] = []
 
     async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
-        self.chunks.clear()
+        self._answer.Clear()
         self._bytes = 0
         check_unary(LargestSizes(self._request, model, text_bank).answer(claimed_duration_seconds))
 
@@ -47,24 +66,29 @@ class UnaryCollector:
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         # The container may have claimed too short a duration.
-        self._bytes += result.ByteSize()
+        part = AnalyzeVideoResponse(chunks=[result], scene_changes=result.scene_changes, scenes=finished_scenes)
+        self._bytes += part.ByteSize()
         check_unary(self._bytes)
-        self.chunks.append(result)
+        self._answer.MergeFrom(part)
+
+    def answer(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
+        """`summary` with what came before it."""
+        self._answer.MergeFrom(summary)
+        check_unary(self._answer.ByteSize())
+        return self._answer
 
 
 class StreamWriter:
-    """Streams every event to the caller with `write`; with `keep` it also keeps the chunks."""
+    """Streams every event to the caller with `write`, and keeps none."""
 
-    def __init__(self, write: Callable[[StreamAnalyzeVideoResponse], Awaitable[None]], *, keep: bool) -> None:
+    def __init__(self, write: Callable[[StreamAnalyzeVideoResponse], Awaitable[None]]) -> None:
         self._write_one = write
-        self._keep = keep
         self._writing = asyncio.Lock()
         self._last_progress = Progress()
         self._progress_at = 0.0
-        self.chunks: list[ChunkResult] = []
 
     async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
-        self.chunks.clear()
+        pass
 
     async def progress(self, progress: Progress) -> None:
         """Written if a new stage has begun, otherwise at most every 0.2 s."""
@@ -75,8 +99,6 @@ class StreamWriter:
         await self._write(StreamAnalyzeVideoResponse(progress=progress))
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
-        if self._keep:
-            self.chunks.append(result)
         await self._write(
             StreamAnalyzeVideoResponse(chunk=result, finished_scenes=finished_scenes, resume_token=resume_token)
         )

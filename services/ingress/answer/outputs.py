@@ -1,15 +1,39 @@
-"""Answers written to S3 as JSON, besides being returned."""
+"""Answers written to S3 as JSON while the analysis runs, besides being returned."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
-from videoanalysis.errors import PermissionDenied
-from videoanalysis.storage import S3Uri, Storage
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied
+from videoanalysis.storage import S3Uri, Storage, Upload
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Progress, Scene
+from videoanalysis.v1.decoder_pb2 import SceneChange, TextBankInfo
+from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _FIELD = "output_uri"
+# Scenes and scene changes follow the chunks in the document, so they are kept until the last chunk.
+_MAX_KEPT_BYTES = 32 << 20
+_MESSAGES_PER_WRITE = 64
+
+
+class Output:
+    """An observer that writes nothing."""
+
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        pass
+
+    async def progress(self, progress: Progress) -> None:
+        pass
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        pass
+
+    async def finish(self, summary: AnalyzeVideoResponse) -> None:
+        """Writes the rest of the answer: `summary` has the last scene, and nothing of what the chunks had."""
 
 
 class Outputs:
@@ -34,5 +58,89 @@ class Outputs:
             )
         return parsed
 
-    async def write(self, uri: S3Uri, answer: AnalyzeVideoResponse) -> None:
-        await self._storage.write(uri, json_format.MessageToJson(answer).encode(), "application/json")
+    @asynccontextmanager
+    async def open(self, uri: S3Uri | None) -> AsyncIterator[Output]:
+        """The object at `uri` exists once the context ends without an error; None writes nothing."""
+        if uri is None:
+            yield Output()
+            return
+        async with self._storage.upload(uri, "application/json") as upload:
+            yield JsonOutput(upload)
+
+
+class JsonOutput(Output):
+    """An AnalyzeVideoResponse as protobuf JSON: chunks are written as they come, all else follows."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+        self._restart()
+
+    def _restart(self) -> None:
+        self._chunks = 0
+        self._scenes: list[bytes] = []
+        self._scene_changes: list[bytes] = []
+        self._kept_bytes = 0
+
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        self._restart()
+        with _errors_of_field():
+            await self._upload.restart()
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        self._keep(self._scenes, finished_scenes)
+        self._keep(self._scene_changes, result.scene_changes)
+        await self._write("," if self._chunks else '{"chunks":[', await _json([result]))
+        self._chunks += 1
+
+    async def finish(self, summary: AnalyzeVideoResponse) -> None:
+        self._keep(self._scenes, summary.scenes)
+        rest = AnalyzeVideoResponse()
+        rest.CopyFrom(summary)
+        rest.ClearField("scenes")
+        await self._write("]" if self._chunks else '{"chunks":[]')
+        for name, kind, kept in (("scenes", Scene, self._scenes), ("sceneChanges", SceneChange, self._scene_changes)):
+            await self._write_list(name, kind, kept)
+        # Of an object that has other members before.
+        members = (await _json([rest]))[1:]
+        await self._write(members if members == "}" else f",{members}")
+
+    async def _write_list(self, name: str, kind: type[Message], kept: list[bytes]) -> None:
+        for start in range(0, len(kept), _MESSAGES_PER_WRITE):
+            messages = [kind.FromString(message) for message in kept[start : start + _MESSAGES_PER_WRITE]]
+            await self._write("," if start else f',"{name}":[', await _json(messages))
+        if kept:
+            await self._write("]")
+
+    def _keep(self, kept: list[bytes], messages: Sequence[Scene] | Sequence[SceneChange]) -> None:
+        """Serialised, which takes less memory."""
+        for message in messages:
+            kept.append(message.SerializeToString())
+            self._kept_bytes += len(kept[-1])
+        if self._kept_bytes > _MAX_KEPT_BYTES:
+            raise InvalidInput(
+                f"{_FIELD}: scenes and scene changes exceed the {_MAX_KEPT_BYTES} bytes that can be written; lower "
+                "top_k_tags, raise scene_threshold, or read the stream without output_uri",
+                reason=ErrorReason.RESPONSE_TOO_LARGE,
+                field=_FIELD,
+            )
+
+    async def _write(self, *texts: str) -> None:
+        with _errors_of_field():
+            await self._upload.write("".join(texts).encode())
+
+
+async def _json(messages: Sequence[Message]) -> str:
+    """Made in a thread: embeddings and scenes take milliseconds."""
+    return await asyncio.to_thread(
+        lambda: ",".join(json_format.MessageToJson(message, indent=None, ensure_ascii=False) for message in messages)
+    )
+
+
+@contextmanager
+def _errors_of_field() -> Iterator[None]:
+    """Name the request's field in errors about the object; the storage client does not know it."""
+    try:
+        yield
+    except (NotFound, PermissionDenied) as error:
+        error.field = _FIELD
+        raise

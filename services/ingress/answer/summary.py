@@ -22,7 +22,6 @@ from videoanalysis.v1.decoder_pb2 import (
     RankTextsResponse,
     RankVideoRequest,
     RankVideoResponse,
-    SceneChange,
     TagScore,
     TextRanking,
 )
@@ -76,8 +75,6 @@ class Summary:
         self._scene_sum = state.scene_sum
         self._tags = TextShares(LEADING_TAGS, state.tags, state.seconds_of_other_tags)
         self._captions = TextShares(LEADING_CAPTIONS, state.captions, state.seconds_of_other_captions)
-        self._changes: list[SceneChange] = []
-        self._scenes: list[Scene] = []
 
     def state(self) -> SummaryState:
         return SummaryState(
@@ -111,15 +108,10 @@ class Summary:
         *ended, unfinished = [_rounded(total) for total in (self._scene_sum + before, *after)]
         scenes = await self._scenes_between(ended, [change.cut_seconds for change in changes], deadline)
         self._scene_sum = unfinished
-        self._changes += changes
-        self._scenes += scenes
         return scenes
 
     async def answer(self, deadline: Deadline) -> AnalyzeVideoResponse:
-        """Tags, caption, scene changes, scenes and duration of the video; the rest of the message is left empty.
-
-        After resuming, scene changes and scenes are those since then.
-        """
+        """Tags, caption and duration of the video, and its last scene; the rest of the message is left empty."""
         duration = float(self._duration)
         last = await self._scenes_between([self._scene_sum], [duration], deadline)
         request = RankVideoRequest(
@@ -136,8 +128,7 @@ class Summary:
         return AnalyzeVideoResponse(
             tags=video.tags,
             caption=video.caption if video.HasField("caption") else None,
-            scene_changes=self._changes,
-            scenes=[*self._scenes, *last],
+            scenes=last,
             video_duration_seconds=duration,
         )
 

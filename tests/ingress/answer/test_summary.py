@@ -214,10 +214,9 @@ async def test_scenes_lie_between_the_changes_are_ranked_by_their_own_frames_and
         found = decoded(chunk, *(c for c in changes if c.chunk_index == index))
         told.append(await summary.add(Fraction(4), chunk, found, SOON))
     answer = await summary.answer(SOON)
-    assert [(scene.start_seconds, scene.end_seconds) for scene in answer.scenes] == [(0, 2), (2, 4), (4, 11), (11, 12)]
-    assert told == [[scene] for scene in answer.scenes[:-1]]
-    assert list(answer.scene_changes) == changes
-    for scene, of_scene in zip(answer.scenes, np.split(frames, [2, 4, 11]), strict=True):
+    scenes = [*(scene for (scene,) in told), *answer.scenes]
+    assert [(scene.start_seconds, scene.end_seconds) for scene in scenes] == [(0, 2), (2, 4), (4, 11), (11, 12)]
+    for scene, of_scene in zip(scenes, np.split(frames, [2, 4, 11]), strict=True):
         scores = decoders.tag_rows @ pooled(of_scene)
         assert scene.tags[0].text == f"tag {int(np.argmax(scores))}"
         assert scene.tags[0].score == pytest.approx(scores.max(), abs=1e-6)
@@ -270,7 +269,6 @@ async def test_with_the_state_of_another_the_answer_is_that_of_one_summary(seed,
     whole, parts = Summary(NumpyDecoders(), SPEC), Summary(NumpyDecoders(), SPEC)
     whole_scenes: list[Scene] = []
     told: list[Scene] = []
-    changes = 0
     for index, stop in enumerate(stops):
         frames = unit(4, seed=seed + index)
         cuts = [change(index, int(i), index + i / 4) for i in np.flatnonzero(draw.random(4) < 0.2)]
@@ -278,12 +276,5 @@ async def test_with_the_state_of_another_the_answer_is_that_of_one_summary(seed,
         told += await parts.add(Fraction(1), frames, decoded(frames, *cuts), SOON)
         if stop:
             parts = Summary(NumpyDecoders(), SPEC, parts.state())
-            changes = len(told)
-    expected, rest = await whole.answer(SOON), await parts.answer(SOON)
     assert told == whole_scenes
-    assert [*told[:changes], *rest.scenes] == list(expected.scenes)
-    assert [*expected.scene_changes[:changes], *rest.scene_changes] == list(expected.scene_changes)
-    for answer in (expected, rest):
-        answer.ClearField("scenes")
-        answer.ClearField("scene_changes")
-    assert rest == expected
+    assert await parts.answer(SOON) == await whole.answer(SOON)
