@@ -98,6 +98,8 @@ async def test_an_upload_in_pieces_is_the_object_of_all_of_them(storage, bucket,
     async with storage.upload(S3Uri(bucket, "pieces"), "text/plain") as upload:
         for piece in data:
             await upload.write(piece)
+        assert await storage.list(S3Uri(bucket, "")) == []
+        await upload.complete()
     assert await storage.read(S3Uri(bucket, "pieces"), 1 << 30) == b"".join(data)
     assert await multipart_uploads(s3_endpoint, bucket) == []
 
@@ -121,6 +123,7 @@ async def test_an_upload_that_restarts_forgets_what_was_written(storage, bucket,
         await upload.write(bytes(20_000_000))
         await upload.restart()
         await upload.write(b"new")
+        await upload.complete()
     assert await storage.read(S3Uri(bucket, "pieces"), 1 << 30) == b"new"
     assert await multipart_uploads(s3_endpoint, bucket) == []
 

@@ -173,18 +173,19 @@ class Storage:
 
     @asynccontextmanager
     async def upload(self, uri: S3Uri, content_type: str) -> AsyncIterator["Upload"]:
-        """An object that is written in pieces. It exists once the context ends without an error, otherwise not."""
+        """An object that is written in pieces. It exists once `Upload.complete` is called.
+
+        A context that ends before leaves nothing behind.
+        """
         upload = Upload(self._client, uri, content_type, self._timeout_seconds)
         try:
             yield upload
-            await upload.complete()
-        except BaseException:
+        finally:
             # Goes on if it is cancelled a second time.
             aborting = asyncio.create_task(upload.abort())
             self._aborting.add(aborting)
             aborting.add_done_callback(self._aborting.discard)
             await asyncio.shield(aborting)
-            raise
 
     async def list(self, prefix: S3Uri) -> list[StoredObject]:
         """Every object whose key starts with the key of `prefix`."""

@@ -33,7 +33,7 @@ class Output:
         pass
 
     async def finish(self, summary: AnalyzeVideoResponse) -> None:
-        """Writes the rest of the answer: `summary` has the last scene, and nothing of what the chunks had."""
+        """Writes and completes the answer: `summary` has the last scene, and nothing of what the chunks had."""
 
 
 class Outputs:
@@ -60,7 +60,7 @@ class Outputs:
 
     @asynccontextmanager
     async def open(self, uri: S3Uri | None) -> AsyncIterator[Output]:
-        """The object at `uri` exists once the context ends without an error; None writes nothing."""
+        """The object at `uri` exists once Output.finish has ended; None writes nothing."""
         if uri is None:
             yield Output()
             return
@@ -103,6 +103,8 @@ class JsonOutput(Output):
         # Of an object that has other members before.
         members = (await _json([rest]))[1:]
         await self._write(members if members == "}" else f",{members}")
+        with _errors_of_field():
+            await self._upload.complete()
 
     async def _write_list(self, name: str, kind: type[Message], kept: list[bytes]) -> None:
         for start in range(0, len(kept), _MESSAGES_PER_WRITE):
