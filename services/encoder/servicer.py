@@ -43,8 +43,8 @@ _HEARTBEAT_SECONDS = 1.0
 _MAX_PIECE_BYTES = 2 << 20
 _MAX_TEXTS = 256
 _MAX_TEXT_CHARACTERS = 2000
-# The longest message is EncodeTexts: 4 bytes a character at most.
-MAX_REQUEST_BYTES = _MAX_TEXTS * (_MAX_TEXT_CHARACTERS * 4 + 8) + 1024
+# The longest messages are a piece and the texts of EncodeTexts, of 4 bytes a character at most.
+MAX_REQUEST_BYTES = max(_MAX_PIECE_BYTES, _MAX_TEXTS * (_MAX_TEXT_CHARACTERS * 4 + 8)) + 1024
 _CHANNELS = 3
 _LINGER_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
