@@ -75,6 +75,8 @@ class AnalysisOptions(TypedDict, total=False):
     priority: Priority | None
     sampling_tolerance_seconds: float | None
     reuse_difference: float | None
+    start_seconds: float | None
+    end_seconds: float | None
 
 
 # A bearer token, or a function that returns the one to use now.

@@ -24,6 +24,7 @@ _DEFAULT_FRAMES = 16
 _DEFAULT_CHUNK_SECONDS = 10.0
 _DEFAULT_TOP_K = 5
 _MAX_TOLERANCE_SECONDS = 5
+_MAX_RANGE_SECONDS = 1_000_000
 _MAX_ID_CHARACTERS = 200
 
 
@@ -44,6 +45,13 @@ class AnalysisRequest:
     include_scene_scores: bool
     sampling_tolerance: Fraction = Fraction(0)  # seconds
     reuse_difference: float = 0.0
+    start: Fraction = Fraction(0)  # seconds
+    end: Fraction | None = None  # None: that of the video
+
+    def analysed_seconds(self, video_seconds: float) -> float:
+        """Of a video of that duration, the part that is analysed."""
+        end = video_seconds if self.end is None else min(video_seconds, float(self.end))
+        return max(0.0, end - float(self.start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,13 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     allowed = f"{tolerance}, must be 0 to {_MAX_TOLERANCE_SECONDS}"
     check(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
     check(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
+    start, end = request.start_seconds, request.end_seconds
+    check(0 <= start <= _MAX_RANGE_SECONDS, "start_seconds", f"{start}, must be 0 to {_MAX_RANGE_SECONDS}")
+    check(
+        end == 0 or start < end <= _MAX_RANGE_SECONDS,
+        "end_seconds",
+        f"{end}, must be above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
+    )
     violations.check()
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
@@ -103,6 +118,8 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         include_scene_scores=request.include_scene_scores,
         sampling_tolerance=Fraction(repr(tolerance)),
         reuse_difference=request.reuse_difference,
+        start=Fraction(repr(start)),
+        end=Fraction(repr(end)) if end else None,
     )
 
 

@@ -88,10 +88,14 @@ class VideoRun:
             frames_searched=start.frames_searched if start else 0,
             decode_failures=start.decode_failures if start else 0,
             decode_all=start is not None and start.decode_all,
+            start=self._request.start,
+            end=self._request.end,
         )
         # Chunks in order, then the trace of the end of the video.
         self._in_flight: asyncio.Queue[_ChunkInFlight | Trace] = asyncio.Queue(resources.chunks_ahead)
-        self._summary = Summary(resources.decoders, pinned.ranking, start.summary if start else None)
+        self._summary = Summary(
+            resources.decoders, pinned.ranking, start.summary if start else None, start=self._request.start
+        )
         self._scene_state: SceneState | None = start.scene_state if start else None
         if start:
             video.usage.accelerator_seconds = start.accelerator_seconds
@@ -104,8 +108,8 @@ class VideoRun:
         self._media.trace = trace
         async with self._resources.sampling.sample(self._media, self._spec) as sampled:
             await sampled.open()
-            claimed = sampled.claimed_duration_seconds or 0.0
-            await self._video.observer.opened(claimed, self._pinned.model, self._pinned.text_bank)
+            analysed = self._request.analysed_seconds(sampled.claimed_duration_seconds or 0.0)
+            await self._video.observer.opened(analysed, self._pinned.model, self._pinned.text_bank)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample(sampled, trace, tasks))
                 while isinstance(item := await self._in_flight.get(), _ChunkInFlight):

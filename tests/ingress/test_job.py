@@ -54,6 +54,8 @@ def test_every_frame_detection_is_requested_by_name():
         ("min_probability", [-0.1, 1.1, float("nan")]),
         ("sampling_tolerance_seconds", [-0.1, 5.1, float("nan"), float("inf")]),
         ("reuse_difference", [-0.1, 1.1, float("nan")]),
+        ("start_seconds", [-0.1, 1_000_001, float("nan"), float("inf")]),
+        ("end_seconds", [-0.1, 1_000_001, float("nan"), float("inf")]),
         ("scene_threshold", [0, -0.1, 2.1, float("nan"), float("inf")]),
         ("ema_alpha", [0, -0.1, 1, 1.5, float("nan")]),
         ("scene_detection", [99]),
@@ -86,7 +88,19 @@ def test_the_error_lists_every_field_that_is_out_of_range():
         {"frames_per_chunk": 64, "chunk_duration_seconds": 600, "top_k_tags": 100, "min_probability": 1},
         {"labels": [str(i) for i in range(256)], "stream_id": "x" * 200},
         {"sampling_tolerance_seconds": 5, "reuse_difference": 1},
+        {"start_seconds": 999_999, "end_seconds": 1_000_000},
     ],
 )
 def test_every_limit_is_accepted(limits):
     read_request(AnalyzeVideoRequest(**limits))
+
+
+@pytest.mark.parametrize("end", [3, 2.9])
+def test_a_range_must_not_be_empty(end):
+    with pytest.raises(InvalidInput, match="above start_seconds"):
+        read_request(AnalyzeVideoRequest(start_seconds=3, end_seconds=end))
+
+
+def test_the_analysed_part_of_a_video_ends_with_it():
+    part = read_request(AnalyzeVideoRequest(start_seconds=3, end_seconds=8))
+    assert [part.analysed_seconds(seconds) for seconds in (0, 5, 100)] == [0, 2, 5]

@@ -158,6 +158,17 @@ async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_c
         assert running.is_at_rest()
 
 
+async def test_a_resumed_range_is_the_range(tmp_path):
+    clip = render(tmp_path / "one_group.mp4", steady(25, 6), cuts=CUTS, draw=calm_picture, options={"bf": "0"})
+    wanted = request(clip, start_seconds=1.3, end_seconds=5.7)
+    async with resuming(tmp_path, clip) as running:
+        whole = await stream(running, wanted)
+        assert [chunk.start_seconds for chunk in whole.chunks] == [1.3, 2.3, 3.3, 4.3]
+        for count in (1, 3):
+            rest = await stream(running, wanted, whole.tokens[count - 1])
+            assert whole.until(count).then(rest).whole() == whole.whole()
+
+
 async def test_interrupted_repeatedly_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path):
     draw = random.Random(1)
     async with resuming(tmp_path, clip) as running:

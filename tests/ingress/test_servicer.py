@@ -152,6 +152,38 @@ async def test_with_a_tolerance_key_frames_stand_for_the_frames_near_them(tmp_pa
         assert answer.usage.frames_decoded <= SECONDS + 10
 
 
+async def test_a_range_is_analysed_alone_with_the_times_of_the_whole_video(tmp_path):
+    options = {"g": "10", "sc_threshold": "0"}
+    path = render(tmp_path / "video.mp4", steady(10, SECONDS), cuts=CUTS, draw=calm_picture, options=options)
+    async with system(tmp_path) as running:
+        whole = await analyze(running, request(path, include_embeddings=True, chunk_duration_seconds=1))
+        asked = {"start_seconds": 5, "end_seconds": 9, "chunk_duration_seconds": 1}
+        part = await analyze(running, request(path, include_embeddings=True, **asked))
+    assert [chunk.chunk_index for chunk in part.chunks] == [0, 1, 2, 3]
+    for ours, theirs in zip(part.chunks, whole.chunks[5:9], strict=True):
+        assert ours.start_seconds == theirs.start_seconds
+        assert ours.frame_times_seconds == theirs.frame_times_seconds
+        assert ours.embeddings == theirs.embeddings
+        assert ours.tags == theirs.tags
+    assert part.video_duration_seconds == 9
+    assert [change.cut_seconds for change in part.scene_changes] == [6.5, 8]
+    assert [(scene.start_seconds, scene.end_seconds) for scene in part.scenes] == [(5, 6.5), (6.5, 8), (8, 9)]
+    assert part.scenes[1].tags == whole.scenes[2].tags
+    assert part.usage.frames_decoded < whole.usage.frames_decoded * 0.7
+
+
+async def test_a_range_beyond_the_end_names_the_true_duration(tmp_path, clip):
+    async with system(tmp_path, allowed_file_roots=[clip.parent]) as running:
+        error = await failure(running, request(clip, start_seconds=SECONDS))
+        assert (type(error), error.reason, error.field) == (
+            InvalidInput,
+            ErrorReason.RANGE_BEYOND_END,
+            "start_seconds",
+        )
+        assert f"at {SECONDS}" in error.message
+        assert (await analyze(running, request(clip, start_seconds=10, end_seconds=99))).video_duration_seconds == 11
+
+
 def reference(path: Path, frames: int, chunk: int) -> tuple[oracle.Expected, list[np.ndarray]]:
     """Every chunk of a full decode, and its embeddings in float64."""
     expected = oracle.expected(path, frames, Fraction(chunk), IMAGE_SIZE)

@@ -85,6 +85,12 @@ def analyze(
             min=0, max=1, help="Share by which a frame may differ and still reuse an embedding.", show_default="0"
         ),
     ] = None,
+    start: Annotated[
+        float | None, typer.Option(min=0, help="Second of the video where the analysis starts.", show_default="0")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(min=0, help="Second where it ends.", show_default="the end of the video")
+    ] = None,
     batch: Annotated[
         bool,
         typer.Option("--batch", help="Batch priority: interactive requests go first."),
@@ -110,6 +116,8 @@ def analyze(
         min_probability=min_probability,
         sampling_tolerance_seconds=tolerance,
         reuse_difference=reuse_difference,
+        start_seconds=start,
+        end_seconds=end,
         include_scene_scores=report is not None,
         priority=PRIORITY_BATCH if batch else None,
     )

@@ -1,5 +1,7 @@
 """Draws the timeline of a report: thumbnails, scene scores, threshold, scene changes and scenes over time."""
 
+from math import ceil, floor
+
 from videoanalysis.formatting import clock
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
@@ -21,7 +23,8 @@ class Timeline:
         self._analysis = analysis
         self._threshold = scene_threshold
         self._pictures = pictures
-        self._duration = max(analysis.video_duration_seconds, 1e-3)
+        self._start = analysis.scenes[0].start_seconds if analysis.scenes else 0.0
+        self._duration = max(analysis.video_duration_seconds - self._start, 1e-3)
         self._scores = [
             (time, score)
             for chunk in analysis.chunks
@@ -59,7 +62,7 @@ class Timeline:
         if not self._pictures:
             return Markup()
         count = round(self._pixels / _PIXELS_PER_PICTURE)
-        middles = ((i + 0.5) / count * self._duration for i in range(count))
+        middles = (self._start + (i + 0.5) / count * self._duration for i in range(count))
         return element("div", *(self._pictures.nearest(time, crop=True) for time in middles), class_="filmstrip")
 
     def _plot(self) -> Markup:
@@ -68,7 +71,7 @@ class Timeline:
         if points:
             first, last = self._x(self._scores[0][0]), self._x(self._scores[-1][0])
             area = f"M{first:.2f},{_HEIGHT}L{'L'.join(points)}L{last:.2f},{_HEIGHT}Z"
-        chunk_starts = [chunk.start_seconds for chunk in self._analysis.chunks if chunk.start_seconds > 0]
+        chunk_starts = [chunk.start_seconds for chunk in self._analysis.chunks if chunk.start_seconds > self._start]
         level = self._y(self._threshold)
         return element(
             "svg",
@@ -124,7 +127,7 @@ class Timeline:
                 href=f"#scene-{number}",
                 title=f"scene {number}: {clock(scene.start_seconds)} – {clock(scene.end_seconds)}",
                 style=f"left:{self._percent(scene.start_seconds)};"
-                f"width:{self._percent(scene.end_seconds - scene.start_seconds)}",
+                f"width:{(scene.end_seconds - scene.start_seconds) / self._duration * 100:.3f}%",
             )
             for number, scene in enumerate(self._analysis.scenes, 1)
         ]
@@ -132,25 +135,26 @@ class Timeline:
     def _time_labels(self) -> list[Markup]:
         max_labels = self._pixels / _PIXELS_PER_LABEL
         step = next((step for step in _STEPS_SECONDS if self._duration / step <= max_labels), _STEPS_SECONDS[-1])
-        times = [i * step for i in range(int(self._duration / step) + 1)]
+        first, last = ceil(self._start / step), floor((self._start + self._duration) / step)
+        times = [i * step for i in range(first, last + 1)]
         return [
             element(
                 "span",
                 _short(time, step),
-                class_="at-end" if time > 0.93 * self._duration else None,
+                class_="at-end" if time - self._start > 0.93 * self._duration else None,
                 style=f"left:{self._percent(time)}",
             )
             for time in times
         ]
 
     def _x(self, seconds: float) -> float:
-        return seconds / self._duration * _WIDTH
+        return (seconds - self._start) / self._duration * _WIDTH
 
     def _y(self, score: float) -> float:
         return _HEIGHT - score / self._top * _HEIGHT
 
     def _percent(self, seconds: float) -> str:
-        return f"{seconds / self._duration * 100:.3f}%"
+        return f"{(seconds - self._start) / self._duration * 100:.3f}%"
 
 
 def _short(seconds: float, step: float) -> str:

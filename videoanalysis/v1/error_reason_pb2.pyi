@@ -36,6 +36,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOO_MANY_DECODE_FAILURES: _ClassVar[ErrorReason]
     VIDEO_OVER_LIMIT: _ClassVar[ErrorReason]
     DECODER_CRASHED: _ClassVar[ErrorReason]
+    RANGE_BEYOND_END: _ClassVar[ErrorReason]
     RESPONSE_TOO_LARGE: _ClassVar[ErrorReason]
     NOT_RESUMABLE: _ClassVar[ErrorReason]
     TOKEN_FORGED: _ClassVar[ErrorReason]
@@ -90,6 +91,7 @@ NO_VIDEO_STREAM: ErrorReason
 TOO_MANY_DECODE_FAILURES: ErrorReason
 VIDEO_OVER_LIMIT: ErrorReason
 DECODER_CRASHED: ErrorReason
+RANGE_BEYOND_END: ErrorReason
 RESPONSE_TOO_LARGE: ErrorReason
 NOT_RESUMABLE: ErrorReason
 TOKEN_FORGED: ErrorReason

@@ -17,7 +17,7 @@ _SECONDS_BETWEEN_PROGRESS = 0.2
 class Observer(Protocol):
     """Receives the events of one analysis in order. An exception it raises ends the analysis."""
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         """Before anything is encoded. A second time if the video restarts: then the chunks so far are void.
 
         The duration is the container's claim, 0 if it makes none. The bank is empty where there is none.
@@ -56,10 +56,10 @@ class UnaryCollector:
         self._answer = AnalyzeVideoResponse()
         self._bytes = 0
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         self._answer.Clear()
         self._bytes = 0
-        check_unary(LargestSizes(self._request, model, text_bank).answer(claimed_duration_seconds))
+        check_unary(LargestSizes(self._request, model, text_bank).answer(seconds))
 
     async def progress(self, progress: Progress) -> None:
         pass
@@ -87,7 +87,7 @@ class StreamWriter:
         self._last_progress = Progress()
         self._progress_at = 0.0
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         pass
 
     async def progress(self, progress: Progress) -> None:

@@ -54,7 +54,9 @@ class TextRanker(Protocol):
 
 
 class Summary:
-    """Takes the chunks of a video in order; with the `state` of another summary it continues exactly from there.
+    """Takes the chunks of a video in order, from `start` seconds on.
+
+    With the `state` of another summary it continues exactly from there.
 
     Sums are rounded to float32 after each chunk, since that is how they travel in a resume token. Over the 2160 chunks
     of six hours this costs scores less than 1e-6.
@@ -64,11 +66,19 @@ class Summary:
     weighted mean of its scores in all chunks.
     """
 
-    def __init__(self, decoders: TextRanker, ranking: RankingSpec, state: SummaryState | None = None) -> None:
+    def __init__(
+        self,
+        decoders: TextRanker,
+        ranking: RankingSpec,
+        state: SummaryState | None = None,
+        *,
+        start: Fraction = Fraction(0),
+    ) -> None:
         self._decoders = decoders
         self._ranking = ranking
         nothing = np.zeros((), np.float32)
-        state = state or SummaryState(Fraction(0), nothing, 0.0, nothing, (), (), 0.0, 0.0)
+        state = state or SummaryState(Fraction(0), nothing, float(start), nothing, (), (), 0.0, 0.0)
+        self._start = start
         self._duration = state.duration
         self._embedding_sum = state.embedding_sum
         self._scene_start = state.scene_start
@@ -112,8 +122,8 @@ class Summary:
 
     async def answer(self, deadline: Deadline) -> AnalyzeVideoResponse:
         """Tags, caption and duration of the video, and its last scene; the rest of the message is left empty."""
-        duration = float(self._duration)
-        last = await self._scenes_between([self._scene_sum], [duration], deadline)
+        duration, end = float(self._duration), float(self._start + self._duration)
+        last = await self._scenes_between([self._scene_sum], [end], deadline)
         request = RankVideoRequest(
             embedding=tensors.to_proto((self._embedding_sum / duration).astype(np.float32)),
             ranking=self._ranking,
@@ -129,7 +139,7 @@ class Summary:
             tags=video.tags,
             caption=video.caption if video.HasField("caption") else None,
             scenes=last,
-            video_duration_seconds=duration,
+            video_duration_seconds=end,
         )
 
     async def _scenes_between(

@@ -114,6 +114,8 @@ def _described(video_uri: str, request: AnalysisRequest) -> str:
             request.include_scene_scores,
             request.sampling_tolerance.as_integer_ratio(),
             request.reuse_difference,
+            request.start.as_integer_ratio(),
+            request.end and request.end.as_integer_ratio(),
         ]
     )
 

@@ -6,7 +6,7 @@ timestamp as the container counts it: an integer in the stream's time base, with
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, takewhile
@@ -71,13 +71,13 @@ class SampledChunk:
         return max(self.frame_indices) + 1
 
 
-def span_at(index: int, chunk_duration: Fraction, video_duration: Fraction) -> Span | None:
-    """The chunk `index` of a video; None past its last one.
+def span_at(index: int, chunk_duration: Fraction, end: Fraction, first_start: Fraction = Fraction(0)) -> Span | None:
+    """The chunk `index` of a video or range that ends at `end`; None past its last one. Chunk 0 is at `first_start`.
 
     A last piece shorter than MIN_CHUNK_SECONDS belongs to the chunk before it, if there is one.
     """
-    start = index * chunk_duration
-    left = video_duration - start
+    start = first_start + index * chunk_duration
+    left = end - start
     if left <= 0 or (index > 0 and left < MIN_CHUNK_SECONDS):
         return None
     return Span(index, start, left if left < chunk_duration + MIN_CHUNK_SECONDS else chunk_duration)
@@ -122,6 +122,19 @@ class LookAhead:
         self._lacks_pts = False
         self._delay = 0  # from decoding to presentation, of the first packet
         self._bytes = 0
+
+    def skip_to(self, packets: Iterable[Packet]) -> None:
+        """Go on with `packets`, which start at an entry point further on, in place of those not read yet."""
+        self._packets = iter(packets)
+        self.ended = False
+        self.promised = 0
+        self.upcoming.clear()
+        self.presented.clear()
+        self._entry_points.clear()
+        self._likely_cuts.clear()
+        self._horizon = None
+        self._last_duration = self._bytes = 0
+        self._usual_bytes = 0.0
 
     def read_until(self, tick: int) -> bool:
         """Read until every frame presented before `tick` is known, or to the end; False: too many bytes to hold."""
@@ -227,6 +240,10 @@ class SamplingPlan:
     yields just its own frame. A plan that meets packets of another kind is no longer trusted from there on; frames that
     contradict it raise PlanInvalid. Plans that are not trusted merely foresee where the video ends.
 
+    Chunk 0 starts at `start`, and the last one ends at `end` or with the video. The time before `start` is planned as
+    chunks with negative indices, of which nothing is wanted. `packets_from` goes to the last entry point at or before a
+    tick and returns the packets from there on, None if there is none; without it packets are passed over one by one.
+
     With a `tolerance` a frame that is decoded on its own stands for a wanted time that it is near enough to, and the
     video ends where the packets say. Plans that are not trusted decode every frame anyway and tolerate nothing.
     """
@@ -243,8 +260,14 @@ class SamplingPlan:
         tolerance: Fraction = Fraction(0),
         first_chunk: int = 0,
         video_duration: Fraction | None = None,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        packets_from: Callable[[int], Iterable[Packet] | None] | None = None,
     ) -> None:
         self.trusted = trusted
+        self.start = start
+        self.end = end
+        self._packets_from = packets_from
         self._tolerance = floor(tolerance / time_base)
         self.pending: deque[PlannedChunk] = deque()
         self._packets = packets
@@ -253,12 +276,13 @@ class SamplingPlan:
         self._frames_per_chunk = frames_per_chunk
         self._max_ticks = floor(max_duration / time_base)
         self._first_chunk = first_chunk
-        self._next_chunk = 0
+        self._next_chunk = self._index_at(Fraction(0))
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
         self._origin_known = False
         self._likely_cut: int | None = None  # the last one that was decoded
         self._origin_moved = 0  # from where the packets say
+        self._ends_before_video = False  # the last chunk is planned, and more of the video follows
         self._planned_until: int | None = None  # frames before this tick are planned; None: all are
         self._wanted: list[int] = []  # pts that must still arrive, ascending
         self._arrived: int | None = None  # pts of the last frame that did
@@ -275,13 +299,37 @@ class SamplingPlan:
             self.trusted = False
             return
         self._begin_at(origin)
-        self.cover(origin)
+        entry = self._skip_to_start() if self.start > 0 else None
+        self.cover(origin if entry is None else entry)
+        if entry is not None and not self.trusted:
+            raise PlanInvalid("where the video begins can be told only from its first frame")
         self._origin_known = self.trusted
 
     def _begin_at(self, origin: int) -> None:
-        self._origin = self._planned_until = origin
-        self._next_chunk = 0
+        self._origin = origin
+        self._go_to(Fraction(0))
         self.pending.clear()
+
+    def _go_to(self, time: Fraction) -> None:
+        """Nothing from the chunk of `time` on is planned."""
+        self._next_chunk = self._index_at(time)
+        self._planned_until = self.tick(self._chunk_start(self._next_chunk))
+
+    def _skip_to_start(self) -> int | None:
+        """Go on with the packets from the last entry point before `start`: its tick; None if they are passed over."""
+        if self._packets_from is None or not self._packets.regular:
+            return None
+        if (packets := self._packets_from(self.tick(self.start))) is None:
+            raise PlanInvalid("no entry point before the range")
+        self._packets.skip_to(packets)
+        if (entry := self._packets.first()) is not None:
+            self._go_to(self.seconds(entry))
+        return entry
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk has been taken although the video goes on."""
+        return self._ends_before_video and not self.pending
 
     def presented(self, pts: int) -> None:
         """The next frame is presented, in order."""
@@ -299,6 +347,16 @@ class SamplingPlan:
         """The last tick at or before `time`: a frame is presented by then if its pts is not greater."""
         return self._origin + floor(time / self._time_base)
 
+    def _index_at(self, time: Fraction) -> int:
+        """Of the chunk that `time` lies in, if it is before `start`; otherwise 0."""
+        return min(0, floor((time - self.start) / self._chunk_duration))
+
+    def _chunk_start(self, index: int) -> Fraction:
+        return self.start + index * self._chunk_duration
+
+    def _span_at(self, index: int, end: Fraction) -> Span | None:
+        return span_at(index, self._chunk_duration, end, self.start)
+
     def is_too_late(self, pts: int) -> bool:
         """Whether the video is longer than allowed if a frame is presented then."""
         return pts - self._origin > self._max_ticks
@@ -311,15 +369,21 @@ class SamplingPlan:
             self._plan_chunk()
 
     def _plan_chunk(self) -> None:
-        start = self._next_chunk * self._chunk_duration
+        start = self._chunk_start(self._next_chunk)
         end = start + self._chunk_duration
-        certain_from = self._origin + ceil((end + MIN_CHUNK_SECONDS) / self._time_base)
-        video_duration = self._foresee_duration(max(certain_from, self.tick(end) + self._tolerance + 1))
+        proof = end + MIN_CHUNK_SECONDS  # a frame presented then proves the span
+        is_last = self.end is not None and self._span_at(self._next_chunk + 1, self.end) is None
+        if self.end is not None and is_last:
+            proof = end = self.end
+        certain_from: int | None = (proven := self._origin + ceil(proof / self._time_base))
+        video_duration = self._foresee_duration(max(proven, self.tick(end) + self._tolerance + 1))
+        ends = [known for known in (video_duration, self.end) if known is not None]
         span: Span | None = Span(self._next_chunk, start, self._chunk_duration)
-        is_last = False
-        if video_duration is not None:
-            span = span_at(self._next_chunk, self._chunk_duration, video_duration)
-            is_last = span_at(self._next_chunk + 1, self._chunk_duration, video_duration) is None
+        if ends:
+            span = self._span_at(self._next_chunk, min(ends))
+            is_last = self._span_at(self._next_chunk + 1, min(ends)) is None
+        if video_duration is not None and is_last:
+            certain_from = None
         self._planned_until = None if is_last else self.tick(end) - (self._tolerance if self.trusted else 0)
         if span is None:
             return
@@ -329,14 +393,15 @@ class SamplingPlan:
             ticks = [self.tick(time) for time in span.wanted_times(self._frames_per_chunk)]
             if self.tolerates:
                 ticks = self._frames_near(ticks)
-                certain_from = max(certain_from, ticks[-1] + 1)
-            self.pending.append(PlannedChunk(span, ticks, None if is_last else certain_from))
+                certain_from = None if certain_from is None else max(certain_from, ticks[-1] + 1)
+            self.pending.append(PlannedChunk(span, ticks, certain_from))
+            self._ends_before_video = is_last and certain_from is not None
         if self.tolerates:
             self._want(ticks)
-        elif self.trusted and is_last:
+        elif self.trusted and certain_from is None:
             ending = [pts for pts in self._packets.presented[-2:] if pts >= self.tick(start)]  # measures the end
             self._want([*map(self._packets.frame_at, ticks), *ending])
-        elif self.trusted and self._next_chunk >= self._first_chunk:
+        elif self.trusted and certain_from is not None and self._next_chunk >= self._first_chunk:
             # What the next chunk begins with is known, and one frame must prove that there is one.
             shown = map(self._packets.frame_at, [*ticks, self.tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
@@ -376,8 +441,9 @@ class SamplingPlan:
 
     def confirm_end(self, video_duration: Fraction) -> None:
         """Raises unless the pending chunks are the last of a video of that duration, and nothing is missing."""
-        spans = [span_at(chunk.span.index, self._chunk_duration, video_duration) for chunk in self.pending]
-        beyond = span_at(self._next_chunk, self._chunk_duration, video_duration)
+        end = video_duration if self.end is None else min(video_duration, self.end)
+        spans = [self._span_at(chunk.span.index, end) for chunk in self.pending]
+        beyond = self._span_at(self._next_chunk, end)
         if self._wanted or beyond is not None or spans != [chunk.span for chunk in self.pending]:
             raise PlanInvalid("the video ends elsewhere than foreseen")
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import Protocol, TypeVar
 
 import structlog
@@ -36,6 +37,7 @@ _REASONS = {
     ErrorReason.NO_VIDEO_STREAM,
     ErrorReason.TOO_MANY_DECODE_FAILURES,
     ErrorReason.VIDEO_OVER_LIMIT,
+    ErrorReason.RANGE_BEYOND_END,
 }
 
 
@@ -63,6 +65,8 @@ class SamplingSpec:
     frames_searched: int = 0  # decoded before, in search of the cuts of those chunks
     decode_failures: int = 0  # known from before
     decode_all: bool = False  # as those chunks had to
+    start: Fraction = Fraction(0)  # seconds; of the first chunk
+    end: Fraction | None = None  # of the last one; None: that of the video
 
     @property
     def chunk_bytes(self) -> int:
@@ -210,9 +214,13 @@ class SampledVideo:
             "frames_searched": self.frames_searched,
             "decode_all": self._decode_all,
             "threads": self._workers.cores_per_video,
+            "start": self._spec.start.as_integer_ratio(),
+            "end": self._spec.end and self._spec.end.as_integer_ratio(),
         }
         # Before the first chunk come those passed over, each of which may take as long.
-        self._timeout_seconds = self._limits.chunk_seconds * (1 + self._next_index)
+        seconds_before = min(float(self._spec.start), self._limits.max_video_seconds)
+        passed_over = self._next_index + floor(seconds_before / self._spec.chunk_duration)
+        self._timeout_seconds = self._limits.chunk_seconds * (1 + passed_over)
         opened = await self._request(
             self._worker, {"open": spec}, self._media.fd, lambda answer: sampling_messages.to_opened(answer["opened"])
         )
@@ -292,7 +300,8 @@ class SampledVideo:
 
 
 def _refused(reason: ErrorReason, message: str) -> InvalidInput:
-    return InvalidInput(message, reason=reason, field="video_uri")
+    field = "start_seconds" if reason == ErrorReason.RANGE_BEYOND_END else "video_uri"
+    return InvalidInput(message, reason=reason, field=field)
 
 
 def _video_end(answer: Message, at_least_failures: int) -> VideoEnd:

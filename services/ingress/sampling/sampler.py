@@ -52,6 +52,9 @@ class SamplingLimits:
 class Sampler:
     """The chunks of one video file, in order, from `first_chunk` on; a context manager.
 
+    They divide the time from `start` to `end`, or to the end of the video. What lies before is passed over, by a jump
+    in the file where its container allows one; what lies behind is not read.
+
     With a `tolerance` in seconds, frames that are cheap to decode stand for wanted times that they are near enough to.
     Of frames in a row that are the same, or differ by less than `reuse_difference` of the full range on thumbnails, a
     chunk hands out the first. `frames_searched` were decoded before, by others, in search of the cuts of earlier
@@ -75,8 +78,12 @@ class Sampler:
         frames_searched: int = 0,
         decode_all: bool = False,
         threads: int = 1,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
     ) -> None:
         self._media = media
+        self._start = start
+        self._end = end
         self._tolerance = tolerance
         self._threads = threads
         self._reuse_difference = reuse_difference
@@ -114,7 +121,7 @@ class Sampler:
 
     @property
     def duration(self) -> Fraction:
-        """Of the video in seconds, up to the end of its last frame; known once `next_chunk` has returned None."""
+        """Of the video in seconds, up to the end of its last frame or to `end`; known once there are no more chunks."""
         if self._pass.video_duration is None:
             raise ValueError("the duration is known only at the end of the video")
         return self._pass.video_duration
@@ -215,6 +222,9 @@ class Sampler:
             tolerance=self._tolerance,
             first_chunk=self._next_index,
             video_duration=video_duration,
+            start=self._start,
+            end=self._end,
+            packets_from=video.packets_from if video.has_one_clock else None,
         )
         return DecodePass(video, packets, plan, self._resize, self._limits, use_pts=self._use_pts)
 
@@ -315,6 +325,9 @@ class DecodePass:
             while plan.pending and plan.pending[0].is_certain(presented=start):
                 chunk = plan.pending.popleft()
                 yield chunk.span, chunk.samples
+            if plan.is_complete:
+                self.video_duration = plan.end
+                return
 
         if shown is None:
             if plan.trusted:
@@ -324,6 +337,8 @@ class DecodePass:
         if plan.is_too_late(end):
             raise _too_long(self._limits)
         self.video_duration = plan.seconds(end)
+        if self.video_duration <= plan.start:
+            raise _starts_too_late(plan.start, self.video_duration)
         plan.cover(end)
         plan.confirm_end(self.video_duration)
         self._sample(shown, until=None)
@@ -412,6 +427,14 @@ class DecodePass:
 
 def _cut(plan: SamplingPlan, change: FrameChange) -> Cut:
     return Cut(plan.seconds(change.before), plan.seconds(change.at), change.exact, change.confidence)
+
+
+def _starts_too_late(start: Fraction, duration: Fraction) -> InvalidInput:
+    return InvalidInput(
+        f"start_seconds: {float(start):g} is not before the end of the video, at {float(duration):g}",
+        reason=ErrorReason.RANGE_BEYOND_END,
+        field="start_seconds",
+    )
 
 
 def _too_long(limits: SamplingLimits) -> InvalidInput:

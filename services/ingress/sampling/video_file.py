@@ -1,8 +1,9 @@
 """Untrusted video files: opened without touching anything else, decoded within limits."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from types import TracebackType
 from typing import Self, cast
 
@@ -37,6 +38,9 @@ _THEORA_HEADER, _THEORA_COMMENTS = b"\x80", b"\x81"
 _MIN_BITS_PER_SECOND = 1000  # of a claim that is plausible
 _NEAR_ZERO_SECONDS = 1.0  # where a clock that was not set may start
 _MAX_PACKET_BYTES = 64 << 20
+# Back to the last entry point before a time, in steps that double, up to ten hours.
+_SEEK_STEP_SECONDS = 2
+_MAX_SEEKS = 16
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -234,6 +238,28 @@ class VideoFile:
         self._container.seek(pts, stream=self._stream)
         self.start_afresh()
 
+    @property
+    def has_one_clock(self) -> bool:
+        """Whether times after a jump in the file are those of the whole."""
+        return not self._is_spliced()
+
+    def packets_from(self, pts: int) -> Iterator[Packet] | None:
+        """From the last entry point at or before `pts` on, without those presented before it; None if none is found."""
+        if self.clock.breaks:
+            return None
+        target, step = pts, round(_SEEK_STEP_SECONDS / self.time_base)
+        for _ in range(_MAX_SEEKS):
+            try:
+                self.seek(target)
+            except av.FFmpegError:
+                break
+            packets = self.packets()
+            entry = next(packets, None)
+            if entry is not None and entry.entry_point and entry.pts is not None and entry.pts <= pts:
+                return chain([entry], _not_before(entry.pts, packets))
+            target, step = target - step, 2 * step
+        return None
+
     def _is_entry_point(self, packet: "MediaPacket[VideoStream]") -> bool:
         """Whether pictures after this key picture never refer to one before it; H.264 promises that only of IDR."""
         return self._context.codec.name != "h264" or _has_idr_slice(bytes(packet), self._context.extradata or b"")
@@ -280,6 +306,11 @@ class VideoFile:
         for frame in frames:
             self._check_size(frame.width, frame.height)
         return frames
+
+
+def _not_before(pts: int, packets: Iterable[Packet]) -> Iterator[Packet]:
+    """`packets` without those that lead up to the entry point at `pts`: they may need pictures before it."""
+    return (packet for packet in packets if packet.pts is None or packet.pts >= pts)
 
 
 def _to_decoder(packet: Packet) -> "MediaPacket[VideoStream]":

@@ -119,6 +119,8 @@ class _Session:
             frames_searched=spec["frames_searched"],
             decode_all=spec["decode_all"],
             threads=spec["threads"],
+            start=Fraction(*spec["start"]),
+            end=Fraction(*spec["end"]) if spec["end"] else None,
         )
         memory_bytes = memory.bytes_needed(
             self._sampler.picture_format,

@@ -119,6 +119,8 @@ def test_a_token_is_valid_for_its_caller_only(caller):
         {"min_probability": 0.1},
         {"sampling_tolerance_seconds": 0.5},
         {"reuse_difference": 0.01},
+        {"start_seconds": 1.5},
+        {"end_seconds": 60},
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME},
     ],
     ids=lambda other: next(iter(other)),
@@ -132,7 +134,7 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
     """What the contract gains must be added to the test above, or here."""
     bound = {"video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank"}
     bound |= {"include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability"}
-    bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference"}
+    bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds"}
     free = {"stream_id", "priority", "output_uri"}
     assert {field.name for field in AnalyzeVideoRequest.DESCRIPTOR.fields} == bound | free
 

@@ -34,9 +34,11 @@ class Expected:
     refused: int
 
 
-def pieces(duration: Fraction, chunk_duration: Fraction) -> list[tuple[Fraction, Fraction]]:
-    """(start, duration) of every chunk."""
-    starts = [Fraction(0)]
+def pieces(
+    duration: Fraction, chunk_duration: Fraction, start: Fraction = Fraction(0)
+) -> list[tuple[Fraction, Fraction]]:
+    """(start, duration) of every chunk from `start` on."""
+    starts = [start]
     while starts[-1] + chunk_duration < duration:
         starts.append(starts[-1] + chunk_duration)
     if len(starts) > 1 and duration - starts[-1] < SHORTEST:
@@ -130,16 +132,24 @@ def turned(pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]
             return pixels
 
 
-def expected(path: Path, frames_per_chunk: int, chunk_duration: Fraction, image_size: int) -> Expected:
+def expected(
+    path: Path,
+    frames_per_chunk: int,
+    chunk_duration: Fraction,
+    image_size: int,
+    start: Fraction = Fraction(0),
+    end: Fraction | None = None,
+) -> Expected:
     frames, refused, time_base = decoded(path, image_size)
     origin = frames[0].pts
     times = [(frame.pts - origin) * time_base for frame in frames]
     assert frames[-1].duration > 0 or len(frames) > 1
     duration = times[-1] + (frames[-1].duration * time_base or times[-1] - times[-2])
+    duration = duration if end is None else min(duration, end)
     chunks = []
-    for start, length in pieces(duration, chunk_duration):
-        wanted = [start + i * length / frames_per_chunk for i in range(frames_per_chunk)]
+    for begin, length in pieces(duration, chunk_duration, start):
+        wanted = [begin + i * length / frames_per_chunk for i in range(frames_per_chunk)]
         shown = [bisect_right(times, time) - 1 for time in wanted]
         pixels = np.stack([frames[i].pixels for i in shown])
-        chunks.append(ExpectedChunk(start, length, tuple(times[i] for i in shown), pixels))
+        chunks.append(ExpectedChunk(begin, length, tuple(times[i] for i in shown), pixels))
     return Expected(chunks, duration, refused)

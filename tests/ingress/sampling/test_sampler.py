@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.plan import SampledChunk
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from services.ingress.sampling.video_file import VideoFile
@@ -47,16 +48,21 @@ def sample(
     size: int = SIZE,
     limits: SamplingLimits = LIMITS,
     first_chunk: int = 0,
+    start: Fraction = Fraction(0),
+    end: Fraction | None = None,
+    media: MediaFile | None = None,
 ) -> Sampled:
     out = np.zeros((frames, size, size, 3), np.uint8)
     chunks, pixels = [], []
     with Sampler(
-        str(path),
+        media or str(path),
         frames_per_chunk=frames,
         chunk_duration=Fraction(chunk),
         image_size=size,
         limits=limits,
         first_chunk=first_chunk,
+        start=start,
+        end=end,
     ) as sampler:
         while (sampled := sampler.next_chunk(out)) is not None:
             chunks.append(sampled)
@@ -81,6 +87,11 @@ def check_against_full_decode(path: Path, frames: int = 4, chunk: Fraction | int
     assert all(np.array_equal(ours, c.pixels) for ours, c in zip(sampled.pixels, expected.chunks, strict=True))
     assert sampled.duration == expected.duration
     return sampled
+
+
+def noise_picture(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    """So that a video is mostly pictures, not container."""
+    return np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def refusal(path: Path, **arguments: Any) -> InvalidInput:
@@ -201,6 +212,87 @@ def test_real_videos_are_sampled_without_error(name: str) -> None:
         check_against_full_decode(path, frames=16, chunk=10, size=64)
         sampled = check_against_full_decode(path, frames=5, chunk=1)
         assert sampled.decode_failures == (1 if name == "decord_corrupted.mp4" else 0)
+
+
+# ---- ranges
+
+RANGES = [("1.7", "3.9"), ("3", None), ("0.02", "1"), ("2.2", "60"), ("0", "2.3")]
+
+
+def check_range(path: Path, start: str, end: str | None, frames: int = 4, chunk: Fraction | int = 1) -> Sampled:
+    first, last = Fraction(start), Fraction(end) if end else None
+    sampled = sample(path, frames, chunk, start=first, end=last)
+    expected = oracle.expected(path, frames, Fraction(chunk), SIZE, first, last)
+    assert [(c.index, c.start, c.duration) for c in sampled.chunks] == [
+        (index, c.start, c.duration) for index, c in enumerate(expected.chunks)
+    ]
+    assert sampled.frame_times == [c.frame_times for c in expected.chunks]
+    assert all(np.array_equal(ours, c.pixels) for ours, c in zip(sampled.pixels, expected.chunks, strict=True))
+    assert sampled.duration == expected.duration
+    return sampled
+
+
+@pytest.mark.parametrize("name", [name for name in CLIPS if "fps" not in name and "_frame" not in name])
+def test_a_range_is_sampled_as_in_a_full_decode_with_the_times_of_the_whole(
+    clip: Callable[[str], Path], name: str
+) -> None:
+    for start, end in RANGES:
+        if Fraction(start) < oracle.expected(clip(name), 4, Fraction(1), SIZE).duration:
+            check_range(clip(name), start, end)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_range_starts_between_frames_at_any_rate(clip: Callable[[str], Path], rate: str) -> None:
+    check_range(clip(f"h264_{rate}fps.mp4"), "1.234", "3.21", frames=16, chunk=10)
+    check_range(clip(f"h264_{rate}fps.mp4"), "0.999", "4.2", frames=5, chunk=1)
+
+
+@pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="the folder of shared videos is not there")
+@pytest.mark.parametrize("name", ["nasa_13013_audio_only.mp3", "decord_corrupted.mp4"])
+def test_damage_outside_a_range_does_not_matter_to_it(name: str) -> None:
+    if name.endswith("mp3"):
+        assert refusal(SHARED_VIDEOS / name, start=Fraction(2)).reason == ErrorReason.NO_VIDEO_STREAM
+    else:
+        check_range(SHARED_VIDEOS / name, "1", "2")
+
+
+def test_a_range_is_read_and_decoded_alone(tmp_path: Path) -> None:
+    options = {"g": "25", "sc_threshold": "0"}
+    for suffix in ("mp4", "mkv"):
+        video = render(tmp_path / f"video.{suffix}", steady(25, 120), options=options, draw=noise_picture)
+        whole = sample(video)
+        read: list[tuple[int, int]] = []
+
+        def fetch(start: int, end: int, read: list[tuple[int, int]] = read) -> int:
+            read.append((start, end))
+            return end
+
+        with video.open("rb") as file:
+            media = MediaFile(file.fileno(), video.stat().st_size, fetch)
+            part = sample(video, start=Fraction(100), end=Fraction(104), media=media)
+        assert part.frame_times == whole.frame_times[100:104]
+        assert part.frames_decoded <= whole.frames_decoded / 20
+        assert sum(end - start for start, end in read) < video.stat().st_size / 8
+
+
+@pytest.mark.parametrize("name", ["h264_25fps.mp4", "mpeg2.ts", "open_gop.mkv", "packets_without_pts.avi"])
+@pytest.mark.parametrize("start", ["duration", "duration + 1", "500000"])
+def test_a_range_beyond_the_end_is_refused_with_the_true_duration(
+    clip: Callable[[str], Path], name: str, start: str
+) -> None:
+    duration = oracle.expected(clip(name), 4, Fraction(1), SIZE).duration
+    seconds = {"duration": duration, "duration + 1": duration + 1, "500000": Fraction(500000)}[start]
+    with pytest.raises(InvalidInput, match=f"end of the video, at {float(duration):g}") as caught:
+        sample(clip(name), start=seconds, end=seconds + 1)
+    assert (caught.value.reason, caught.value.field) == (ErrorReason.RANGE_BEYOND_END, "start_seconds")
+
+
+@pytest.mark.parametrize("name", ["h264_25fps.mp4", "mpeg2.ts"])
+def test_a_resumed_range_goes_on_behind_its_chunks(clip: Callable[[str], Path], name: str) -> None:
+    whole = sample(clip(name), start=Fraction(1, 2), end=Fraction(9, 2))
+    rest = sample(clip(name), start=Fraction(1, 2), end=Fraction(9, 2), first_chunk=2)
+    assert [(c.index, c.start) for c in rest.chunks] == [(2, Fraction(5, 2)), (3, Fraction(7, 2))]
+    assert rest.frame_times == whole.frame_times[2:]
 
 
 # ---- the video's end
