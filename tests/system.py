@@ -195,7 +195,10 @@ async def ingress(
         authentication(settings) as callers,
     ):
         admission = Admission(
-            settings.max_videos, settings.max_waiting, max_running_per_caller=settings.slots_per_caller()
+            settings.max_videos,
+            settings.max_waiting,
+            max_running_per_caller=settings.slots_per_caller(),
+            patience_seconds=settings.write_seconds,
         )
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
         demand = Demand()
@@ -210,7 +213,9 @@ async def ingress(
         allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
         sources = Sources(storage, allowed, ScratchSpace(scratch, settings.scratch_dir, settings.max_object_bytes))
         outputs = Outputs(storage, settings.allowed_output_prefixes)
-        server = grpc.aio.server(interceptors=[CallInterceptor(guard=callers.guard)])
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(guard=callers.guard, write_seconds=settings.write_seconds)]
+        )
         servicer = VideoAnalysisServicer(
             Pipeline(resources, admission, demand),
             sources,

@@ -297,6 +297,8 @@ class _Attempts:
             return self._restart(failure, error)
         # gRPC itself returns RESOURCE_EXHAUSTED for a message over the size limit: retrying cannot help.
         is_transient = is_from_service if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
+        # A program that was paused for a while goes on where it was.
+        is_transient |= bool(self._token) and failure.reason == ErrorReason.CALLER_TOO_SLOW
         if not is_transient or (self._request.output_uri and not is_refusal):
             raise failure from error
         if not (is_overload and is_refusal):

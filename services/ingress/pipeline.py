@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
 
-from services.ingress.admission import Admission, Demand, Share
+from services.ingress.admission import Admission, Demand, Share, Slot
 from services.ingress.answer import Observer, Part, Timeline
 from services.ingress.dispatch import NoLongerServed
 from services.ingress.job import AnalysisJob
@@ -20,9 +21,13 @@ from videoanalysis.v1.analysis_pb2 import (
     STAGE_DOWNLOADING,
     STAGE_WAITING,
     AnalyzeVideoResponse,
+    ChunkResult,
     Progress,
+    Scene,
     Usage,
 )
+from videoanalysis.v1.decoder_pb2 import TextBankInfo
+from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
@@ -47,10 +52,10 @@ class Pipeline:
         tokens: RequestTokens | None = None,
         start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
-        """The whole-video answer, without the chunks, which the observer receives.
+        """The whole-video answer, without the chunks and what came with them, which the observer receives.
 
-        `start` continues behind the chunk of a resume token if object, model and text bank are unchanged; the answer
-        then has the scene changes and scenes since. Raises the ServiceErrors of every stage.
+        `start` continues behind the chunk of a resume token if object, model and text bank are unchanged. Raises the
+        ServiceErrors of every stage.
         """
         try:
             async with asyncio.timeout(job.deadline.remaining()):
@@ -73,11 +78,12 @@ class Pipeline:
             permissions.max_videos,
             permissions.max_waiting,
         )
-        wait_seconds = self._admission.expected_wait(share)
-        await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
+        with self._admission.arrival(share):
+            wait_seconds = self._admission.expected_wait(share)
+            await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
 
         async def on_download(done: int, total: int) -> None:
-            await observer.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=total))
+            await holder.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=total))
 
         def check_version(version: str) -> None:
             if start is not None and not start.is_of(version):
@@ -85,17 +91,19 @@ class Pipeline:
 
         async with AsyncExitStack() as stack:
             stack.enter_context(self._demand.request())
-            await stack.enter_async_context(self._admission.admit(share, job.deadline))
+            slot = await stack.enter_async_context(self._admission.admit(share, job.deadline))
+            skipped = start.state.next_chunk * job.request.chunk_duration if start else 0
+            holder = _SlotHolder(slot, observer, float(skipped))
             demand = stack.enter_context(self._demand.video())
             trace.enter(Part.DOWNLOAD_COMPUTE)
             async with asyncio.TaskGroup() as tasks:
                 pinning = tasks.create_task(self._pin(job, start))
-                tasks.create_task(self._report_cold_start(pinning, observer))
+                tasks.create_task(self._report_cold_start(pinning, holder))
                 media = await stack.enter_async_context(job.source.open(on_download, check_version))
                 trace.enter(Part.ENCODE_QUEUE)
             video = AdmittedVideo(
                 job=job,
-                observer=observer,
+                observer=holder,
                 share=share,
                 demand=demand,
                 timeline=timeline,
@@ -129,6 +137,33 @@ class Pipeline:
                 wait_seconds = cold_start.remaining()
                 await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
             await asyncio.wait([pinning], timeout=_SECONDS_BETWEEN_ESTIMATES)
+
+
+class _SlotHolder:
+    """Passes events on; a caller that does not read them does not keep the slot.
+
+    The `skipped_seconds` of the video were analysed before.
+    """
+
+    def __init__(self, slot: Slot, observer: Observer, skipped_seconds: float) -> None:
+        self._slot = slot
+        self._observer = observer
+        self._skipped_seconds = skipped_seconds
+
+    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        self._slot.video_seconds = max(0.0, claimed_duration_seconds - self._skipped_seconds)
+        async with self._slot.waiting_for_caller():
+            await self._observer.opened(claimed_duration_seconds, model, text_bank)
+
+    async def progress(self, progress: Progress) -> None:
+        async with self._slot.waiting_for_caller():
+            await self._observer.progress(progress)
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        analysed = result.start_seconds + result.duration_seconds - self._skipped_seconds
+        self._slot.video_seconds = max(self._slot.video_seconds, analysed)
+        async with self._slot.waiting_for_caller():
+            await self._observer.chunk(result, finished_scenes, resume_token)
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

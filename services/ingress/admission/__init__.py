@@ -9,7 +9,7 @@ from services.ingress.admission.demand import Demand, VideoDemand
 from services.ingress.admission.fair_queue import FairQueue, Share
 from services.ingress.admission.issuer_keys import FileKeys, IssuerKeys, RemoteKeys
 from services.ingress.admission.policy import read_policy
-from services.ingress.admission.slots import Admission
+from services.ingress.admission.slots import Admission, Slot
 from services.ingress.admission.web_tokens import WebTokens
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "IssuerKeys",
     "RemoteKeys",
     "Share",
+    "Slot",
     "VideoDemand",
     "WebTokens",
     "current_caller",

@@ -3,18 +3,56 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import FairQueue, Share
+from services.ingress.admission.service_time import ServiceTimes
 from videoanalysis.errors import DeadlineExceeded, Overloaded
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
-# Weight of the newest video in the running mean of how long a video takes.
-_NEWEST = 0.2
 # Estimates err, and a video that starts and then misses its deadline has wasted its slot.
 _MARGIN = 1.2
+
+
+class Slot:
+    """A slot that a video holds.
+
+    `patience_seconds` bounds how long it waits for a caller that does not read: all in all no longer than the video was
+    worked on, and that many seconds more.
+    """
+
+    def __init__(self, share: Share, patience_seconds: float) -> None:
+        self.share = share
+        self.video_seconds = 0.0
+        """Of the video, as far as it is known; 0 before."""
+        self._patience_seconds = patience_seconds
+        self._started = time.monotonic()
+        self._blocked_seconds = 0.0
+
+    @property
+    def service_seconds(self) -> float:
+        """Since the slot was granted, without the time in which the caller did not read."""
+        return time.monotonic() - self._started - self._blocked_seconds
+
+    @asynccontextmanager
+    async def waiting_for_caller(self) -> AsyncIterator[None]:
+        """While an event is sent to the caller; raises DeadlineExceeded when it has waited too long."""
+        began = time.monotonic()
+        allowed = self._patience_seconds + self.service_seconds - self._blocked_seconds
+        try:
+            async with asyncio.timeout(allowed) as limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(
+                "the caller reads more slowly than the video is analysed; its slot is needed for others",
+                reason=ErrorReason.CALLER_TOO_SLOW,
+            ) from error
+        finally:
+            self._blocked_seconds += time.monotonic() - began
 
 
 class Admission:
@@ -24,6 +62,9 @@ class Admission:
     the newest request of the caller with most waiting, or the new one. Batch leaves one slot to the interactive. One
     caller has at most `max_running_per_caller` slots and `max_waiting_per_caller` waiting requests, or what its share
     says, also while slots are free.
+
+    Requests that arrive and have not asked for a slot yet, since their caller has not read the first event, count as
+    waiting.
     """
 
     def __init__(
@@ -33,12 +74,16 @@ class Admission:
         *,
         max_running_per_caller: int | None = None,
         max_waiting_per_caller: int | None = None,
+        patience_seconds: float = 30.0,
     ) -> None:
         self._max_running = max_running
         self._max_batch = max(1, max_running - 1)
         self._max_waiting = max_waiting
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
-        self._mean_seconds = 0.0
+        self._times = ServiceTimes()
+        self._slots: set[Slot] = set()
+        self._arriving: Counter[str] = Counter()
+        self._patience_seconds = patience_seconds
         self._max_running_per_caller = max_running if max_running_per_caller is None else max_running_per_caller
         self._max_waiting_per_caller = max_waiting if max_waiting_per_caller is None else max_waiting_per_caller
         self._batch = 0
@@ -47,26 +92,49 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + self._arriving.total()
 
-    def expected_wait(self, share: Share) -> float:
-        """Seconds until another request of `share` would get a slot, estimated from the videos so far."""
-        if self._may_start(share):
-            return 0.0
-        rounds = (self._queue.ahead_of(share) + 1) / self._max_running
-        own_rounds = (self._queue.count_of(share.caller) + 1) / self._limit_of(share)
-        return max(rounds, own_rounds) * self._mean_seconds
-
-    @asynccontextmanager
-    async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[None]:
-        """Holds a slot for as long as the context lasts."""
-        await self._acquire(share, deadline)
-        started = time.monotonic()
+    @contextmanager
+    def arrival(self, share: Share) -> Iterator[None]:
+        """Counts a request before it asks for a slot; raises Overloaded if too many have arrived and not asked."""
+        self._check_own_limit(share, at_least=self._limit_of(share))
+        if self._arriving.total() >= max(self._max_waiting, self._max_running):
+            raise Overloaded(f"{self._arriving.total()} requests have arrived whose callers do not read")
+        self._arriving[share.caller] += 1
         try:
             yield
-            seconds = time.monotonic() - started
-            self._mean_seconds += _NEWEST * (seconds - self._mean_seconds) if self._mean_seconds else seconds
         finally:
+            self._arriving[share.caller] -= 1
+            if not self._arriving[share.caller]:
+                del self._arriving[share.caller]
+
+    def expected_wait(self, share: Share) -> float:
+        """Seconds until another request of `share` would get a slot, estimated from the videos so far and the lengths
+        of those in progress."""
+        if self._may_start(share):
+            return 0.0
+        slots = self._max_batch if share.batch else self._max_running
+        remaining = {slot: self._remaining_seconds(slot) for slot in self._slots}
+        own = [seconds for slot, seconds in remaining.items() if slot.share.caller == share.caller]
+        return max(
+            self._times.until_start(remaining.values(), slots, self._queue.ahead_of(share)),
+            self._times.until_start(own, self._limit_of(share), self._queue.count_of(share.caller)),
+        )
+
+    def _remaining_seconds(self, slot: Slot) -> float:
+        return max(0.0, self._times.of(slot.video_seconds) - slot.service_seconds)
+
+    @asynccontextmanager
+    async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[Slot]:
+        """Holds a slot for as long as the context lasts."""
+        await self._acquire(share, deadline)
+        slot = Slot(share, self._patience_seconds)
+        self._slots.add(slot)
+        try:
+            yield slot
+            self._times.observe(slot.service_seconds, slot.video_seconds)
+        finally:
+            self._slots.discard(slot)
             self._release(share)
 
     async def _acquire(self, share: Share, deadline: Deadline) -> None:
@@ -75,12 +143,13 @@ class Admission:
             return
         self._check_own_limit(share)
         wait = self.expected_wait(share)
-        if _MARGIN * (wait + self._mean_seconds) > deadline.remaining():
+        least = self._times.shortest_seconds
+        if _MARGIN * (wait + least) > deadline.remaining():
             raise Overloaded(
-                f"the deadline would pass: about {wait:.1f} s to wait, about {self._mean_seconds:.1f} s for a video",
+                f"the deadline would pass: about {wait:.1f} s to wait, at least {least:.1f} s for a video",
                 retry_after_seconds=max(1.0, wait),
             )
-        if self.waiting >= self._max_waiting:
+        if len(self._queue) >= self._max_waiting:
             self._evict_for(share)
         granted = asyncio.get_running_loop().create_future()
         self._queue.push(share, granted)
@@ -98,8 +167,8 @@ class Admission:
     def _evict_for(self, share: Share) -> None:
         """Raises Overloaded, here or in the request that is evicted."""
         refusal = Overloaded(
-            f"{self.waiting} requests are waiting",
-            retry_after_seconds=max(1.0, self._max_waiting * self._mean_seconds / self._max_running / 2),
+            f"{len(self._queue)} requests are waiting",
+            retry_after_seconds=max(1.0, self._max_waiting * self._times.mean_seconds / self._max_running / 2),
         )
         evicted = self._queue.evict_for(share) if self._max_waiting else None
         if evicted is None:
@@ -107,13 +176,14 @@ class Admission:
         if not evicted.done():
             evicted.set_exception(refusal)
 
-    def _check_own_limit(self, share: Share) -> None:
+    def _check_own_limit(self, share: Share, at_least: int = 0) -> None:
         limit = self._max_waiting_per_caller if share.max_waiting is None else share.max_waiting
-        if (waiting := self._queue.count_of(share.caller)) >= limit:
+        limit = max(limit, at_least)
+        if (waiting := self._queue.count_of(share.caller) + self._arriving[share.caller]) >= limit:
             raise Overloaded(
                 f"{waiting} requests of this caller are waiting, {limit} may",
                 reason=ErrorReason.CALLER_OVER_LIMIT,
-                retry_after_seconds=max(1.0, self._mean_seconds / self._limit_of(share)),
+                retry_after_seconds=max(1.0, self._times.mean_seconds / self._limit_of(share)),
             )
 
     def _limit_of(self, share: Share) -> int:

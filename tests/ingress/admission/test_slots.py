@@ -245,3 +245,72 @@ async def test_one_callers_waiting_requests_are_limited_and_the_refusal_says_so(
     assert admission.waiting == 3
     release.set()
     await asyncio.gather(*tasks)
+
+
+# Estimates
+
+
+async def test_the_wait_is_estimated_from_the_length_of_the_videos_in_progress():
+    admission = Admission(max_running=1, max_waiting=10)
+    admission._times.observe(2.0, video_seconds=10)
+    async with admission.admit(SHARE, Deadline.after(SOON)) as slot:
+        assert admission.expected_wait(SHARE) == pytest.approx(2, abs=0.5)
+        slot.video_seconds = 1000
+        assert admission.expected_wait(SHARE) == pytest.approx(200, abs=1)
+        slot.video_seconds = 1
+        assert admission.expected_wait(SHARE) == pytest.approx(0.2, abs=0.2)
+
+
+async def test_a_long_video_before_does_not_refuse_short_ones():
+    admission = Admission(max_running=1, max_waiting=10)
+    admission._times.observe(0.1, video_seconds=1)
+    admission._times.observe(1000, video_seconds=10_000)
+    async with admission.admit(SHARE, Deadline.after(SOON)) as slot:
+        slot.video_seconds = 1
+        waiting = asyncio.create_task(held(admission, order := [], "a", asyncio.Event()))
+        await settle()
+        assert admission.waiting == 1
+    await settle()
+    assert order == ["a"]
+    waiting.cancel()
+
+
+async def test_time_in_which_a_caller_does_not_read_is_no_service_time():
+    admission = Admission(max_running=1, max_waiting=10)
+    async with admission.admit(SHARE, Deadline.after(SOON)) as slot, slot.waiting_for_caller():
+        await asyncio.sleep(0.3)
+    assert admission._times.mean_seconds < 0.15
+
+
+async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_its_patience():
+    admission = Admission(max_running=1, max_waiting=10, patience_seconds=0.1)
+    async with admission.admit(SHARE, Deadline.after(SOON)) as slot:
+        with pytest.raises(DeadlineExceeded) as caught:
+            for _ in range(100):
+                async with slot.waiting_for_caller():
+                    await asyncio.sleep(0.02)
+        assert caught.value.reason == ErrorReason.CALLER_TOO_SLOW
+        # Work earns it more.
+        await asyncio.sleep(0.2)
+        async with slot.waiting_for_caller():
+            await asyncio.sleep(0.05)
+    assert admission.running == 0
+
+
+async def test_requests_that_have_arrived_and_not_asked_for_a_slot_count_as_waiting_and_are_bounded():
+    admission = Admission(max_running=1, max_waiting=2)
+    with admission.arrival(Share("a", 1)), admission.arrival(Share("b", 2)):
+        assert admission.waiting == 2
+        with pytest.raises(Overloaded), admission.arrival(Share("c", 3)):
+            pytest.fail("was let in")
+    assert admission.waiting == 0
+
+
+async def test_one_caller_cannot_fill_the_arrivals():
+    admission = Admission(max_running=1, max_waiting=10, max_waiting_per_caller=2)
+    with admission.arrival(Share("a", 1)), admission.arrival(Share("a", 2)):
+        with pytest.raises(Overloaded) as caught, admission.arrival(Share("a", 3)):
+            pytest.fail("was let in")
+        assert caught.value.reason == ErrorReason.CALLER_OVER_LIMIT
+        with admission.arrival(Share("b", 4)):
+            assert admission.waiting == 3
