@@ -5,7 +5,7 @@ import pytest
 
 from services.ingress.admission.deadline import Deadline
 from services.ingress.admission.fair_queue import Share
-from services.ingress.admission.slots import Admission
+from services.ingress.admission.slots import Admission, Slot
 from videoanalysis.errors import DeadlineExceeded, Overloaded
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -284,11 +284,15 @@ async def test_time_in_which_a_caller_does_not_read_is_no_service_time():
 
 async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_its_patience():
     admission = Admission(max_running=1, max_waiting=10, patience_seconds=0.1)
+
+    async def read_slowly(slot: Slot) -> None:
+        for _ in range(100):
+            async with slot.waiting_for_caller():
+                await asyncio.sleep(0.02)
+
     async with admission.admit(SHARE, Deadline.after(SOON)) as slot:
         with pytest.raises(DeadlineExceeded) as caught:
-            for _ in range(100):
-                async with slot.waiting_for_caller():
-                    await asyncio.sleep(0.02)
+            await read_slowly(slot)
         assert caught.value.reason == ErrorReason.CALLER_TOO_SLOW
         # Work earns it more.
         await asyncio.sleep(0.2)
