@@ -110,6 +110,16 @@ async def test_a_caller_without_a_certificate_of_the_client_ca_is_refused(author
                 assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_a_connection_that_sends_nothing_is_closed(authority, with_tls):
+    files = authority.issue("server") if with_tls else TlsFiles()
+    async with sleeper(serving(files, first_message_seconds=0.2)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        async with asyncio.timeout(20):
+            await reader.read()
+        writer.close()
+
+
 async def test_certificates_are_rotated_under_load_without_a_failed_call(authority):
     files = authority.issue("server")
     async with sleeper(serving(files)) as server:

@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from videoanalysis import metrics
-from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError
+from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unauthenticated
 from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -264,8 +264,8 @@ async def _end(context: grpc.aio.ServicerContext, failure: BaseException, method
         metrics.REFUSED.labels(method.split("/")[1], failure.reason_name).inc()
     if isinstance(failure, ServiceError):
         code = status_code(failure)
-        # Refusals come in masses under overload; the counter is enough.
-        log = _log.debug if isinstance(failure, Overloaded) else _log.info
+        # These come in masses, under overload or from a stranger; the counter is enough.
+        log = _log.debug if isinstance(failure, Overloaded | Unauthenticated) else _log.info
         log("call failed", method=method, code=code.name, reason=failure.reason_name, error=failure.message)
         await context.abort(code, failure.message, trailing_metadata(failure))
     _log.error("bug", method=method, exc_info=failure)

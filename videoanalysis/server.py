@@ -165,6 +165,8 @@ def _limits(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.idle_connection_seconds)),
+        # Of a connection, before which it has no calls: the TLS handshake and HTTP/2's first frame.
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.first_message_seconds)),
     ]
 
 

@@ -66,7 +66,10 @@ class ServiceSettings(BaseSettings):
         1024, ge=1, description="Calls that may be open from one IP address; more are refused."
     )
     first_message_seconds: float = Field(
-        5, gt=0, le=600, description="Time in which the first message of a call must arrive."
+        5,
+        gt=0,
+        le=600,
+        description="Time in which a connection must be set up, and the first message of a call must arrive.",
     )
     write_seconds: float = Field(
         30,

@@ -59,7 +59,10 @@ def sweep(
         int, typer.Option(min=1, max=256, help="Connections to each address; they reach different replicas.")
     ] = 4,
     timeout: Annotated[float, typer.Option(min=0.001, help="Deadline of a request in seconds.")] = 300,
-    caller: Annotated[str | None, typer.Option(help="Value of the x-caller-id header.")] = None,
+    caller: Annotated[
+        str | None,
+        typer.Option(help="Value of the x-caller-id header, for services that believe it (INGRESS_CALLER_HEADER)."),
+    ] = None,
     slo: Annotated[
         list[str] | None,
         typer.Option(

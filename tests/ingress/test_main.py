@@ -167,6 +167,38 @@ def test_missing_and_invalid_settings_are_listed_one_a_line_and_exit_with_2():
     assert variables == ["INGRESS_DECODERS", "INGRESS_ENCODERS", "INGRESS_FRAME_BUDGET_BYTES", "INGRESS_MAX_VIDEOS"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "others", "says"),
+    [
+        ("tokens_file", {}, "line 1 is not of the form"),
+        ("policy_file", {"caller_header": "x-caller-id"}, "the file: "),
+        ("jwt_keys", {"jwt_issuer": "i", "jwt_audience": "a"}, "not a JSON Web Key Set"),
+        ("upstream_tls_ca", {}, "no PEM certificate"),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_the_process_with_a_line_that_names_the_setting(
+    tmp_path, setting, others, says
+):
+    file = tmp_path / "file"
+    file.write_text("not what it should be")
+    done = subprocess.run(
+        COMMAND,
+        cwd=ROOT,
+        env=environment(
+            port=0, encoders=["127.0.0.1:1"], decoders=["127.0.0.1:1"], max_videos=1, **{setting: str(file), **others}
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"INGRESS_{setting.upper()}: {file}"), done.stderr
+    assert says in last
+    assert "Traceback" not in done.stderr
+
+
 def test_a_required_sandbox_that_is_incomplete_ends_the_process():
     check_sandbox(frozenset({"seccomp"}), required=False)
     check_sandbox(frozenset({"seccomp", "landlock"}), required=True)

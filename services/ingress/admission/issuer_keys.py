@@ -35,13 +35,13 @@ class IssuerKeys(Protocol):
 def parse_keys(content: bytes) -> KeySet:
     """Raises ValueError. Secret (symmetric) keys are left out: whoever verifies with them could also sign."""
     try:
-        listed = json.loads(content)["keys"]
-        public = [key for key in listed if key.get("kty") != "oct"]
-        if not 0 < len(public) <= _MAX_KEYS:
-            raise ValueError(f"must hold 1 to {_MAX_KEYS} public keys, not {len(public)}")
-        return KeySet.import_key_set({"keys": public})
-    except (JoseError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError("not a JSON Web Key Set") from error
+        public = [key for key in json.loads(content)["keys"] if key.get("kty") != "oct"]
+        keys = KeySet.import_key_set({"keys": public[:_MAX_KEYS]})
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a JSON Web Key Set with public keys") from error
+    if len(public) > _MAX_KEYS:
+        raise ValueError(f"holds {len(public)} public keys, at most {_MAX_KEYS} are accepted")
+    return keys
 
 
 class FileKeys:
