@@ -109,6 +109,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             decoders=Decoders(decoders, demand),
             image_size=settings.image_size,
             chunks_ahead=settings.chunks_ahead,
+            max_encoded_frames=settings.max_encoded_frames,
         )
         sources = Sources(
             s3,

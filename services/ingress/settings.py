@@ -143,6 +143,12 @@ class IngressSettings(ServiceSettings):
     max_object_bytes: int = Field(10 << 30, gt=0, description="Largest video file.")
     max_pixels: int = Field(8192 * 4320, gt=0, description="Largest frame, width times height.")
     max_video_seconds: float = Field(6 * 3600, gt=0, description="Longest video.")
+    max_encoded_frames: int = Field(
+        200_000,
+        ge=MAX_FRAMES_PER_CHUNK,
+        description="Frames of a request that encoders embed; repeated frames of a chunk count once. One that takes "
+        "more is INVALID_ARGUMENT.",
+    )
     max_packets: int = Field(4_000_000, gt=0, description="Packets in the video stream.")
     require_sandbox: bool = Field(
         False, description="Do not start where sampling processes cannot be confined by Landlock and seccomp."

@@ -28,8 +28,10 @@ from services.ingress.sampling import (
 )
 from services.ingress.timed_media import TimedMedia
 from videoanalysis import tensors
+from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Resources:
     decoders: Decoders
     image_size: int
     chunks_ahead: int
+    max_encoded_frames: int  # of one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class VideoRun:
         self._media = TimedMedia(video.media)
         self._request = video.job.request
         self._pinned = pinned
+        self._frames_to_encode = 0
         self._first_chunk = start.next_chunk if start else 0
         self._spec = SamplingSpec(
             self._request.frames_per_chunk,
@@ -136,11 +140,28 @@ class VideoRun:
             if chunk.index < self._first_chunk:
                 buffer.close()
                 continue
+            try:
+                self._check_cost(chunk)
+            except InvalidInput:
+                buffer.close()
+                raise
             encoding = tasks.create_task(self._encode(buffer, chunk, trace))
             # Not in the task itself: one that is cancelled before its first step never runs.
             encoding.add_done_callback(partial(_close, buffer))
             await self._in_flight.put(_ChunkInFlight(chunk, encoding, trace))
             trace = self._video.timeline.trace(Part.SAMPLE_QUEUE)
+
+    def _check_cost(self, chunk: SampledChunk) -> None:
+        """Counts the frames of `chunk` before they go to an encoder."""
+        self._frames_to_encode += chunk.frame_count
+        if self._frames_to_encode > self._resources.max_encoded_frames:
+            raise InvalidInput(
+                f"frames_per_chunk: the first {float(chunk.start):.0f} s of the video already have "
+                f"{self._frames_to_encode} frames to encode, {self._resources.max_encoded_frames} are allowed "
+                "(INGRESS_MAX_ENCODED_FRAMES); lower frames_per_chunk or raise chunk_duration_seconds",
+                reason=ErrorReason.VIDEO_OVER_LIMIT,
+                field="frames_per_chunk",
+            )
 
     async def _encode(self, buffer: FrameBuffer, chunk: SampledChunk, trace: Trace) -> EncodedChunk:
         trace.enter(Part.ENCODE_QUEUE)

@@ -222,7 +222,7 @@ class Bench:
         self.admission = Admission(2, 8)
         self.demand = Demand()
         self.events = Events()
-        resources = Resources(self.sampling, self.budget, self.encoders, self.decoders, SIZE, chunks_ahead)
+        resources = Resources(self.sampling, self.budget, self.encoders, self.decoders, SIZE, chunks_ahead, 10_000)
         self.pipeline = Pipeline(resources, self.admission, self.demand)
 
     async def analyze(
