@@ -360,6 +360,51 @@ async def test_a_bank_is_built_into_a_file_and_into_a_bucket(running, tmp_path):
     assert (TextBank.from_bytes(data).name, TextBank.from_bytes(data).template) == ("other", "a photo of {}")
 
 
+async def test_banks_are_tried_on_stored_results(running, tmp_path):
+    (encoder,) = running.state["encoder"]
+    analyzed = run("analyze", "sample://clip", "--address", running.state["address"], "--json", "--embeddings")
+    assert analyzed.returncode == 0, analyzed.stderr
+    (tmp_path / "clip.json").write_text(analyzed.stdout)
+    answered = {tag["text"] for tag in json.loads(analyzed.stdout)["tags"]}
+    stored = ["--embeddings", tmp_path / "clip.json"]
+
+    old = ROOT / "textbanks" / "default"
+    new = tmp_path / "rooms"
+    shutil.copytree(old, new)
+    tags = (new / "tags.txt").read_text()
+    (new / "tags.txt").write_text("\n".join(line + " from above" * (line in answered) for line in tags.splitlines()))
+    bank = tmp_path / "old.safetensors"
+    ended = run("textbank", "build", old, "--encoder", encoder["address"], "--out", bank)
+    assert ended.returncode == 0, ended.stderr
+
+    ended = run("textbank", "lint", bank, *stored)
+    assert ended.returncode == 0, ended.stderr
+    scenes = len(json.loads(analyzed.stdout)["scenes"])
+    assert f"tags, best of {scenes} scenes: " in ended.stdout
+    assert f"descriptions, best of {scenes} scenes: " in ended.stdout
+
+    ended = run("textbank", "diff", bank, bank, *stored)
+    assert (ended.returncode, ended.stdout) == (0, "0 of 1 result would change\n")
+    options = [*stored, "--encoder", encoder["address"], "--min-probability", "0"]
+    ended = run("textbank", "diff", bank, new, *options)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("clip.json: tags ")
+    assert ended.stdout.endswith("1 of 1 result would change\n")
+    ended = run("textbank", "diff", bank, new, "--json", *options)
+    (change,) = json.loads(ended.stdout)
+    before, after = change["video"]
+    assert set(before["tags"]) == answered
+    assert not answered & set(after["tags"])
+
+    (tmp_path / "other.safetensors").write_bytes(make_bank().to_bytes())
+    ended = run("textbank", "diff", bank, tmp_path / "other.safetensors", *stored)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "clip.json: its embeddings are of model " in ended.stderr
+    ended = run("textbank", "diff", bank, new, *stored)
+    assert ended.returncode == 2
+    assert "--encoder" in ended.stderr
+
+
 class CaseBlind(FakeEncoder):
     """To which capitals make no difference."""
 

@@ -123,10 +123,10 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
     pooled = pool(chunk.frames)
     response.pooled_embedding.CopyFrom(tensors.to_proto(pooled))
     options, row = chunk.ranking, pooled[np.newaxis]
-    (tags,) = ranking.rank(row, candidates.tags, options.top_k, options.calibration)
-    (captions,) = ranking.rank(row, candidates.descriptions, 1, options.calibration)
-    response.tags.extend(map(_tag, ranking.likely(tags, candidates.tags, options.min_probability)))
-    for match in ranking.likely(captions, candidates.descriptions, options.min_probability):
+    (tags,) = ranking.rank(row, candidates.tags, _count(options), options.calibration)
+    (captions,) = ranking.rank(row, candidates.descriptions, LEADING_CAPTIONS + 1, options.calibration)
+    response.tags.extend(map(_tag, _likely_tags(tags, candidates, options)))
+    for match in _likely_captions(captions, candidates, options):
         response.caption.CopyFrom(_caption(match))
     if candidates.bank is not None:
         response.text_bank.CopyFrom(_bank_info(candidates.bank))
@@ -136,32 +136,46 @@ def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_p
 
 def _rank(request: RankingRequest, candidates: Candidates) -> decoder_pb2.RankTextsResponse:
     options = request.ranking
-    tags = ranking.rank(request.rows, candidates.tags, max(options.top_k, LEADING_TAGS + 1), options.calibration)
+    tags = ranking.rank(request.rows, candidates.tags, _count(options), options.calibration)
     captions = ranking.rank(request.rows, candidates.descriptions, LEADING_CAPTIONS + 1, options.calibration)
     response = decoder_pb2.RankTextsResponse(text_bank=None if candidates.bank is None else _bank_info(candidates.bank))
     for row_tags, row_captions in zip(tags, captions, strict=True):
         row = response.rankings.add(
-            tags=map(_tag, ranking.likely(row_tags[: options.top_k], candidates.tags, options.min_probability)),
+            tags=map(_tag, _likely_tags(row_tags, candidates, options)),
             leading_tags=_leading(row_tags, LEADING_TAGS),
             leading_captions=_leading(row_captions, LEADING_CAPTIONS),
         )
-        for match in ranking.likely(row_captions[:1], candidates.descriptions, options.min_probability):
+        for match in _likely_captions(row_captions, candidates, options):
             row.caption.CopyFrom(_caption(match))
     return response
 
 
 def _rank_video(video: VideoRequest, candidates: Candidates) -> decoder_pb2.RankVideoResponse:
     options, (row,) = video.ranking, video.rows
-    tags = ranking.rank_by_probability(row, candidates.tags, options.top_k, video.tags)
-    captions = ranking.rank_by_probability(row, candidates.descriptions, 1, video.captions)
+    tags = ranking.rank_by_probability(row, candidates.tags, _count(options), video.tags)
+    captions = ranking.rank_by_probability(row, candidates.descriptions, LEADING_CAPTIONS + 1, video.captions)
     response = decoder_pb2.RankVideoResponse()
-    for match in ranking.likely(tags, candidates.tags, options.min_probability):
+    for match in _likely_tags(tags, candidates, options):
         response.tags.append(_tag(match))
         response.tag_positions.append(match.position)
-    for match in ranking.likely(captions, candidates.descriptions, options.min_probability):
+    for match in _likely_captions(captions, candidates, options):
         response.caption.CopyFrom(_caption(match))
         response.caption_position = match.position
     return response
+
+
+def _count(options: RankingOptions) -> int:
+    """Tags to rank: of more than those wanted some may be left out, and the leading ones are reported."""
+    return max(options.top_k, LEADING_TAGS + 1)
+
+
+def _likely_tags(matches: list[Match], candidates: Candidates, options: RankingOptions) -> list[Match]:
+    return ranking.likely(matches, candidates.tags, options.min_probability)[: options.top_k]
+
+
+def _likely_captions(matches: list[Match], candidates: Candidates, options: RankingOptions) -> list[Match]:
+    """One, or none."""
+    return ranking.likely(matches, candidates.descriptions, options.min_probability)[:1]
 
 
 def _tag(match: Match) -> decoder_pb2.TagScore:

@@ -43,6 +43,9 @@ def analyze(
         typer.Option(help="Upload the file to this s3://bucket/key first, with the AWS settings of the environment."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Include the embeddings of the frames in the JSON, as float16.")
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="Write the result to this file as one self-contained HTML page.", dir_okay=False),
@@ -73,7 +76,7 @@ def analyze(
         typer.Option(min=0, max=2, help="Score from which a frame is a scene change.", show_default="0.15"),
     ] = None,
     min_probability: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="0")
+        float | None, typer.Option(min=0, max=1, help="Leave out texts below it.", show_default="that of the text bank")
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -105,6 +108,8 @@ def analyze(
     if path is not None and not path.is_file():
         runner.usage_error(f"{video}: no such file")
     scenes = scenes or []
+    if embeddings and not as_json:
+        runner.usage_error("--embeddings: needs --json, which prints them")
     _check_outputs(report, scenes)
     analysis_options = AnalysisOptions(
         labels=label,
@@ -119,6 +124,7 @@ def analyze(
         start_seconds=start,
         end_seconds=end,
         include_scene_scores=report is not None,
+        include_embeddings=embeddings or None,
         priority=PRIORITY_BATCH if batch else None,
     )
     stderr = Console(stderr=True)

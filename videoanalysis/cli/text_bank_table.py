@@ -1,16 +1,20 @@
-"""Prints a text bank as tables or JSON."""
+"""Prints a text bank, and what another one would change, for people and as JSON."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from videoanalysis.formatting import clock, count
+from videoanalysis.text_bank.evaluation import Change
 from videoanalysis.text_bank.format import TextBank
 
 
@@ -49,6 +53,38 @@ def as_json(bank: TextBank) -> str:
         "tag_min_probabilities": _numbers(bank.tag_min_probabilities),
         "description_min_probabilities": _numbers(bank.description_min_probabilities),
     }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def show_changes(changes: Sequence[Change]) -> None:
+    """A line for each result that changes, then one for each of its scenes that do, then their number."""
+    for change in changes:
+        if not change.is_any:
+            continue
+        before, after = change.video
+        of_video = before.change(after) or "tags and caption of the video stay"
+        typer.echo(
+            f"{change.name}: {of_video}; {len(change.scenes)} of {count(change.scene_count, 'scene')} would change"
+        )
+        for start, end, before, after in change.scenes:
+            typer.echo(f"  {clock(start)} – {clock(end)}: {before.change(after)}")
+    typer.echo(f"{sum(change.is_any for change in changes)} of {count(len(changes), 'result')} would change")
+
+
+def changes_as_json(changes: Sequence[Change]) -> str:
+    document = [
+        {
+            "result": change.name,
+            "changes": change.is_any,
+            "video": [asdict(answer) for answer in change.video],
+            "scenes": [
+                {"start_seconds": start, "end_seconds": end, "before": asdict(before), "after": asdict(after)}
+                for start, end, before, after in change.scenes
+            ],
+            "scene_count": change.scene_count,
+        }
+        for change in changes
+    ]
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 

@@ -16,10 +16,26 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from videoanalysis.text_bank.format import TextBank
+    from videoanalysis.text_bank.stored_scenes import StoredScenes
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show text banks.")
 
 _Template = Annotated[str, typer.Option(help="Template of each text, which replaces {}.")]
+_Embeddings = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RESULT",
+        help="JSON of a result with embeddings, or a directory of such files; may be repeated.",
+        exists=True,
+        show_default=False,
+    ),
+]
+_Texts = Annotated[
+    str,
+    typer.Argument(
+        metavar="TEXTS", help="A bank: a file or s3://bucket/key; or a directory of texts.", show_default=False
+    ),
+]
 # More than the largest valid bank needs; the file is read into memory.
 _MAX_BANK_BYTES = 8 << 30
 # Covers a new node, an image pull and a large model.
@@ -101,25 +117,30 @@ def lint(
         str | None, typer.Option(help="host:port of an encoder, to compare the embeddings of a directory's texts.")
     ] = None,
     template: _Template = "{}",
+    embeddings: _Embeddings = None,
     tls: options.Tls = False,
     ca: options.Ca = None,
     cert: options.Cert = None,
     key: options.Key = None,
 ) -> None:
-    """Find texts that the model cannot distinguish; exits with 1 if there are any."""
+    """Find texts that the model cannot distinguish; exits with 1 if there are any.
+
+    With --embeddings, also report texts that are the best of every scene, or of none.
+    """
     with runner.require_extra("decoder"):
         from videoanalysis.text_bank import builder as bank_builder
+        from videoanalysis.text_bank import evaluation
         from videoanalysis.text_bank import lint as textbank_lint
         from videoanalysis.text_bank.format import InvalidTextBank
 
     credentials = options.credentials(tls, ca, cert, key)
     bank: TextBank | None = None
-    if not Path(texts).is_dir():
-        if encoder is not None:
-            runner.usage_error(f"--encoder: {texts} is a bank, which contains its embeddings; leave the option out")
-        bank = _read_bank(texts)
-    elif encoder is not None:
-        bank = runner.run(_embed(Path(texts), "lint", encoder, template, credentials), InvalidTextBank)
+    if not Path(texts).is_dir() and encoder is not None:
+        runner.usage_error(f"--encoder: {texts} is a bank, which contains its embeddings; leave the option out")
+    if not Path(texts).is_dir() or encoder is not None:
+        bank = _bank(texts, encoder, template, credentials)
+    elif embeddings:
+        runner.usage_error("--embeddings: the texts of a directory need --encoder HOST:PORT")
     try:
         if bank is not None:
             tags, descriptions = bank.tags, bank.descriptions
@@ -132,10 +153,55 @@ def lint(
         typer.echo(pair)
     for hint in textbank_lint.hints(tags, descriptions):
         typer.echo(f"hint: {hint}")
+    if bank is not None and embeddings:
+        results = _results(embeddings)
+        _check_models([bank], results)
+        for found in evaluation.wins(bank, results):
+            typer.echo(found)
     if pairs:
         runner.fail(f"{texts}: some texts cannot be distinguished; reword them, or keep one of each pair")
     not_compared = "" if bank else "; their embeddings were not compared: give --encoder HOST:PORT for that"
     typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, all distinct{not_compared}")
+
+
+@app.command("diff")
+def diff(
+    before: _Texts,
+    after: _Texts,
+    embeddings: _Embeddings = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="host:port of an encoder, to embed the texts of a directory.")
+    ] = None,
+    template: _Template = "{}",
+    top_k: Annotated[int, typer.Option(min=1, max=100, help="Tags to compare.")] = 5,
+    min_probability: Annotated[
+        float, typer.Option(min=0, max=1, help="Texts below it, or below their bank's, are not compared.")
+    ] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+) -> None:
+    """Show which stored results would change if one text bank replaced another."""
+    with runner.require_extra("decoder"):
+        from videoanalysis.cli import text_bank_table
+        from videoanalysis.text_bank import evaluation
+
+    if not embeddings:
+        runner.usage_error("--embeddings: needed, the JSON of a result that was analysed with --embeddings")
+    credentials = options.credentials(tls, ca, cert, key)
+    for texts in (before, after):
+        if Path(texts).is_dir() and encoder is None:
+            runner.usage_error(f"{texts}: the texts of a directory need --encoder HOST:PORT")
+    old, new = (_bank(texts, encoder, template, credentials) for texts in (before, after))
+    results = _results(embeddings)
+    _check_models([old, new], results)
+    changes = evaluation.changes(old, new, results, top_k=top_k, min_probability=min_probability)
+    if as_json:
+        typer.echo(text_bank_table.changes_as_json(changes))
+    else:
+        text_bank_table.show_changes(changes)
 
 
 @app.command("show")
@@ -173,6 +239,35 @@ async def _embed(
 
     async with connect(encoder, credentials=credentials) as channel:
         return await bank_builder.build(directory, name=name, encoder=channel, template=template)
+
+
+def _bank(texts: str, encoder: str | None, template: str, credentials: grpc.ChannelCredentials | None) -> "TextBank":
+    """A bank, or the texts of a directory, embedded by `encoder`."""
+    from videoanalysis.text_bank.format import InvalidTextBank
+
+    if encoder is None or not Path(texts).is_dir():
+        return _read_bank(texts)
+    name = Path(texts).resolve().name
+    return runner.run(_embed(Path(texts), name, encoder, template, credentials), InvalidTextBank)
+
+
+def _results(paths: list[Path]) -> "list[StoredScenes]":
+    from videoanalysis.text_bank.stored_scenes import InvalidResult, read_results
+
+    try:
+        return read_results(paths)
+    except InvalidResult as error:
+        runner.fail(str(error))
+
+
+def _check_models(banks: "list[TextBank]", results: "list[StoredScenes]") -> None:
+    for bank in banks:
+        for result in results:
+            if result.model_digest != bank.model_digest:
+                runner.fail(
+                    f"{result.name}: its embeddings are of model {result.model_digest}, "
+                    f"bank {bank.name} is of {bank.model_digest}"
+                )
 
 
 def _read_bank(source: str) -> "TextBank":
