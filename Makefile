@@ -21,13 +21,16 @@ BUILDER := podman
 REPOSITORY := localhost
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+FUZZ_SECONDS := 3600
+
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint demo images check-images
+.PHONY: help setup tools test lint demo fuzz images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
 	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
 	@echo 'make lint    check style, format and types, of Python and of the protos'
+	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
@@ -76,6 +79,11 @@ lint: setup
 demo: setup
 	@mkdir -p build
 	$(BIN)/videoanalysis analyze services/ingress/sources/sample_clip.mp4 --report build/report.html
+
+# Not among the tests: atheris has no wheels for the newest Python.
+fuzz: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 images:
 	for service in ingress encoder decoder; do \

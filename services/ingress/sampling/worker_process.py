@@ -264,7 +264,7 @@ def _cpu_seconds(pid: int) -> int:
 def _parsed(message: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     return answer if isinstance(answer, dict) else {"bug": f"answered {message[:100]!r}"}
 

@@ -71,11 +71,14 @@ class Sources:
         return S3Object(parsed, self._storage, self._scratch)
 
     def _file(self, uri: str) -> Source:
-        parts = urlsplit(uri)
-        if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/") or "%00" in uri:
-            raise _malformed("file:///path")
-        # Links are followed before the check, so that none leads out of an allowed directory.
-        path = Path(unquote(parts.path)).resolve()
+        try:
+            parts = urlsplit(uri)
+            if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+                raise _malformed("file:///path")
+            # Links are followed before the check, so that none leads out of an allowed directory.
+            path = Path(unquote(parts.path)).resolve()
+        except (ValueError, RuntimeError) as error:  # brackets of no IPv6 address, a null character; links in a circle
+            raise _malformed("file:///path") from error
         if not any(path.is_relative_to(root.resolve()) for root in self._allowed.file_roots):
             raise _forbidden(ErrorReason.FILE_NOT_ALLOWED, "this path", "INGRESS_ALLOWED_FILE_ROOTS")
         return LocalFile(path, self._scratch.max_object_bytes)
