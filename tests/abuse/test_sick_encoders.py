@@ -73,7 +73,6 @@ SICKNESSES: dict[str, Spoil] = {
     "NaN": with_rows(lambda rows: np.where(np.arange(len(rows))[:, None] == 0, np.float32(nan), rows)),
     "length": with_rows(lambda rows: rows * np.float32(3)),
     "dimensions": with_rows(lambda rows: unit(rows[:, :10])),
-    "rows": with_rows(lambda rows: rows[:-1]),
     "truncated": truncate,
 }
 

@@ -197,6 +197,22 @@ def test_helm_test_analyses_the_sample_at_the_ingress():
     assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
+def test_helm_test_sends_hostile_media_if_told_where_to_upload_them():
+    changes = {"test": {"hostile": {"upload": "s3://bucket/hostile"}}, "s3": {"endpointUrl": "http://minio:9000"}}
+    rendered = render("gpu", changes)
+    (pod,) = (pod for name, pod in rendered.of_kind("Pod").items() if "hostile" in str(name))
+    (container,) = pod["spec"]["containers"]
+    options = parsed(container["command"]).params
+    service = rendered.one("Service", "ingress")
+    assert (options["hostile"], options["upload"]) == (True, "s3://bucket/hostile")
+    assert options["address"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert pod["spec"]["restartPolicy"] == "Never"
+    ingress = rendered.deployments()["ingress"]["spec"]["template"]["spec"]
+    assert pod["spec"]["serviceAccountName"] == ingress["serviceAccountName"]
+    assert {"name": "AWS_ENDPOINT_URL_S3", "value": "http://minio:9000"} in container["env"]
+    assert len(render("gpu").of_kind("Pod")) == 1
+
+
 def test_object_store_credentials_come_from_a_secret():
     rendered = render("everything")
     pods = {name: pod for name, pod in rendered.pods().items() if "encoder" not in name and not name.startswith("Pod/")}
