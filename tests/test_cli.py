@@ -543,6 +543,23 @@ def test_texts_that_make_no_bank_are_told(running, tmp_path):
     assert ended.stderr == f"error: {tmp_path}/tags.txt: empty, must contain at least one text\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tls"], "apply to the service at --address"),
+        (["--token-file", __file__], "apply to the service at --address"),
+        (["--address", "a:1", "--cert", __file__], "--cert and --key belong together"),
+        (["--address", "a:1", "--ca", __file__], "holds no PEM certificate"),
+        (["--address", "a:1", "--ca", "/none"], "/none"),
+        (["--address", "a:1", "--token-file", "/none"], "--token-file: "),
+    ],
+)
+def test_options_of_identity_that_cannot_be_used_are_usage_errors(options, says):
+    ended = run("analyze", "sample://clip", *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert says in ended.stderr
+
+
 def test_starts_without_what_only_the_services_need():
     heavy = {"torch", "av", "moto", "aioboto3", "numpy"}
     program = f"import sys, videoanalysis.cli; print(sorted({heavy} & set(sys.modules)))"

@@ -66,6 +66,7 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
     calls: Sequence[Call]
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -73,6 +74,7 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
         call = self.calls[min(len(self.requests), len(self.calls) - 1)]
         self.requests.append(request.analysis)
         self.tokens.append(request.resume_token)
+        self.authorizations.append(dict(context.invocation_metadata()).get("authorization"))
         self.called.set()
         try:
             for event in call.events:
@@ -416,6 +418,32 @@ async def test_one_client_serves_many_threads_at_once():
         with Client(address) as client:
             found = await asyncio.gather(*(asyncio.to_thread(client.analyze, URI) for _ in range(8)))
     assert [analysis.stream_id for analysis in found] == ["done"] * 8
+
+
+async def test_a_channel_brings_its_own_credentials():
+    credentials = grpc.ssl_channel_credentials()
+    async with connect("127.0.0.1:1") as channel:
+        for client in (AsyncClient, Client):
+            with pytest.raises(ValueError, match="credentials: they go with an address"):
+                client(channel, credentials=credentials)
+
+
+async def test_the_token_of_each_attempt_goes_with_it():
+    for blocking in (False, True):
+        service = Service([Call(failure=DRAINING), GOOD])
+        current = iter(["first", "second"])
+        async with serving(service) as address:
+            if blocking:
+
+                def analyze(address: str = address, current: Iterator[str] = current) -> None:
+                    with Client(address, token=lambda: next(current)) as client:
+                        client.analyze(URI)
+
+                await asyncio.to_thread(analyze)
+            else:
+                async with AsyncClient(address, token=lambda current=current: next(current)) as client:
+                    await client.analyze(URI)
+        assert service.authorizations == ["Bearer first", "Bearer second"]
 
 
 async def test_a_channel_of_the_caller_stays_open():

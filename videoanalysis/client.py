@@ -107,6 +107,7 @@ class AsyncClient:
         token: Token | None = None,
         attempts: int = ATTEMPTS,
     ) -> None:
+        _check_credentials(service, credentials)
         self._service = service
         self._credentials = credentials
         self._token = token
@@ -169,6 +170,7 @@ class Client:
         token: Token | None = None,
         attempts: int = ATTEMPTS,
     ) -> None:
+        _check_credentials(service, credentials)
         self._service = service
         self._credentials = credentials
         self._token = token
@@ -328,6 +330,11 @@ class _Attempts:
 
     def _remaining_seconds(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
+
+
+def _check_credentials(service: object, credentials: grpc.ChannelCredentials | None) -> None:
+    if credentials is not None and not isinstance(service, str):
+        raise ValueError("credentials: they go with an address; a channel has its own")
 
 
 def _metadata(token: Token | None) -> list[tuple[str, str]]:

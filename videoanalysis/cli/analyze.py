@@ -137,6 +137,8 @@ def analyze(
         if model is not None or engine != "siglip":
             runner.usage_error("--model and --engine apply to a local stack, not to the service at --address")
         analysis = _analyze_remotely(address, path or video, upload, call)
+    elif tls or ca or cert or token_file:
+        runner.usage_error("--tls, --ca, --cert and --token-file apply to the service at --address")
     elif upload is not None:
         runner.usage_error("--upload: needs --address; without it the file goes into the bucket of the local stack")
     elif video.startswith("s3://"):
