@@ -237,6 +237,21 @@ def test_arguments_that_make_no_sense_are_told_in_one_sentence(arguments):
     assert sentence.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--label", ["analyze", "sample://clip", "--address", "127.0.0.1:9", "--label", "a car", "--label", "\udcff"]),
+        ("--upload", ["analyze", __file__, "--address", "127.0.0.1:9", "--upload", "s3://bucket/\udcff"]),
+        ("VIDEO", ["analyze", "s3://bucket/\udcff", "--address", "127.0.0.1:9"]),
+        ("BANK", ["textbank", "show", "s3://bucket/\udcff"]),
+    ],
+)
+def test_text_that_is_not_utf8_is_refused_by_the_name_of_its_option(option, arguments):
+    ended = run(*arguments)  # \udcff stands for the byte ff
+    assert ended.returncode == 2
+    assert ended.stderr == f"error: {option}: holds bytes that are not valid UTF-8\n"
+
+
 def test_an_error_of_the_service_is_one_sentence(running):
     ended = run("analyze", "s3://videoanalysis/none.mp4", "--address", running.state["address"], "--json")
     assert ended.returncode == 1

@@ -237,6 +237,17 @@ async def test_a_stream_that_breaks_starts_again_from_the_beginning(analyze):
     assert service.requests[0].stream_id
 
 
+@pytest.mark.parametrize(
+    ("field", "options"), [("text_bank", {"text_bank": "\udcff"}), ("labels", {"labels": ["a car", "\udcff"]})]
+)
+async def test_text_that_is_not_utf8_is_refused_by_the_name_of_its_field(analyze, field, options):
+    async with serving(service := Service([])) as address:
+        with pytest.raises(InvalidInput, match=f"{field}: .*UTF-8") as caught:
+            await analyze(address, **options)
+    assert caught.value.field == field
+    assert service.requests == []
+
+
 LOST = grpc.StatusCode.UNAVAILABLE
 TOKEN_REFUSALS = [
     (InvalidInput, ErrorReason.TOKEN_FORGED),

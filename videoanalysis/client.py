@@ -16,7 +16,7 @@ from typing import Any, Self, TypedDict, Unpack
 import grpc
 
 from videoanalysis import channels
-from videoanalysis.errors import Overloaded, ServiceError, Unavailable
+from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
 from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_WAITING,
@@ -220,6 +220,17 @@ class Client:
 
 # Own code, not tenacity or stamina: progress restores the attempts, the server sets the delay of a refusal, and each
 # call resumes after the last chunk.
+def _request(video_uri: str, options: AnalysisOptions) -> AnalyzeVideoRequest:
+    request = AnalyzeVideoRequest()
+    fields: dict[str, Any] = {"video_uri": video_uri, **options}
+    for name, value in fields.items():
+        try:
+            request.MergeFrom(AnalyzeVideoRequest(**{name: value}))
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{name}: holds bytes that are not valid UTF-8", field=name) from error
+    return request
+
+
 class _Attempts:
     """One analysis over several calls: the next request, the results so far, and whether a failure is final."""
 
@@ -232,7 +243,7 @@ class _Attempts:
         timeout_seconds: float,
         attempts: int,
     ) -> None:
-        self._request = AnalyzeVideoRequest(video_uri=video_uri, **options)
+        self._request = _request(video_uri, options)
         # All calls of one analysis have the same id in the service's log.
         self._request.stream_id = self._request.stream_id or uuid.uuid4().hex
         self._on_progress = on_progress

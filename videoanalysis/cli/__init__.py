@@ -2,7 +2,7 @@
 
 import typer
 
-from videoanalysis.cli import analyze, model, scale, selftest, textbank, up
+from videoanalysis.cli import analyze, model, options, scale, selftest, textbank, up
 
 app = typer.Typer(
     add_completion=False,
@@ -10,9 +10,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tags, captions and scene changes for any video in S3.",
 )
-app.command()(up.up)
-app.command()(analyze.analyze)
-app.command()(selftest.selftest)
+app.command(cls=options.Command)(up.up)
+app.command(cls=options.Command)(analyze.analyze)
+app.command(cls=options.Command)(selftest.selftest)
 app.add_typer(textbank.app, name="textbank")
 app.add_typer(model.app, name="model")
 app.add_typer(scale.app, name="scale")

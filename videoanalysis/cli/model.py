@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from videoanalysis.cli import runner
+from videoanalysis.cli import options, runner
 from videoanalysis.stack import source_tree
 
 app = typer.Typer(no_args_is_help=True, help="Check SigLIP checkpoints.")
 
 
-@app.command("verify")
+@app.command("verify", cls=options.Command)
 def verify(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A directory or a Hugging Face hub id.", show_default=False)

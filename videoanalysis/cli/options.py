@@ -1,10 +1,11 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import grpc
 import typer
+from typer.core import TyperCommand
 
 from videoanalysis import client
 from videoanalysis.cli import runner
@@ -58,3 +59,25 @@ def token(file: Path | None) -> client.Token | None:
 def check_model(model: str | None, engine: str) -> None:
     if model is not None and engine == "synthetic":
         runner.usage_error("--model: the synthetic engine has none; leave out one of the two")
+
+
+class Command(TyperCommand):
+    """A command whose text values must be valid UTF-8; paths may be any bytes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and not _is_utf8(text):
+                    name = parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
+                    runner.usage_error(f"{name}: holds bytes that are not valid UTF-8")
+        return super().invoke(ctx)
+
+
+def _is_utf8(text: str) -> bool:
+    """Bytes of the command line that are not valid UTF-8 arrive as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.cli import runner
+from videoanalysis.cli import options, runner
 
 app = typer.Typer(no_args_is_help=True, help="Why a cluster runs as many replicas as it does.")
 
@@ -22,7 +22,7 @@ def scale() -> None:
     """A callback keeps `explain` a subcommand although it is the only one."""
 
 
-@app.command("explain")
+@app.command("explain", cls=options.Command)
 def explain(
     services: Annotated[
         list[Service] | None,

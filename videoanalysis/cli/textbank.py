@@ -42,7 +42,7 @@ _MAX_BANK_BYTES = 8 << 30
 _WAKE_SECONDS = 900.0
 
 
-@app.command("build")
+@app.command("build", cls=options.Command)
 def build(
     directory: Annotated[
         Path,
@@ -107,7 +107,7 @@ def build(
     )
 
 
-@app.command("lint")
+@app.command("lint", cls=options.Command)
 def lint(
     texts: Annotated[
         str,
@@ -164,7 +164,7 @@ def lint(
     typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, all distinct{not_compared}")
 
 
-@app.command("diff")
+@app.command("diff", cls=options.Command)
 def diff(
     before: _Texts,
     after: _Texts,
@@ -204,7 +204,7 @@ def diff(
         text_bank_table.show_changes(changes)
 
 
-@app.command("show")
+@app.command("show", cls=options.Command)
 def show(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A file, or s3://bucket/key.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
