@@ -34,7 +34,7 @@ SPEC = SamplingSpec(frames_per_chunk=16, chunk_duration=Fraction(10), image_size
 LIMITS = WorkerLimits(
     memory_bytes=1 << 30,
     cpu_seconds=600,
-    chunk_seconds=120,
+    stall_seconds=120,
     max_pixels=8192 * 4320,
     max_video_seconds=3600,
     max_packets=100_000,

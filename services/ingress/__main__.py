@@ -195,7 +195,7 @@ def worker_limits(settings: IngressSettings) -> WorkerLimits:
     return WorkerLimits(
         memory_bytes=settings.sampling_memory_bytes,
         cpu_seconds=settings.sampler_cpu_seconds,
-        chunk_seconds=settings.sampler_chunk_seconds,
+        stall_seconds=settings.sampler_stall_seconds,
         max_pixels=settings.max_pixels,
         max_video_seconds=settings.max_video_seconds,
         max_packets=settings.max_packets,

@@ -160,7 +160,9 @@ class IngressSettings(ServiceSettings):
         "each of max_videos may always use.",
     )
     sampler_cpu_seconds: int = Field(3600, gt=0, description="CPU time that one video may take to sample.")
-    sampler_chunk_seconds: float = Field(120, gt=0, description="Wall time that one chunk may take to sample.")
+    sampler_stall_seconds: float = Field(
+        120, gt=0, description="Wall time after which a sampling process that makes no progress is replaced."
+    )
 
     @field_validator("resume_keys")
     @classmethod

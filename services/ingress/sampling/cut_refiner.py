@@ -1,5 +1,6 @@
 """Locates a cut among frames that sampling left out, by decoding the few around it."""
 
+from collections.abc import Callable
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -20,9 +21,12 @@ _MAX_PACKETS_READ = 2000
 class CutRefiner:
     """Reads the file independently of the sampler."""
 
-    def __init__(self, media: str | MediaFile, *, max_pixels: int) -> None:
+    def __init__(
+        self, media: str | MediaFile, *, max_pixels: int, on_packet: Callable[[], None] = lambda: None
+    ) -> None:
         self._media = media
         self._max_pixels = max_pixels
+        self._on_packet = on_packet
         self._video: VideoFile | None = None
         self._decoded_before = 0  # by the files that are closed
 
@@ -52,7 +56,9 @@ class CutRefiner:
         """
         try:
             if self._video is None:
-                self._video = VideoFile(self._media, max_pixels=self._max_pixels, max_packets=1 << 62)
+                self._video = VideoFile(
+                    self._media, max_pixels=self._max_pixels, max_packets=1 << 62, on_packet=self._on_packet
+                )
             return self._refine(self._video, change, max_frames)
         except (av.FFmpegError, InvalidInput):
             self.close()

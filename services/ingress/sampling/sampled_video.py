@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
 from typing import Protocol, TypeVar
 
 import structlog
@@ -46,8 +45,8 @@ class WorkerLimits:
     """What workers may use, and which videos they accept."""
 
     memory_bytes: int  # of all videos together, beyond `worker_bytes` of each
-    cpu_seconds: int  # CPU time for a video
-    chunk_seconds: float  # wall time for a chunk
+    cpu_seconds: int  # CPU time for a video, and wall time for a chunk
+    stall_seconds: float  # wall time without progress
     max_pixels: int  # of a frame
     max_video_seconds: float
     max_packets: int
@@ -108,7 +107,6 @@ class SampledVideo:
         self._worker_bytes = limits.worker_bytes
         self._most_bytes = limits.worker_bytes + limits.memory_bytes
         self._reserved_bytes = 0
-        self._timeout_seconds = 0.0  # for the next answer
         self._request_lock = asyncio.Lock()  # a worker answers one request at a time
         self.claimed_duration_seconds: float | None = None
         """What the container says, right or wrong; known once it is open, None if it says nothing."""
@@ -146,7 +144,6 @@ class SampledVideo:
 
         async with self._request_lock:
             chunk, failures = await self._with_restarts(attempt)
-        self._timeout_seconds = self._limits.chunk_seconds
         self.decode_failures = max(self.decode_failures, failures)
         if isinstance(chunk, VideoEnd):
             self.end = chunk
@@ -217,10 +214,6 @@ class SampledVideo:
             "start": self._spec.start.as_integer_ratio(),
             "end": self._spec.end and self._spec.end.as_integer_ratio(),
         }
-        # Before the first chunk come those passed over, each of which may take as long.
-        seconds_before = min(float(self._spec.start), self._limits.max_video_seconds)
-        passed_over = self._next_index + floor(seconds_before / self._spec.chunk_duration)
-        self._timeout_seconds = self._limits.chunk_seconds * (1 + passed_over)
         opened = await self._request(
             self._worker, {"open": spec}, self._media.fd, lambda answer: sampling_messages.to_opened(answer["opened"])
         )
@@ -250,7 +243,9 @@ class SampledVideo:
         self, worker: WorkerProcess, message: Message, fd: int | None, read: Callable[[Message], _T]
     ) -> _T:
         """What `read` makes of the answer; an answer that it cannot read ends the worker."""
-        answer = await worker.request(message, fd, self._timeout_seconds, self._media.fetch)
+        answer = await worker.request(
+            message, fd, self._limits.stall_seconds, self._media.fetch, max_seconds=self._limits.cpu_seconds
+        )
         try:
             if "error" not in answer:
                 return read(answer)
@@ -293,7 +288,7 @@ class SampledVideo:
             case WorkerOutOfMemory():
                 message = "Sampling the video takes more memory than allowed."
             case WorkerTooSlow():
-                message = f"Sampling a chunk takes more than the {self._limits.chunk_seconds:g} s allowed."
+                message = f"Sampling the video takes too long: {death}."
             case _:
                 return _refused(ErrorReason.DECODER_CRASHED, "Decoding the video crashed twice.")
         return _refused(ErrorReason.VIDEO_OVER_LIMIT, message)

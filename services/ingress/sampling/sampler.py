@@ -6,7 +6,7 @@ promise of the container only, so every frame that arrives is checked against it
 first contradiction the video is read again from its start, decoding everything, for the chunks not yet handed out.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
@@ -60,8 +60,9 @@ class Sampler:
     chunk hands out the first. `frames_searched` were decoded before, by others, in search of the cuts of earlier
     chunks; `decode_all` if those had to decode every frame in the end.
 
-    `threads` decode while nothing is amiss; a video that must be decoded whole has one, since only then is what damaged
-    pictures show the same in every run.
+    `on_packet` is called for every packet that is read or decoded, as a sign of progress. `threads` decode while
+    nothing is amiss; a video that must be decoded whole has one, since only then is what damaged pictures show the same
+    in every run.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class Sampler:
         threads: int = 1,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
+        on_packet: Callable[[], None] = lambda: None,
     ) -> None:
         self._media = media
+        self._on_packet = on_packet
         self._start = start
         self._end = end
         self._tolerance = tolerance
@@ -94,7 +97,7 @@ class Sampler:
         self._next_index = first_chunk
         self._discarded_frames = 0
         self._searched_before = frames_searched
-        self._search = CutRefiner(media, max_pixels=limits.max_pixels)
+        self._search = CutRefiner(media, max_pixels=limits.max_pixels, on_packet=on_packet)
         self._use_pts = True
         self._pass = self._new_pass(trusted=not decode_all)
         self.claimed_duration_seconds = self._pass.video.claimed_duration_seconds
@@ -208,6 +211,7 @@ class Sampler:
             max_pixels=self._limits.max_pixels,
             max_packets=self._limits.max_packets,
             threads=self._threads if trusted else 1,
+            on_packet=self._on_packet,
         )
         packets = LookAhead(
             video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
@@ -232,7 +236,12 @@ class Sampler:
         """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""
         first: int | None = None
         is_beyond, beyond = False, 0
-        with VideoFile(self._media, max_pixels=self._limits.max_pixels, max_packets=self._limits.max_packets) as video:
+        with VideoFile(
+            self._media,
+            max_pixels=self._limits.max_pixels,
+            max_packets=self._limits.max_packets,
+            on_packet=self._on_packet,
+        ) as video:
             allowed = self._limits.max_duration_seconds / float(video.time_base)
             for packet in video.packets():
                 time = packet.pts if packet.pts is not None else packet.dts

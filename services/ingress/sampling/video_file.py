@@ -1,7 +1,7 @@
 """Untrusted video files: opened without touching anything else, decoded within limits."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from types import TracebackType
@@ -65,13 +65,22 @@ class VideoFile:
     presentation order. A lack of memory is a MemoryError everywhere, never a damaged packet or an early end.
     """
 
-    def __init__(self, media: str | MediaFile, *, max_pixels: int, max_packets: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        media: str | MediaFile,
+        *,
+        max_pixels: int,
+        max_packets: int,
+        threads: int = 1,
+        on_packet: Callable[[], None] = lambda: None,
+    ) -> None:
         self.decode_failures = 0
         self.frames_decoded = 0
         self._packets_given = 0
         self._failures_in_a_row = 0
         self._max_pixels = max_pixels
         self._max_packets = max_packets
+        self._on_packet = on_packet
         self.threads = threads
         options = {
             "format_whitelist": ",".join(FORMATS),
@@ -212,6 +221,7 @@ class VideoFile:
             if packet.size == 0:  # to a decoder it would mean the end
                 continue
             count += 1
+            self._on_packet()
             if count > self._max_packets:
                 raise refused(ErrorReason.VIDEO_OVER_LIMIT, f"The video has more than {self._max_packets} packets.")
             if self._context.codec.name == "theora" and (kind := bytes(memoryview(packet)[:1])) >= _THEORA_HEADER:
@@ -270,6 +280,7 @@ class VideoFile:
         """The frames that `packet` brings out. If its own is not `wanted` and no other refers to it, it is left out."""
         self._context.skip_frame = "DEFAULT" if wanted or not self._can_skip else "NONREF"
         self._packets_given += 1
+        self._on_packet()
         try:
             frames = self._context.decode(_to_decoder(packet))
         except av.FFmpegError as error:

@@ -10,7 +10,8 @@ descriptor:
     {"close": true}                   → {"closed": true}
 
 Before an answer it may send {"fetch": [start, end]}, for bytes of the media file that have not arrived yet; the parent
-sends {"fetched": end} once those from `start` to that `end` are there. Times are [numerator, denominator]. A video that
+sends {"fetched": end} once those from `start` to that `end` are there. While it works it sends {"progress": true} now
+and then. Times are [numerator, denominator]. A video that
 cannot be sampled is answered with {"error": {"reason": …, "message": …}}, a lack of memory with
 {"out_of_memory": true}; after {"bug": traceback} the process ends.
 """
@@ -24,6 +25,7 @@ import mmap
 import os
 import socket
 import sys
+import time
 import traceback
 from fractions import Fraction
 from typing import Any
@@ -41,6 +43,7 @@ from services.ingress.sampling.sandbox import enter_sandbox
 from videoanalysis.errors import InvalidInput
 
 _MAX_REQUEST_BYTES = 64 << 10
+_REPORTS_BEFORE_STALL = 8  # of progress, within the time after which the parent gives up
 _MAX_TRACEBACK_CHARACTERS = 8 << 10
 
 _libc = ctypes.CDLL(None)
@@ -81,8 +84,11 @@ class _Session:
         self._sampler: Sampler | None = None
         self._media_fd = -1
         self._frames_shape = (0, 0, 0, 3)
+        self._report_interval = limits["stall_seconds"] / _REPORTS_BEFORE_STALL
+        self._reported_at = 0.0
 
     def answer(self, request: dict[str, Any], fd: int) -> dict[str, Any]:
+        self._reported_at = time.monotonic()
         try:
             if "open" in request:
                 return {"opened": self._open(request["open"], fd)}
@@ -113,6 +119,7 @@ class _Session:
             chunk_duration=Fraction(*spec["chunk_duration"]),
             image_size=size,
             limits=self._limits,
+            on_packet=self._report_progress,
             first_chunk=spec["first_chunk"],
             tolerance=Fraction(*spec["tolerance"]),
             reuse_difference=spec["reuse_difference"],
@@ -139,6 +146,11 @@ class _Session:
         if not message:  # the parent has exited, or no longer wants this video
             os._exit(0)
         return int(json.loads(message)["fetched"])
+
+    def _report_progress(self) -> None:
+        if (now := time.monotonic()) - self._reported_at >= self._report_interval:
+            self._reported_at = now
+            _send(self._connection, {"progress": True})
 
     def _next(self, fd: int) -> dict[str, Any]:
         assert self._sampler is not None

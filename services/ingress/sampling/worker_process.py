@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import resource
@@ -159,24 +160,32 @@ class WorkerProcess:
         return self.peak_share < NEAR_LIMIT and use.private <= self._baseline.private + _KEPT_BYTES
 
     async def request(
-        self, message: dict[str, Any], fd: int | None, timeout_seconds: float, fetch: Fetch | None = None
+        self,
+        message: dict[str, Any],
+        fd: int | None,
+        stall_seconds: float,
+        fetch: Fetch | None = None,
+        *,
+        max_seconds: float = math.inf,
     ) -> dict[str, Any]:
         """The answer to `message`, which `fd` accompanies, if any; raises WorkerDied, and what `fetch` raises.
 
-        `fetch` waits for bytes of the media file that the worker needs; that does not count towards the timeout.
+        The worker is killed after `stall_seconds` without a message, or after `max_seconds` in all. `fetch` waits for
+        bytes of the media file that the worker needs; that does not count towards either.
         """
         self._in_request = True
         try:
             socket.send_fds(self._connection, [json.dumps(message).encode()], [] if fd is None else [fd])
-            answer, seconds = await self._timed_answer(timeout_seconds)
-            while "fetch" in answer:
-                start, end = _range(answer["fetch"])
-                if fetch is None or not 0 <= start < end:
-                    await self._kill_and_wait()
-                    raise WorkerDied(f"requested bytes {start} to {end}")
-                self._connection.send(json.dumps({"fetched": await self._fetched(fetch, start, end)}).encode())
-                timeout_seconds -= seconds
-                answer, seconds = await self._timed_answer(timeout_seconds)
+            answer, seconds = await self._timed_answer(min(stall_seconds, max_seconds))
+            while "fetch" in answer or "progress" in answer:
+                if "fetch" in answer:
+                    start, end = _range(answer["fetch"])
+                    if fetch is None or not 0 <= start < end:
+                        await self._kill_and_wait()
+                        raise WorkerDied(f"requested bytes {start} to {end}")
+                    self._connection.send(json.dumps({"fetched": await self._fetched(fetch, start, end)}).encode())
+                max_seconds -= seconds
+                answer, seconds = await self._timed_answer(min(stall_seconds, max_seconds))
         except OSError as error:
             raise await self._death() from error
         if "out_of_memory" in answer:

@@ -26,6 +26,11 @@ def main() -> None:
                     connection.send(json.dumps({"fetch": wanted}).encode())
                     fetched.append(json.loads(connection.recv(1 << 16))["fetched"])
                 connection.send(json.dumps({"fetched": fetched}).encode())
+            case {"report": count, "every": seconds}:
+                for _ in range(count):
+                    time.sleep(seconds)
+                    connection.send(b'{"progress": true}')
+                connection.send(b"{}")
             case {"keep": count}:
                 kept.append(b"x" * count)
                 connection.send(b"{}")

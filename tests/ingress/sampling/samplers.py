@@ -22,7 +22,7 @@ from tests.ingress.sampling import oracle
 LIMITS = WorkerLimits(
     memory_bytes=1 << 30,
     cpu_seconds=100,
-    chunk_seconds=60,
+    stall_seconds=60,
     max_pixels=8192 * 4320,
     max_video_seconds=3600,
     max_packets=100_000,

@@ -16,7 +16,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 LIMITS = WorkerLimits(
     memory_bytes=1 << 20,
     cpu_seconds=60,
-    chunk_seconds=60,
+    stall_seconds=60,
     max_pixels=1 << 20,
     max_video_seconds=60,
     max_packets=1000,

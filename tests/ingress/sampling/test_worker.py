@@ -1,17 +1,23 @@
 """What the process in which media is opened can do, and what a hostile file can make it do."""
 
+import asyncio
+import json
 import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from services.ingress.sampling.media import WholeFile
 from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_video import WorkerLimits
 from tests.ingress.sampling.opened_files import files_opened_in
 from tests.ingress.sampling.samplers import LIMITS, SPEC, check, next_piece, opened, sample
 from tests.ingress.waiting import until
@@ -48,6 +54,58 @@ async def until_released(pool: SamplingPool, path: Path) -> None:
     """Wait until no worker holds the video or any frame memory."""
     names = (path.name, "memfd:frames")
     await until(lambda: not any(held(pid, name) for pid in pool.worker_pids for name in names))
+
+
+def answers_to(requests: list[tuple[dict, int]], limits: WorkerLimits) -> list[dict]:
+    """All that a worker sends after it is ready; each request is accompanied by a file."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [
+        sys.executable,
+        "-m",
+        "services.ingress.sampling.worker",
+        str(theirs.fileno()),
+        json.dumps(asdict(limits)),
+    ]
+    with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
+        theirs.close()
+        for request, fd in requests:
+            socket.send_fds(ours, [json.dumps(request).encode()], [fd])
+        ours.shutdown(socket.SHUT_WR)
+        messages = []
+        while message := ours.recv(1 << 16):
+            messages.append(json.loads(message))
+        assert worker.wait() == 0
+        return messages[1:]
+
+
+async def test_it_reports_progress_while_it_decodes_a_long_chunk(five_seconds: Path) -> None:
+    size = await asyncio.to_thread(os.path.getsize, five_seconds)
+    spec = {
+        "media_bytes": size,
+        "media_complete": True,
+        "frames_per_chunk": 1,
+        "chunk_duration": [600, 1],
+        "image_size": 32,
+        "tolerance": [0, 1],
+        "reuse_difference": 0.0,
+        "first_chunk": 0,
+        "frames_searched": 0,
+        "decode_all": False,
+        "threads": 1,
+        "start": [0, 1],
+        "end": None,
+    }
+    frames = os.memfd_create("frames")
+    os.truncate(frames, 32 * 32 * 3)
+    with opened(five_seconds) as fd:
+        requests = [({"open": spec}, fd), ({"next": True}, frames)]
+        opening, *rest = await asyncio.to_thread(answers_to, requests, replace(LIMITS, stall_seconds=0))
+    os.close(frames)
+    assert opening.keys() == {"opened"}
+    *progress, chunk = rest
+    assert chunk["chunk"]["index"] == 0
+    assert len(progress) >= 5 * 25  # one for each packet
+    assert all(message == {"progress": True} for message in progress)
 
 
 # ---- what it has

@@ -41,6 +41,17 @@ def nothing() -> Iterator[int]:
     os.close(fd)
 
 
+async def test_a_worker_that_reports_progress_may_take_longer_than_one_that_does_not(nothing: int) -> None:
+    async with started() as worker:
+        assert await worker.request({"report": 4, "every": 0.4}, nothing, 1.5) == {}
+
+
+async def test_progress_without_an_end_has_a_limit_in_all(nothing: int) -> None:
+    async with started() as worker:
+        with pytest.raises(WorkerTooSlow):
+            await worker.request({"report": 1000, "every": 0.05}, nothing, PATIENCE, max_seconds=0.5)
+
+
 async def test_answers_in_turn_and_gets_a_descriptor_with_each_request(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("abcdef")
     file = os.open(tmp_path / "file", os.O_RDONLY)
