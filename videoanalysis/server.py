@@ -24,6 +24,7 @@ READINESS = "readiness"
 _log = structlog.get_logger()
 
 _MAX_REQUEST_BYTES = 4 << 20  # gRPC's own limit
+_SMALL_REQUEST_BYTES = 1 << 20
 _MAX_PROBE_BYTES = 4 << 10
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -106,6 +107,8 @@ class Server:
                 *age,
                 ("grpc.max_connection_age_grace_ms", _milliseconds(call_seconds)),
                 ("grpc.max_receive_message_length", max_request_bytes),
+                # Buffers that grow with a sender's bandwidth, to MiB for each call, serve large requests alone.
+                ("grpc.http2.bdp_probe", int(max_request_bytes > _SMALL_REQUEST_BYTES)),
             ],
         )
         # Probes do not use TLS, and are answered until the drain ends.

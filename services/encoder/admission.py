@@ -1,7 +1,8 @@
 """Admission to the accelerator: a fixed number of permits, each owning a buffer, and a bounded queue in front."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
@@ -23,6 +24,8 @@ _log = structlog.get_logger()
 
 # By then one of the chunks in flight on a GPU is done.
 _RETRY_AFTER_SECONDS = 0.1
+# For so long after an upload that was too slow, its ingress comes after the others.
+_SLOW_SECONDS = 30.0
 
 
 class Admission:
@@ -31,6 +34,8 @@ class Admission:
     A permit is freed when its holder leaves, but not while its work runs on a thread: that cannot be stopped, and the
     buffer is being read. So there are never more chunks on the way to or on the accelerator than permits. While one
     is, a further permit is held back until it is time to upload the next.
+
+    An ingress whose upload was too slow gets a permit only while no other ingress waits, and never the last one.
     """
 
     def __init__(
@@ -43,9 +48,13 @@ class Admission:
         upload_seconds: float = 5.0,
     ) -> None:
         self._free = list(buffers)
-        self._parked: ParkedHeaders[PermitRequest] = ParkedHeaders(max_parked, max_parked_per_ingress or max_parked)
+        per_ingress = max_parked_per_ingress or max_parked
+        self._parked: ParkedHeaders[PermitRequest] = ParkedHeaders(max_parked, per_ingress)
+        self._parked_slow: ParkedHeaders[PermitRequest] = ParkedHeaders(max_parked, per_ingress)
+        self._max_slow = max_parked
+        self._slow_until: OrderedDict[str, float] = OrderedDict()  # by ingress
         self._max_in_flight = len(buffers)
-        self.piece_seconds = piece_seconds
+        self.pause_seconds = min(piece_seconds, upload_seconds)
         self.upload_seconds = upload_seconds
         self.threads = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
         self.lead = UploadLead()
@@ -58,7 +67,7 @@ class Admission:
 
     @property
     def parked(self) -> int:
-        return len(self._parked)
+        return len(self._parked) + len(self._parked_slow)
 
     @asynccontextmanager
     async def request(
@@ -68,15 +77,17 @@ class Admission:
 
         It waits as long as the context is open, and is refused (Overloaded) only while too many wait.
         """
-        request = PermitRequest(self, frames)
-        self._parked.add(ingress, request.arrived_at - waited_seconds, request)
+        request = PermitRequest(self, frames, ingress)
+        parked = self._parked_slow if self._is_slow(ingress) else self._parked
+        parked.add(ingress, request.arrived_at - waited_seconds, request)
         self.hand_out()
-        if (excess := self._parked.pop_excess(ingress)) is not None:
+        if (excess := parked.pop_excess(ingress)) is not None:
             excess.refuse(self._busy())
         try:
             yield request
         finally:
             self._parked.discard(ingress, request)
+            self._parked_slow.discard(ingress, request)
             request.close()
 
     @asynccontextmanager
@@ -105,11 +116,30 @@ class Admission:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._free and self._parked:
+        while self._free and (parked := self._next_in_line()):
             if (seconds := self._seconds_until_next()) > 0:
                 self._timer = asyncio.get_running_loop().call_later(seconds, self.hand_out)
                 return
-            self._holders.add(self._parked.pop().grant(self._free.pop()))
+            self._holders.add(parked.pop().grant(self._free.pop()))
+
+    def _next_in_line(self) -> "ParkedHeaders[PermitRequest] | None":
+        if self._parked:
+            return self._parked
+        slow = sum(self._is_slow(permit.ingress) for permit in self._holders)
+        return self._parked_slow if self._parked_slow and slow < max(1, self._max_in_flight - 1) else None
+
+    def upload_was_slow(self, ingress: str) -> None:
+        self._slow_until[ingress] = asyncio.get_running_loop().time() + _SLOW_SECONDS
+        self._slow_until.move_to_end(ingress)
+        if len(self._slow_until) > self._max_slow:
+            self._slow_until.popitem(last=False)
+        for since, request in self._parked.pop_all(ingress):
+            self._parked_slow.add(ingress, since, request)
+            if (excess := self._parked_slow.pop_excess(ingress)) is not None:
+                excess.refuse(self._busy())
+
+    def _is_slow(self, ingress: str) -> bool:
+        return self._slow_until.get(ingress, 0.0) > asyncio.get_running_loop().time()
 
     def _seconds_until_next(self) -> float:
         """Until a free permit is to be given away, 0 or less for now."""
@@ -134,11 +164,12 @@ class Admission:
 class PermitRequest:
     """A place in the queue for a permit, and then the permit, until it is closed."""
 
-    def __init__(self, admission: Admission, frames: int) -> None:
+    def __init__(self, admission: Admission, frames: int, ingress: str) -> None:
         loop = asyncio.get_running_loop()
         self.arrived_at = loop.time()
         self._admission = admission
         self._frames = frames
+        self._ingress = ingress
         self._answer: asyncio.Future[Permit] = loop.create_future()
 
     async def granted(self) -> "Permit":
@@ -152,7 +183,7 @@ class PermitRequest:
         return self._answer.result() if self._answer.done() else None
 
     def grant(self, buffer: Buffer) -> "Permit":
-        permit = Permit(self._admission, buffer, self._frames, self.arrived_at)
+        permit = Permit(self._admission, buffer, self._frames, self._ingress, self.arrived_at)
         self._answer.set_result(permit)
         return permit
 
@@ -170,8 +201,9 @@ class PermitRequest:
 class Permit:
     """The right to use the accelerator, and the buffer that goes with it. Times are those of the event loop."""
 
-    def __init__(self, admission: Admission, buffer: Buffer, frames: int, arrived_at: float) -> None:
+    def __init__(self, admission: Admission, buffer: Buffer, frames: int, ingress: str, arrived_at: float) -> None:
         self.frames = frames
+        self.ingress = ingress
         self.admitted_at = asyncio.get_running_loop().time()
         self.parked_seconds = self.admitted_at - arrived_at
         self.uploaded_at: float | None = None
@@ -179,36 +211,50 @@ class Permit:
         self._buffer = buffer
         self._work: asyncio.Future[Any] | None = None
 
+    async def announce(self, write: Awaitable[None]) -> None:
+        """Awaits `write`, by which the caller learns of the permit; raises DeadlineExceeded if it takes too long."""
+        async with self._upload_limit(lambda: "the caller has not read that it is admitted"):
+            await write
+
     async def receive(self, pieces: AsyncIterator[bytes], nbytes: int) -> Buffer:
         """Copy all pieces into the buffer; its first `nbytes` bytes, valid until the permit is given back.
 
         Raises InvalidInput if there are more or fewer bytes than that, DeadlineExceeded if no piece arrives for the
-        admission's `piece_seconds` or the upload takes longer than its `upload_seconds`.
+        admission's `piece_seconds`, or if they come at a pace at which all would take longer than its `upload_seconds`.
         """
         loop = asyncio.get_running_loop()
-        piece_seconds, upload_seconds = self._admission.piece_seconds, self._admission.upload_seconds
-        latest = loop.time() + upload_seconds
+        pause, upload_seconds = self._admission.pause_seconds, self._admission.upload_seconds
         filled = 0
-        try:
-            async with asyncio.timeout_at(min(latest, loop.time() + piece_seconds)) as limit:
-                async for piece in pieces:
-                    if filled + len(piece) > nbytes:
-                        raise InvalidInput(f"piece: more than the {nbytes} bytes of the header", field="piece")
-                    self._buffer[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-                    filled += len(piece)
-                    limit.reschedule(min(latest, loop.time() + piece_seconds))
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"upload: {filled} of {nbytes} bytes came; at most {piece_seconds:g} s between pieces and "
-                f"{upload_seconds:g} s in all are given",
-                reason=ErrorReason.UPLOAD_TOO_SLOW,
-            ) from error
+        async with self._upload_limit(lambda: f"{filled} of {nbytes} bytes arrived") as limit:
+            async for piece in pieces:
+                if filled + len(piece) > nbytes:
+                    raise InvalidInput(f"piece: more than the {nbytes} bytes of the header", field="piece")
+                self._buffer[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+                filled += len(piece)
+                # From one pause for no byte to upload_seconds for all of them: small pieces gain little time.
+                gained = (upload_seconds - pause) * filled / nbytes
+                limit.reschedule(min(loop.time(), self.admitted_at + gained) + pause)
         if filled < nbytes:
             raise InvalidInput(f"piece: {filled} bytes, not the {nbytes} of the header", field="piece")
         self.uploaded_at = loop.time()
         self._admission.lead.uploaded(self.uploaded_at - self.admitted_at, self.frames)
         self._admission.hand_out()
         return self._buffer[:nbytes]
+
+    @asynccontextmanager
+    async def _upload_limit(self, progress: Callable[[], str]) -> AsyncGenerator[asyncio.Timeout]:
+        """At first one pause, from the admission on: that is when others begin to wait for this permit."""
+        admission = self._admission
+        try:
+            async with asyncio.timeout_at(self.admitted_at + admission.pause_seconds) as timeout:
+                yield timeout
+        except TimeoutError as error:
+            admission.upload_was_slow(self.ingress)
+            raise DeadlineExceeded(
+                f"upload: {progress()}; a pause may last {admission.pause_seconds:g} s and the upload "
+                f"{admission.upload_seconds:g} s",
+                reason=ErrorReason.UPLOAD_TOO_SLOW,
+            ) from error
 
     def computed(self, seconds: float) -> None:
         """Record how long the accelerator took."""

@@ -54,6 +54,13 @@ class ParkedHeaders(Generic[T]):
                 self._remove(ingress, index)
                 return
 
+    def pop_all(self, ingress: str) -> list[tuple[float, T]]:
+        """Removes the headers of `ingress`, each with the time since when it waits."""
+        headers = [(since, header) for since, _, header in self._by_ingress.get(ingress, ())]
+        for _, header in headers:
+            self.discard(ingress, header)
+        return headers
+
     def pop_excess(self, ingress: str) -> T | None:
         """After `ingress` added a header: removes the one over a limit, None if there is none.
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -43,8 +43,8 @@ _HEARTBEAT_SECONDS = 1.0
 _MAX_PIECE_BYTES = 2 << 20
 _MAX_TEXTS = 256
 _MAX_TEXT_CHARACTERS = 2000
-# The longest message is EncodeTexts: 4 bytes a character at most.
-MAX_REQUEST_BYTES = _MAX_TEXTS * (_MAX_TEXT_CHARACTERS * 4 + 8) + 1024
+# The longest messages are a piece and the texts of EncodeTexts, of 4 bytes a character at most.
+MAX_REQUEST_BYTES = max(_MAX_PIECE_BYTES, _MAX_TEXTS * (_MAX_TEXT_CHARACTERS * 4 + 8)) + 1024
 _CHANNELS = 3
 _LINGER_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
@@ -71,9 +71,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._max_frames = max_frames
         self._heartbeat_seconds = heartbeat_seconds
 
-    async def EncodeChunk(
-        self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext
-    ) -> AsyncGenerator[EncodeChunkResponse]:
+    async def EncodeChunk(self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext) -> None:
         header = await _read_header(requests)
         # Stays bound to the end of the call, so that the line of a failed call has it too.
         structlog.contextvars.bind_contextvars(chunk_key=header.chunk_key[:_MAX_KEY_CHARACTERS])
@@ -82,11 +80,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         upload = Upload(requests)
         try:
             async with self._chunks.request(
-                header.frames, ingress=header.ingress_id, waited_seconds=_waited_seconds(header)
+                header.frames, ingress=_ingress(header, context), waited_seconds=_waited_seconds(header)
             ) as request:
                 while (permit := await request.granted_within(self._heartbeat_seconds)) is None:
-                    yield EncodeChunkResponse(parked=Parked())
-                yield EncodeChunkResponse(admitted=Admitted(parked=_duration(permit.parked_seconds)))
+                    # The permit may be granted meanwhile.
+                    await _within(self._chunks.pause_seconds, context.write(EncodeChunkResponse(parked=Parked())))
+                admitted = Admitted(parked=_duration(permit.parked_seconds))
+                await permit.announce(context.write(EncodeChunkResponse(admitted=admitted)))
                 frames = await permit.receive(upload, math.prod(shape))
                 received = time.perf_counter()
                 encoded = await permit.run(self._encode, frames.reshape(shape))
@@ -97,15 +97,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             raise
         queue_seconds = max(0.0, elapsed_seconds - encoded.compute_seconds)
         _log.debug("encoded", frames=header.frames, queue_s=queue_seconds, compute_s=encoded.compute_seconds)
-        yield EncodeChunkResponse(
-            result=ChunkEmbeddings(
-                embeddings=tensors.to_proto(encoded.embeddings),
-                queue=_duration(queue_seconds),
-                compute=_duration(encoded.compute_seconds),
-                model_digest=self._model.digest,
-                other_chunks_in_flight=self._chunks.in_flight + self._chunks.parked,
-            )
+        result = ChunkEmbeddings(
+            embeddings=tensors.to_proto(encoded.embeddings),
+            queue=_duration(queue_seconds),
+            compute=_duration(encoded.compute_seconds),
+            model_digest=self._model.digest,
+            other_chunks_in_flight=self._chunks.in_flight + self._chunks.parked,
         )
+        await context.write(EncodeChunkResponse(result=result))
 
     async def EncodeTexts(self, request: EncodeTextsRequest, context: grpc.aio.ServicerContext) -> EncodeTextsResponse:
         _check_texts(request)
@@ -149,6 +148,21 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
 def _waited_seconds(header: ChunkHeader) -> float:
     return min(max(0.0, header.waited.ToNanoseconds() / 1e9), _MAX_WAITED_SECONDS)
+
+
+async def _within(seconds: float, write: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await write
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"the caller has not read for {seconds:g} s", reason=ErrorReason.CALLER_TOO_SLOW
+        ) from error
+
+
+def _ingress(header: ChunkHeader, context: grpc.aio.ServicerContext) -> str:
+    """By host, too: no host can act in the name of another one's ingress."""
+    return f"{context.peer().rpartition(':')[0]} {header.ingress_id}"
 
 
 class Upload:

@@ -54,11 +54,13 @@ class EncoderSettings(ServiceSettings):
         le=10_000,
         description="Of these, the headers of one ingress; ours offers a few chunks at a time.",
     )
-    piece_seconds: float = Field(
-        1.0, gt=0, le=60, description="An admitted upload that sends no piece for longer is aborted."
-    )
+    piece_seconds: float = Field(1.0, gt=0, le=60, description="An admitted upload that pauses for longer is aborted.")
     upload_seconds: float = Field(
-        5.0, gt=0, le=600, description="An admitted upload that is not complete by then is aborted."
+        5.0,
+        gt=0,
+        le=600,
+        description="An admitted upload that is not complete by then, or slower than it must be for that, is aborted; "
+        "its ingress comes after the others for 30 s.",
     )
     max_parked_texts: int = Field(
         8, ge=1, le=10_000, description="EncodeTexts calls waiting for the one that computes; banks are built rarely."

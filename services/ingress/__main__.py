@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
 # The longest request that is valid has about 220 KB: labels, text bank, URIs and a resume token, each at its limit.
-_MAX_REQUEST_BYTES = 256 << 10
+MAX_REQUEST_BYTES = 256 << 10
 _ANSWER_SECONDS = 60  # beyond the deadline of a request, to receive its answer
 
 
@@ -127,7 +127,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             [_SERVICE_NAME],
             demand.drain,
             guard=callers.guard,
-            max_request_bytes=_MAX_REQUEST_BYTES,
+            max_request_bytes=MAX_REQUEST_BYTES,
             connection_seconds=settings.connection_seconds,
             call_seconds=settings.max_request_seconds + _ANSWER_SECONDS,
         )

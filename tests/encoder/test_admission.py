@@ -98,6 +98,58 @@ async def order_of_service(*requests: tuple[str, float]) -> list[int]:
     return order
 
 
+async def let_time_pass(gate: Admission, ingress: str) -> None:
+    """An upload of `ingress` that never begins."""
+    async with gate.request(ingress=ingress) as request:
+        permit = await request.granted()
+        with pytest.raises(DeadlineExceeded):
+            await permit.receive(pieces(then_stall=True), 64)
+
+
+async def test_an_ingress_whose_upload_was_slow_is_served_after_the_others():
+    async with admission(permits=1, piece_seconds=0.05) as gate:
+        leave, order = asyncio.Event(), []
+        first = asyncio.create_task(let_time_pass(gate, "slow"))
+        await until(lambda: gate.in_flight == 1)
+        # Parked before it is known.
+        calls = [
+            asyncio.create_task(hold(gate, leave, order, name, ingress=name)) for name in ("slow", "slow", "a", "b")
+        ]
+        leave.set()
+        await first
+        await asyncio.gather(*calls)
+    assert order == ["a", "b", "slow", "slow"]
+
+
+async def test_an_ingress_whose_upload_was_slow_leaves_a_permit_free():
+    async with admission(permits=2, piece_seconds=0.05) as gate:
+        await let_time_pass(gate, "slow")
+        leave, order = asyncio.Event(), []
+        calls = [asyncio.create_task(hold(gate, leave, order, "slow", ingress="slow")) for _ in range(3)]
+        await until(lambda: gate.in_flight == 1 and gate.parked == 2)
+        calls.append(asyncio.create_task(hold(gate, leave, order, "a", ingress="a")))
+        await until(lambda: gate.in_flight == 2)
+        assert order == ["slow", "a"]
+        leave.set()
+        await asyncio.gather(*calls)
+
+
+async def test_small_pieces_gain_little_time():
+    loop = asyncio.get_running_loop()
+    async with admission(piece_seconds=0.1, upload_seconds=60) as gate, gate.permit() as permit:
+        began = loop.time()
+        with pytest.raises(DeadlineExceeded, match="of 1000000 bytes arrived"):
+            await permit.receive(pieces(*[b"x"] * 10_000, pause=0.01), 1_000_000)
+        assert loop.time() - began < 10
+
+
+async def test_the_time_of_an_upload_begins_with_the_permit():
+    async with admission(piece_seconds=0.05) as gate, gate.permit() as permit:
+        with pytest.raises(DeadlineExceeded):
+            await permit.announce(asyncio.sleep(60))
+    assert gate.in_flight == 0
+
+
 async def test_requests_of_one_ingress_are_admitted_in_the_order_they_came():
     assert await order_of_service(*[("a", 0.0)] * 5) == [0, 1, 2, 3, 4]
 

@@ -50,6 +50,13 @@ def test_what_left_is_served_no_more():
     assert drained(line) == "yz"
 
 
+def test_all_headers_of_an_ingress_can_be_taken_out():
+    line = parked(("a", 2, "x"), ("b", 0, "y"), ("a", 1, "z"))
+    assert line.pop_all("a") == [(1, "z"), (2, "x")]
+    assert line.pop_all("c") == []
+    assert drained(line) == "y"
+
+
 def test_over_the_limit_of_an_ingress_its_newest_leaves():
     line = parked(("a", 1, "x"), ("a", 2, "y"), limits=(9, 2))
     assert line.pop_excess("a") is None
