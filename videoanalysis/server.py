@@ -36,8 +36,6 @@ _OPTIONS: list[tuple[str, int]] = [
     # A caller that vanishes without closing its connection is noticed within 40 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Otherwise gRPC refuses calls at random from half the limit on, also those of clients that keep to it.
-    ("grpc.http.overload_protection", 0),
     # More than is accepted passes, so that the answer can say why it is refused.
     ("grpc.max_metadata_size", 4 * MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 4 * MAX_METADATA_BYTES),

@@ -60,7 +60,10 @@ class ServiceSettings(BaseSettings):
         300, gt=0, le=86400, description="After that time without a call, a connection is closed."
     )
     max_calls_per_connection: int = Field(
-        256, ge=1, le=100_000, description="Calls that a connection may have open; its client makes more wait."
+        1024,
+        ge=1,
+        le=100_000,
+        description="Calls that a connection may have open; from half of that on, gRPC refuses some at random.",
     )
     max_calls_per_peer: int = Field(
         1024, ge=1, description="Calls that may be open from one IP address; more are refused."

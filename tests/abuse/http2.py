@@ -117,6 +117,8 @@ class Client:
                     if not self.acknowledges:
                         continue
                     for event in self._connection.receive_data(received):
+                        if getattr(event, "stream_id", 0) not in self.streams:
+                            continue  # not of a call, or of one that the test has forgotten
                         match event:
                             case ResponseReceived() | TrailersReceived():
                                 self.streams[event.stream_id].arrived.set()
