@@ -19,7 +19,7 @@ from services.decoder.scenes import SceneDetector
 from services.encoder import checkpoint, siglip
 from services.encoder.bundled.scenes import random_scene, render
 from services.encoder.siglip import SiglipEngine
-from services.ingress.sampling import Cut
+from services.ingress.sampling import LargestChange
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.rendering import render as render_video
 from tests.rendering import steady
@@ -33,7 +33,7 @@ CLIPS_EACH = 4
 class Event:
     previous: float
     at: float
-    cut: Cut | None
+    cut: LargestChange | None
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ def events(path: Path, engine: SiglipEngine, *, restarts: bool) -> tuple[list[Ev
         searched = 0
         while (chunk := sampler.next_chunk(out)) is not None:
             embeddings = engine.encode(out).embeddings
-            for embedding, time, cut in zip(embeddings, chunk.frame_times, chunk.cuts, strict=True):
+            for embedding, time, cut in zip(embeddings, chunk.frame_times, chunk.largest_changes, strict=True):
                 seen = detector.process_frame(embedding, float(time))
                 if seen.is_event:
                     before = sampler.frames_decoded

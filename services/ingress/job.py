@@ -17,7 +17,13 @@ from videoanalysis.limits import (
     is_bank_name,
 )
 from videoanalysis.scores import DEFAULT_EMA_ALPHA, DEFAULT_SCENE_THRESHOLD
-from videoanalysis.v1.analysis_pb2 import PRIORITY_INTERACTIVE, AnalyzeVideoRequest, Priority
+from videoanalysis.v1.analysis_pb2 import (
+    PRIORITY_INTERACTIVE,
+    AnalyzeVideoRequest,
+    CutDetection,
+    Priority,
+    SceneBoundaries,
+)
 from videoanalysis.v1.decoder_pb2 import SceneDetection, SceneSpec
 
 _DEFAULT_FRAMES = 16
@@ -52,6 +58,9 @@ class AnalysisRequest:
         """Of a video of that duration, the part that is analysed."""
         end = video_seconds if self.end is None else min(video_seconds, float(self.end))
         return max(0.0, end - float(self.start))
+
+    detect_cuts: bool = True
+    scenes_by_cuts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,13 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         "end_seconds",
         f"{end}, must be above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
     )
+    known_detection = request.cut_detection in CutDetection.values()
+    check(known_detection, "cut_detection", "is not a value of the enum")
+    by_cuts = request.scene_boundaries == SceneBoundaries.SCENE_BOUNDARIES_CUTS
+    known_boundaries = request.scene_boundaries in SceneBoundaries.values()
+    check(known_boundaries, "scene_boundaries", "is not a value of the enum")
+    detect_cuts = request.cut_detection != CutDetection.CUT_DETECTION_OFF
+    check(detect_cuts or not by_cuts, "scene_boundaries", "CUTS needs cut_detection")
     violations.check()
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
@@ -120,6 +136,8 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         reuse_difference=request.reuse_difference,
         start=Fraction(repr(start)),
         end=Fraction(repr(end)) if end else None,
+        detect_cuts=detect_cuts,
+        scenes_by_cuts=by_cuts,
     )
 
 

@@ -8,16 +8,30 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 
 import numpy as np
 
 from services.ingress.admission import ByteBudget, Share, VideoDemand
-from services.ingress.answer import LargestSizes, Observer, Part, Summary, Timeline, Trace, check_event
+from services.ingress.answer import (
+    LargestSizes,
+    Observer,
+    Part,
+    Shots,
+    Summary,
+    Timeline,
+    Trace,
+    check_event,
+    ends_at_changes,
+    nearest_cut,
+)
 from services.ingress.dispatch import Decoders, EncodedChunk, Encoders
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import PinnedModel
 from services.ingress.resume import ResumeState
 from services.ingress.sampling import (
+    CONTEXT_SECONDS,
+    Cut,
     FrameBuffer,
     Media,
     SampledChunk,
@@ -66,6 +80,7 @@ class _ChunkInFlight:
     sampled: SampledChunk
     encoding: asyncio.Task[EncodedChunk]
     trace: Trace
+    cuts: tuple[Cut, ...]  # of this chunk and the one before
 
 
 class VideoRun:
@@ -87,22 +102,28 @@ class VideoRun:
             resources.image_size,
             tolerance=self._request.sampling_tolerance,
             reuse_difference=self._request.reuse_difference,
-            # One chunk more, only for the cuts between its last frame and the first one delivered.
-            first_chunk=max(0, self._first_chunk - 1),
+            # Earlier ones only for what lies between them and the first one delivered.
+            first_chunk=max(0, self._first_chunk - self._chunks_of_context()),
             frames_searched=start.frames_searched if start else 0,
             decode_failures=start.decode_failures if start else 0,
             decode_all=start is not None and start.decode_all,
             start=self._request.start,
             end=self._request.end,
+            detect_cuts=self._request.detect_cuts,
         )
         # Chunks in order, then the trace of the end of the video.
         self._in_flight: asyncio.Queue[_ChunkInFlight | Trace] = asyncio.Queue(resources.chunks_ahead)
         self._summary = Summary(
             resources.decoders, pinned.ranking, start.summary if start else None, start=self._request.start
         )
+        self._shots = Shots(start.shots if start else None)
         self._scene_state: SceneState | None = start.scene_state if start else None
         if start:
             video.usage.accelerator_seconds = start.accelerator_seconds
+
+    def _chunks_of_context(self) -> int:
+        """How many chunks before the first one delivered are sampled again."""
+        return ceil(CONTEXT_SECONDS / self._request.chunk_duration) if self._request.detect_cuts else 1
 
     async def run(self, trace: Trace) -> AnalyzeVideoResponse:
         """The whole-video answer, without the chunks, which the observer receives. `trace` is that of the first one."""
@@ -124,6 +145,7 @@ class VideoRun:
 
     async def _sample(self, sampled: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
         """Starts to encode every chunk as soon as there is memory for its frames and it is sampled."""
+        cuts: tuple[Cut, ...] = ()  # of the chunk before
         while True:
             buffer = await FrameBuffer.allocate(self._spec.chunk_bytes, self._resources.frame_budget)
             try:
@@ -137,6 +159,7 @@ class VideoRun:
                 buffer.close()
                 await self._in_flight.put(trace)
                 return
+            cuts_so_far, cuts = cuts + chunk.cuts, chunk.cuts
             if chunk.index < self._first_chunk:
                 buffer.close()
                 continue
@@ -148,7 +171,7 @@ class VideoRun:
             encoding = tasks.create_task(self._encode(buffer, chunk, trace))
             # Not in the task itself: one that is cancelled before its first step never runs.
             encoding.add_done_callback(partial(_close, buffer))
-            await self._in_flight.put(_ChunkInFlight(chunk, encoding, trace))
+            await self._in_flight.put(_ChunkInFlight(chunk, encoding, trace, cuts_so_far))
             trace = self._video.timeline.trace(Part.SAMPLE_QUEUE)
 
     def _check_cost(self, chunk: SampledChunk) -> None:
@@ -183,13 +206,21 @@ class VideoRun:
         decoded = await self._decode(chunk, encoded)
         await self._locate_cuts(decoded.scene_changes, chunk, video)
         sampled = chunk.sampled
-        scenes = await self._summary.add(sampled.duration, encoded.embeddings, decoded, self._video.job.deadline)
+        cuts, transitions = self._shots.add(sampled)
+        if self._request.scenes_by_cuts:
+            scene_ends = self._shots.scene_ends(sampled)
+        else:
+            scene_ends = ends_at_changes(decoded.scene_changes)
+        scenes = await self._summary.add(
+            sampled.duration, encoded.embeddings, decoded, scene_ends, self._video.job.deadline
+        )
         self._video.usage.accelerator_seconds += encoded.compute_seconds
         self._video.usage.frames_encoded += sampled.frame_count
         self._video.timeline.delivered(chunk.trace)
-        await self._video.observer.chunk(
-            self._chunk_result(sampled, encoded, decoded), scenes, self._token(sampled, video)
-        )
+        result = self._chunk_result(sampled, encoded, decoded)
+        result.cuts.extend(cuts)
+        result.transitions.extend(transitions)
+        await self._video.observer.chunk(result, scenes, self._token(sampled, video))
         await self._video.observer.progress(
             Progress(
                 stage=STAGE_ANALYZING,
@@ -213,14 +244,21 @@ class VideoRun:
         return decoded
 
     async def _locate_cuts(self, changes: Iterable[SceneChange], chunk: _ChunkInFlight, video: SampledVideo) -> None:
-        """A change lies between two sampled frames; the sampling process knows, or finds, the cut between them."""
+        """A change lies between two sampled frames: at a cut between them, or else where the picture changes most.
+
+        The sampling process knows, or finds, which two neighbouring frames that are.
+        """
         for change in changes:
             change.cut_seconds = change.timestamp_seconds
-            if (cut := chunk.sampled.cuts[change.frame_index]) is not None:
-                if not cut.exact:
+            largest = chunk.sampled.largest_changes[change.frame_index]
+            near = float(largest.at) if largest is not None else change.timestamp_seconds
+            if (cut := nearest_cut(change, near, chunk.cuts)) is not None:
+                change.cut_seconds, change.cut_confidence = float(cut.time), 1.0
+            elif largest is not None:
+                if not largest.exact:
                     chunk.trace.enter(Part.SAMPLE_COMPUTE)
-                    cut = await video.narrow(cut)
-                change.cut_seconds, change.cut_confidence = float(cut.at), cut.confidence
+                    largest = await video.narrow(largest)
+                change.cut_seconds, change.cut_confidence = float(largest.at), largest.confidence
 
     def _token(self, chunk: SampledChunk, video: SampledVideo) -> bytes:
         if self._video.issue_token is None or self._scene_state is None:
@@ -236,6 +274,7 @@ class VideoRun:
                 decode_failures=video.decode_failures,
                 frames_searched=video.frames_searched,
                 decode_all=chunk.all_decoded,
+                shots=self._shots.state(),
             )
         )
 

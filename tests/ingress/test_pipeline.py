@@ -15,7 +15,7 @@ from services.ingress.dispatch.cold_start import ColdStart
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens, Resumption
-from services.ingress.sampling import Cut, FrameBuffer, Media, SampledChunk, SamplingSpec, VideoEnd
+from services.ingress.sampling import FrameBuffer, LargestChange, Media, SampledChunk, SamplingSpec, VideoEnd
 from services.ingress.sources.media import WholeMedia
 from services.ingress.video_run import Resources
 from tests.ingress.waiting import until
@@ -96,11 +96,11 @@ class FakeSampledVideo:
         start = Fraction(self.next_index * SECONDS)
         self.next_index += 1
         times = (start, start + SECONDS // 2)
-        cut = Cut(before=start, at=start + 2, exact=False, confidence=0.5)
+        cut = LargestChange(before=start, at=start + 2, exact=False, confidence=0.5)
         return SampledChunk(self.next_index - 1, start, Fraction(SECONDS), times, (0, 1), (None, cut))
 
-    async def narrow(self, cut: Cut) -> Cut:
-        return Cut(before=cut.at - 1, at=cut.at - Fraction(1, 2), exact=True, confidence=0.9)
+    async def narrow(self, cut: LargestChange) -> LargestChange:
+        return LargestChange(before=cut.at - 1, at=cut.at - Fraction(1, 2), exact=True, confidence=0.9)
 
 
 class FakeSampling:
@@ -392,8 +392,8 @@ async def test_each_chunk_has_a_token_behind_which_the_video_goes_on():
 
     resumed = Bench(chunks=4)
     answer = await resumed.analyze(start=resumed.resumption(whole.events.tokens[1]))
-    # Chunk 1 is sampled again for the cut before chunk 2, and not encoded.
-    assert resumed.sampling.videos[0].spec.first_chunk == 1
+    # The six seconds before chunk 2 are sampled again for the cuts, and not encoded.
+    assert resumed.sampling.videos[0].spec.first_chunk == 0
     assert resumed.encoders.started == resumed.events.indices == [2, 3]
     assert resumed.decoders.decoded[0].ema_state == whole.decoders.decoded[2].ema_state
     assert answer.video_duration_seconds == 16

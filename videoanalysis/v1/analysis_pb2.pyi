@@ -10,6 +10,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class CutDetection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CUT_DETECTION_UNSPECIFIED: _ClassVar[CutDetection]
+    CUT_DETECTION_ON: _ClassVar[CutDetection]
+    CUT_DETECTION_OFF: _ClassVar[CutDetection]
+
+class SceneBoundaries(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCENE_BOUNDARIES_UNSPECIFIED: _ClassVar[SceneBoundaries]
+    SCENE_BOUNDARIES_CHANGES: _ClassVar[SceneBoundaries]
+    SCENE_BOUNDARIES_CUTS: _ClassVar[SceneBoundaries]
+
 class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
@@ -22,6 +34,12 @@ class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAGE_WAITING: _ClassVar[Stage]
     STAGE_DOWNLOADING: _ClassVar[Stage]
     STAGE_ANALYZING: _ClassVar[Stage]
+CUT_DETECTION_UNSPECIFIED: CutDetection
+CUT_DETECTION_ON: CutDetection
+CUT_DETECTION_OFF: CutDetection
+SCENE_BOUNDARIES_UNSPECIFIED: SceneBoundaries
+SCENE_BOUNDARIES_CHANGES: SceneBoundaries
+SCENE_BOUNDARIES_CUTS: SceneBoundaries
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BATCH: Priority
@@ -31,7 +49,7 @@ STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
 class AnalyzeVideoRequest(_message.Message):
-    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds")
+    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds", "cut_detection", "scene_boundaries")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_URI_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +69,8 @@ class AnalyzeVideoRequest(_message.Message):
     REUSE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     END_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CUT_DETECTION_FIELD_NUMBER: _ClassVar[int]
+    SCENE_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     video_uri: str
     frames_per_chunk: int
@@ -70,10 +90,12 @@ class AnalyzeVideoRequest(_message.Message):
     reuse_difference: float
     start_seconds: float
     end_seconds: float
-    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., sampling_tolerance_seconds: _Optional[float] = ..., reuse_difference: _Optional[float] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ...) -> None: ...
+    cut_detection: CutDetection
+    scene_boundaries: SceneBoundaries
+    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., sampling_tolerance_seconds: _Optional[float] = ..., reuse_difference: _Optional[float] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., cut_detection: _Optional[_Union[CutDetection, str]] = ..., scene_boundaries: _Optional[_Union[SceneBoundaries, str]] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
-    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage", "frames_dropped")
+    __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage", "frames_dropped", "cuts", "transitions")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +109,8 @@ class AnalyzeVideoResponse(_message.Message):
     TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    CUTS_FIELD_NUMBER: _ClassVar[int]
+    TRANSITIONS_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     tags: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.TagScore]
     caption: _decoder_pb2.CaptionScore
@@ -100,7 +124,39 @@ class AnalyzeVideoResponse(_message.Message):
     text_bank: _decoder_pb2.TextBankInfo
     usage: Usage
     frames_dropped: int
-    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., frames_dropped: _Optional[int] = ...) -> None: ...
+    cuts: _containers.RepeatedCompositeFieldContainer[Cut]
+    transitions: _containers.RepeatedCompositeFieldContainer[Transition]
+    def __init__(self, stream_id: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkResult, _Mapping]]] = ..., video_duration_seconds: _Optional[float] = ..., decode_failures: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ..., text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., frames_dropped: _Optional[int] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., transitions: _Optional[_Iterable[_Union[Transition, _Mapping]]] = ...) -> None: ...
+
+class Cut(_message.Message):
+    __slots__ = ("time_seconds", "previous_frame_seconds", "strength", "coarse")
+    TIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FRAME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    COARSE_FIELD_NUMBER: _ClassVar[int]
+    time_seconds: float
+    previous_frame_seconds: float
+    strength: float
+    coarse: bool
+    def __init__(self, time_seconds: _Optional[float] = ..., previous_frame_seconds: _Optional[float] = ..., strength: _Optional[float] = ..., coarse: _Optional[bool] = ...) -> None: ...
+
+class Transition(_message.Message):
+    __slots__ = ("start_seconds", "end_seconds", "kind")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Transition.Kind]
+        KIND_FADE: _ClassVar[Transition.Kind]
+        KIND_DISSOLVE: _ClassVar[Transition.Kind]
+    KIND_UNSPECIFIED: Transition.Kind
+    KIND_FADE: Transition.Kind
+    KIND_DISSOLVE: Transition.Kind
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    END_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    start_seconds: float
+    end_seconds: float
+    kind: Transition.Kind
+    def __init__(self, start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., kind: _Optional[_Union[Transition.Kind, str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("bytes_read", "frames_decoded", "accelerator_seconds", "frames_encoded")
@@ -127,7 +183,7 @@ class Scene(_message.Message):
     def __init__(self, start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ...) -> None: ...
 
 class ChunkResult(_message.Message):
-    __slots__ = ("chunk_index", "start_seconds", "duration_seconds", "frame_times_seconds", "tags", "caption", "scene_changes", "scene_scores", "embeddings")
+    __slots__ = ("chunk_index", "start_seconds", "duration_seconds", "frame_times_seconds", "tags", "caption", "scene_changes", "scene_scores", "embeddings", "cuts", "transitions")
     CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
     START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +193,8 @@ class ChunkResult(_message.Message):
     SCENE_CHANGES_FIELD_NUMBER: _ClassVar[int]
     SCENE_SCORES_FIELD_NUMBER: _ClassVar[int]
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    CUTS_FIELD_NUMBER: _ClassVar[int]
+    TRANSITIONS_FIELD_NUMBER: _ClassVar[int]
     chunk_index: int
     start_seconds: float
     duration_seconds: float
@@ -146,7 +204,9 @@ class ChunkResult(_message.Message):
     scene_changes: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.SceneChange]
     scene_scores: _containers.RepeatedScalarFieldContainer[float]
     embeddings: _tensor_pb2.Tensor
-    def __init__(self, chunk_index: _Optional[int] = ..., start_seconds: _Optional[float] = ..., duration_seconds: _Optional[float] = ..., frame_times_seconds: _Optional[_Iterable[float]] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    cuts: _containers.RepeatedCompositeFieldContainer[Cut]
+    transitions: _containers.RepeatedCompositeFieldContainer[Transition]
+    def __init__(self, chunk_index: _Optional[int] = ..., start_seconds: _Optional[float] = ..., duration_seconds: _Optional[float] = ..., frame_times_seconds: _Optional[_Iterable[float]] = ..., tags: _Optional[_Iterable[_Union[_decoder_pb2.TagScore, _Mapping]]] = ..., caption: _Optional[_Union[_decoder_pb2.CaptionScore, _Mapping]] = ..., scene_changes: _Optional[_Iterable[_Union[_decoder_pb2.SceneChange, _Mapping]]] = ..., scene_scores: _Optional[_Iterable[float]] = ..., embeddings: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., transitions: _Optional[_Iterable[_Union[Transition, _Mapping]]] = ...) -> None: ...
 
 class StageTiming(_message.Message):
     __slots__ = ("queue_seconds", "compute_seconds")

@@ -2,6 +2,7 @@
 
 from services.ingress.answer.observers import Observer, Observers, StreamWriter, UnaryCollector
 from services.ingress.answer.outputs import Output, Outputs
+from services.ingress.answer.shots import Shots, ShotsState, ends_at_changes, nearest_cut
 from services.ingress.answer.size import LargestSizes, check_event
 from services.ingress.answer.summary import Summary, SummaryState
 from services.ingress.answer.text_shares import TextShare
@@ -14,6 +15,8 @@ __all__ = [
     "Output",
     "Outputs",
     "Part",
+    "Shots",
+    "ShotsState",
     "StreamWriter",
     "Summary",
     "SummaryState",
@@ -22,4 +25,6 @@ __all__ = [
     "Trace",
     "UnaryCollector",
     "check_event",
+    "ends_at_changes",
+    "nearest_cut",
 ]

@@ -66,7 +66,13 @@ class UnaryCollector:
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         # The container may have claimed too short a duration.
-        part = AnalyzeVideoResponse(chunks=[result], scene_changes=result.scene_changes, scenes=finished_scenes)
+        part = AnalyzeVideoResponse(
+            chunks=[result],
+            scene_changes=result.scene_changes,
+            scenes=finished_scenes,
+            cuts=result.cuts,
+            transitions=result.transitions,
+        )
         self._bytes += part.ByteSize()
         check_unary(self._bytes)
         self._answer.MergeFrom(part)

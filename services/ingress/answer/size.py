@@ -19,6 +19,9 @@ _LEADING_BYTES = 60 + (LEADING_TAGS + LEADING_CAPTIONS) * 13
 _SCENE_CHANGE_BYTES = 63
 _SCENE_BYTES = 25
 _CHUNK_BYTES = 60
+# Cuts are at least a quarter of a second apart, and transitions last as long.
+_SHOTS_PER_SECOND = 4
+_CUT_BYTES, _TRANSITION_BYTES = 33, 24
 _FRAME_TIME_BYTES = _SCENE_SCORE_BYTES = 8
 _TENSOR_BYTES = 40
 _ENVELOPE_BYTES = 4096
@@ -50,26 +53,38 @@ class LargestSizes:
         """Of the AnalyzeVideoResponse of a video of that duration, with all chunks, scenes and scene changes."""
         chunks = max(1, ceil(Fraction(duration_seconds) / self._request.chunk_duration))
         changes = self._changes(chunks, duration_seconds)
-        # Each change is listed twice, in its chunk and for the video, and begins a scene.
-        parts = chunks * self._chunk + changes * 2 * _SCENE_CHANGE_BYTES + (changes + 1) * self._scene
+        # Each change, cut and transition is listed twice, in its chunk and for the video, and a change begins a scene.
+        parts = (
+            chunks * self._chunk
+            + 2 * self._shots(duration_seconds)
+            + changes * 2 * _SCENE_CHANGE_BYTES
+            + (changes + 1) * self._scene
+        )
         return _ENVELOPE_BYTES + self._video_texts + parts
 
     def event(self) -> int:
         """Of a StreamAnalyzeVideoResponse: a chunk and the scenes that end in it."""
         scenes = self._changes_in_chunk() * (_SCENE_CHANGE_BYTES + self._scene)
-        return _ENVELOPE_BYTES + _TOKEN_BYTES + self._chunk + scenes
+        shots = self._shots(float(self._request.chunk_duration) + _JOINED_SECONDS)
+        return _ENVELOPE_BYTES + _TOKEN_BYTES + self._chunk + scenes + shots
 
     def ranking(self) -> int:
         """Of the RankTextsResponse for these scenes."""
         return _ENVELOPE_BYTES + self._changes_in_chunk() * (self._scene + _LEADING_BYTES)
 
+    def _shots(self, seconds: float) -> int:
+        """Of all cuts and transitions in that time."""
+        if not self._request.detect_cuts:
+            return 0
+        return (ceil(seconds * _SHOTS_PER_SECOND) + 1) * (_CUT_BYTES + _TRANSITION_BYTES)
+
     def _changes_in_chunk(self) -> int:
         return self._changes(1, float(self._request.chunk_duration) + _JOINED_SECONDS)
 
     def _changes(self, chunks: int, seconds: float) -> int:
-        """Scene changes in `chunks` chunks that last so many seconds together."""
+        """Scene changes in `chunks` chunks that last so many seconds together, or scenes that end there."""
         changes = self._request.frames_per_chunk * chunks
-        if is_every_frame(self._request.scene):
+        if is_every_frame(self._request.scene) or self._request.scenes_by_cuts:
             return changes
         return min(changes, ceil(seconds / REFRACTORY_SECONDS) + 1)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingress.admission import Deadline
+from services.ingress.answer.shots import SceneEnd
 from services.ingress.answer.text_shares import TextShare, TextShares
 from videoanalysis import tensors
 from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
@@ -103,20 +104,21 @@ class Summary:
         duration: Fraction,
         frames: NDArray[np.float32],
         decoded: DecodeChunkResponse,
+        scene_ends: Sequence[SceneEnd],
         deadline: Deadline,
     ) -> list[Scene]:
-        """Adds the next chunk: its duration in seconds, the embeddings of its `frames` [n, D], the decoder's response.
+        """Adds the next chunk: its duration in seconds, the embeddings of its `frames` [n, D], the decoder's response,
+        and where scenes end in it.
 
         Returns the scenes that end in it; calls the decoders only if there are any.
         """
         pooled = tensors.from_proto(decoded.pooled_embedding)
         self._embedding_sum = _rounded(self._embedding_sum + float(duration) * pooled.astype(np.float64))
         self._duration += duration
-        changes = decoded.scene_changes
-        edges = [0, *(change.frame_index for change in changes), len(frames)]
+        edges = [0, *(end.frame_index for end in scene_ends), len(frames)]
         before, *after = [frames[start:end].sum(axis=0, dtype=np.float64) for start, end in pairwise(edges)]
         *ended, unfinished = [_rounded(total) for total in (self._scene_sum + before, *after)]
-        scenes = await self._scenes_between(ended, [change.cut_seconds for change in changes], deadline)
+        scenes = await self._scenes_between(ended, [end.seconds for end in scene_ends], deadline)
         self._scene_sum = unfinished
         return scenes
 

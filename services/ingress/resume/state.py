@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.answer import SummaryState, TextShare
+from services.ingress.answer import ShotsState, SummaryState, TextShare
 from videoanalysis import tensors
 from videoanalysis.v1.decoder_pb2 import SceneState
 
@@ -38,6 +38,7 @@ class ResumeState:
     decode_failures: int  # packets that could not be decoded so far
     frames_searched: int  # decoded to search for cuts so far
     decode_all: bool  # the packets' timestamps proved unreliable
+    shots: ShotsState
 
     def to_bytes(self) -> bytes:
         """A JSON header, without keys to save space, then three vectors and the texts' shares, little-endian."""
@@ -60,6 +61,8 @@ class ResumeState:
             self.decode_failures,
             self.frames_searched,
             int(self.decode_all),
+            self.shots.last_transition_end,
+            self.shots.cut_without_frame,
         ]
         encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
@@ -88,6 +91,8 @@ class ResumeState:
             decode_failures,
             frames_searched,
             decode_all,
+            last_transition_end,
+            cut_without_frame,
         ) = json.loads(data[start : start + header_bytes])
         vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, start + header_bytes)
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
@@ -116,4 +121,5 @@ class ResumeState:
             decode_failures=decode_failures,
             frames_searched=frames_searched,
             decode_all=bool(decode_all),
+            shots=ShotsState(last_transition_end, cut_without_frame),
         )

@@ -116,6 +116,8 @@ def _described(video_uri: str, request: AnalysisRequest) -> str:
             request.reuse_difference,
             request.start.as_integer_ratio(),
             request.end and request.end.as_integer_ratio(),
+            request.detect_cuts,
+            request.scenes_by_cuts,
         ]
     )
 

@@ -9,21 +9,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.ingress.sampling.frame_buffer import FrameBuffer
     from services.ingress.sampling.media import Media, WholeFile
-    from services.ingress.sampling.plan import Cut, SampledChunk
+    from services.ingress.sampling.plan import (
+        CONTEXT_SECONDS,
+        DISSOLVE,
+        FADE,
+        Cut,
+        LargestChange,
+        SampledChunk,
+        Transition,
+    )
     from services.ingress.sampling.pool import SamplingPool
     from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd, WorkerLimits
     from services.ingress.sampling.sandbox import MEASURES, REQUIRED_MEASURES
 
 __all__ = [
+    "CONTEXT_SECONDS",
+    "DISSOLVE",
+    "FADE",
     "MEASURES",
     "REQUIRED_MEASURES",
     "Cut",
     "FrameBuffer",
+    "LargestChange",
     "Media",
     "SampledChunk",
     "SampledVideo",
     "SamplingPool",
     "SamplingSpec",
+    "Transition",
     "VideoEnd",
     "WholeFile",
     "WorkerLimits",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ingress.sampling.frame_difference import Thumbnail, difference
+from services.ingress.sampling.frame_difference import FrameChange, Thumbnail, difference
 
 CONTEXT_SECONDS = 2.5
 
@@ -181,6 +181,11 @@ def _moved(thumbnail: Thumbnail, x: int, y: int) -> Thumbnail:
     """The part of it that stays in sight when it is moved to the right and down by so many pixels."""
     height, width, _ = thumbnail.shape
     return thumbnail[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+
+
+def is_clear(change: FrameChange) -> bool:
+    """Whether the largest change among a few neighbouring frames is that of a cut."""
+    return change.size >= _MIN_CHANGE and change.confidence >= 1 - 1 / _MIN_RATIO
 
 
 def is_black(thumbnail: Thumbnail) -> bool:

@@ -26,6 +26,7 @@ class FrameChange:
     before: int
     at: int
     exact: bool  # the two are neighbours: no frame between them was left out
+    size: float  # mean absolute difference of their thumbnails, as a share of the full range
     confidence: float  # 1 - second largest change / largest; near 0 in dissolves and steady motion
 
 
@@ -44,8 +45,8 @@ class FrameDifference:
     def thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return self._resize(frame).astype(np.float32)
 
-    def add(self, frame: VideoFrame, pts: int, *, left_out: bool) -> None:
-        """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
+    def add(self, frame: VideoFrame, pts: int, *, left_out: bool) -> Thumbnail:
+        """The next frame, whose thumbnail it returns; `left_out`: whether frames before it are not decoded."""
         thumbnail = self.thumbnail(frame)
         if self._last is not None:
             last_pts, last = self._last
@@ -56,6 +57,7 @@ class FrameDifference:
             else:
                 self._second = max(self._second, change)
         self._last = pts, thumbnail
+        return thumbnail
 
     def pop_largest(self) -> FrameChange | None:
         """The largest change since the last call; None if the picture has not changed at all."""
@@ -64,4 +66,4 @@ class FrameDifference:
         if largest is None or largest[0] == 0:
             return None
         change, before, at, exact = largest
-        return FrameChange(before, at, exact, 1 - second / change)
+        return FrameChange(before, at, exact, change, 1 - second / change)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from services.ingress.sampling.plan import Cut, SampledChunk
+from services.ingress.sampling.plan import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
 
 Message = dict[str, Any]
 
@@ -51,7 +51,14 @@ def from_chunk(chunk: SampledChunk) -> Message:
         "duration": chunk.duration.as_integer_ratio(),
         "frame_times": [time.as_integer_ratio() for time in chunk.frame_times],
         "frame_indices": chunk.frame_indices,
-        "cuts": [cut and from_cut(cut) for cut in chunk.cuts],
+        "largest_changes": [change and from_change(change) for change in chunk.largest_changes],
+        "cuts": [
+            [cut.time.as_integer_ratio(), cut.previous.as_integer_ratio(), cut.strength, cut.exact]
+            for cut in chunk.cuts
+        ],
+        "transitions": [
+            [one.start.as_integer_ratio(), one.end.as_integer_ratio(), one.kind] for one in chunk.transitions
+        ],
         "all_decoded": chunk.all_decoded,
     }
 
@@ -61,7 +68,9 @@ def to_chunk(message: Message, index: int, frames: int) -> SampledChunk:
     indices = tuple(map(int, message["frame_indices"]))
     if indices[0] != 0 or any(after - before not in {0, 1} for before, after in pairwise(indices)):
         raise ValueError("frame indices do not count the frames in order")
-    if int(message["index"]) != index or {*map(len, (indices, message["frame_times"], message["cuts"]))} != {frames}:
+    if int(message["index"]) != index or {*map(len, (indices, message["frame_times"], message["largest_changes"]))} != {
+        frames
+    }:
         raise ValueError("another chunk, or another number of frames")
     return SampledChunk(
         index=int(message["index"]),
@@ -69,26 +78,40 @@ def to_chunk(message: Message, index: int, frames: int) -> SampledChunk:
         duration=to_fraction(message["duration"]),
         frame_times=tuple(map(to_fraction, message["frame_times"])),
         frame_indices=indices,
-        cuts=tuple(cut and to_cut(cut) for cut in message["cuts"]),
+        largest_changes=tuple(change and to_change(change) for change in message["largest_changes"]),
+        cuts=tuple(_to_cut(*cut) for cut in message["cuts"]),
+        transitions=tuple(_to_transition(*one) for one in message["transitions"]),
         all_decoded=bool(message["all_decoded"]),
     )
 
 
-def from_cut(cut: Cut) -> Message:
+def from_change(change: LargestChange) -> Message:
     return {
-        "before": cut.before.as_integer_ratio(),
-        "at": cut.at.as_integer_ratio(),
-        "exact": cut.exact,
-        "confidence": cut.confidence,
+        "before": change.before.as_integer_ratio(),
+        "at": change.at.as_integer_ratio(),
+        "exact": change.exact,
+        "confidence": change.confidence,
     }
 
 
-def to_cut(message: Message) -> Cut:
+def to_change(message: Message) -> LargestChange:
     if not 0 <= float(message["confidence"]) <= 1:
         raise ValueError("a confidence out of range")
-    return Cut(
+    return LargestChange(
         before=to_fraction(message["before"]),
         at=to_fraction(message["at"]),
         exact=bool(message["exact"]),
         confidence=float(message["confidence"]),
     )
+
+
+def _to_cut(time: list[int], previous: list[int], strength: float, exact: bool) -> Cut:
+    if not 0 <= float(strength) <= 1:
+        raise ValueError("a strength out of range")
+    return Cut(to_fraction(time), to_fraction(previous), float(strength), bool(exact))
+
+
+def _to_transition(start: list[int], end: list[int], kind: str) -> Transition:
+    if kind not in TRANSITION_KINDS:
+        raise ValueError("an unknown kind of transition")
+    return Transition(to_fraction(start), to_fraction(end), kind)

@@ -16,6 +16,9 @@ from typing import Any
 from services.ingress.sampling.timeline import Packet, display_duration
 
 MIN_CHUNK_SECONDS = Fraction(1, 2)
+# Frames that are shown longer before a chunk have no influence on which cuts and transitions are found in it.
+CONTEXT_SECONDS = 6
+FADE, DISSOLVE = TRANSITION_KINDS = ("fade", "dissolve")  # a fade: from or to black
 # A picture as large as this many of its kind shows something that the ones before it do not.
 _LARGE_PICTURE = 3
 
@@ -41,7 +44,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class LargestChange:
     """Where the picture changes most between two sampled frames: from the frame at `before` to the one at `at`.
 
     Times are seconds on the video's own timeline.
@@ -50,7 +53,26 @@ class Cut:
     before: Fraction
     at: Fraction
     exact: bool  # no frame lies between the two
-    confidence: float  # 0 to 1: how far that step stands out from the others
+    confidence: float  # 0 to 1: how far that change stands out from the others
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A new shot begins with the frame at `time`; the last frame before it is at `previous`, in seconds."""
+
+    time: Fraction
+    previous: Fraction
+    strength: float  # mean absolute difference of the two on thumbnails, as a share of the full range
+    exact: bool  # no frame between the two was left out
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One shot turns gradually into the next, from `start` to `end` in seconds."""
+
+    start: Fraction
+    end: Fraction
+    kind: str  # one of TRANSITION_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +84,10 @@ class SampledChunk:
     duration: Fraction
     frame_times: tuple[Fraction, ...]  # of the frames for each wanted time: on display then, or near it
     frame_indices: tuple[int, ...]  # for each wanted time, which of the frames handed out stands for it
-    cuts: tuple[Cut | None, ...]  # between each frame and the one sampled before it; None where nothing is known
+    # Between each frame and the one sampled before it; None where nothing is known.
+    largest_changes: tuple[LargestChange | None, ...]
+    cuts: tuple[Cut, ...] = ()
+    transitions: tuple[Transition, ...] = ()
     all_decoded: bool = False  # from here on every frame is decoded: the packets cannot be relied on
 
     @property
@@ -229,7 +254,8 @@ class LookAhead:
         elif position == len(self.presented) - 1:
             if self._usual_bytes and packet.size > _LARGE_PICTURE * self._usual_bytes:
                 self._likely_cuts.add(time)
-            self._usual_bytes += (packet.size - self._usual_bytes) / (8 if self._usual_bytes else 1)
+            usual = self._usual_bytes or packet.size
+            self._usual_bytes += (min(packet.size, 2 * usual) - self._usual_bytes) / (8 if self._usual_bytes else 1)
         self.promised += 1
 
 
@@ -246,6 +272,9 @@ class SamplingPlan:
 
     With a `tolerance` a frame that is decoded on its own stands for a wanted time that it is near enough to, and the
     video ends where the packets say. Plans that are not trusted decode every frame anyway and tolerate nothing.
+
+    Unless they tolerate, plans that `keep_shots` leave out no frames but those to which no other refers, from the first
+    chunk on: no shot is passed over.
     """
 
     def __init__(
@@ -263,6 +292,7 @@ class SamplingPlan:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         packets_from: Callable[[int], Iterable[Packet] | None] | None = None,
+        keep_shots: bool = False,
     ) -> None:
         self.trusted = trusted
         self.start = start
@@ -276,6 +306,7 @@ class SamplingPlan:
         self._frames_per_chunk = frames_per_chunk
         self._max_ticks = floor(max_duration / time_base)
         self._first_chunk = first_chunk
+        self._keep_shots = keep_shots
         self._next_chunk = self._index_at(Fraction(0))
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
@@ -357,6 +388,10 @@ class SamplingPlan:
     def _span_at(self, index: int, end: Fraction) -> Span | None:
         return span_at(index, self._chunk_duration, end, self.start)
 
+    def first_tick_from(self, time: Fraction) -> int:
+        """The first tick at or after `time`."""
+        return self._origin + ceil(time / self._time_base)
+
     def is_too_late(self, pts: int) -> bool:
         """Whether the video is longer than allowed if a frame is presented then."""
         return pts - self._origin > self._max_ticks
@@ -411,6 +446,10 @@ class SamplingPlan:
         """Whether frames near a wanted time are taken in place of the one on display then."""
         return self.trusted and self._tolerance > 0
 
+    @property
+    def _keeps_shots(self) -> bool:
+        return self._keep_shots and not self.tolerates
+
     def _frames_near(self, ticks: list[int]) -> list[int]:
         """For each tick, in order, a frame within the tolerance that is cheap to decode, or else the one on display."""
         frames: list[int] = []
@@ -456,7 +495,7 @@ class SamplingPlan:
         else:
             self.cover(packet.pts)
         self._needed_for -= 1
-        return not self.trusted or self._is_wanted(packet) or self._is_near_likely_cut(packet)
+        return not self.trusted or self._is_near_likely_cut(packet) or self._is_wanted(packet)
 
     def _is_near_likely_cut(self, packet: Packet) -> bool:
         """Whether the picture is shown just before one that looks like a cut: then it may be the cut itself.
@@ -484,11 +523,14 @@ class SamplingPlan:
             if self._planned_until is None and self._packets.ended and not any(map(self._is_wanted, upcoming)):
                 return len(upcoming)
         droppable = seen = 0
+        keep_from = self.tick(self._chunk_start(self._first_chunk)) if self._keeps_shots else None
         for packet in self._packets.upcoming:
             if packet.pts is None or (self._planned_until is not None and packet.pts >= self._planned_until):
                 break
             if seen > 0 and packet.entry_point and not self._has_leading_frames(packet.pts, seen):
                 droppable = seen
+            if keep_from is not None and packet.pts >= keep_from:
+                break
             if self._is_wanted(packet) or (not self.tolerates and self._packets.is_likely_cut(packet.pts)):
                 break
             seen += 1

@@ -13,7 +13,7 @@ from services.ingress.sampling import messages as sampling_messages
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import Media
 from services.ingress.sampling.messages import Message
-from services.ingress.sampling.plan import Cut, SampledChunk
+from services.ingress.sampling.plan import LargestChange, SampledChunk
 from services.ingress.sampling.worker_process import (
     NEAR_LIMIT,
     WorkerDied,
@@ -66,6 +66,7 @@ class SamplingSpec:
     decode_all: bool = False  # as those chunks had to
     start: Fraction = Fraction(0)  # seconds; of the first chunk
     end: Fraction | None = None  # of the last one; None: that of the video
+    detect_cuts: bool = False
 
     @property
     def chunk_bytes(self) -> int:
@@ -163,14 +164,14 @@ class SampledVideo:
         chunk = sampling_messages.to_chunk(answer["chunk"], self._next_index, self._spec.frames_per_chunk)
         return chunk, sampling_messages.to_count(answer["decode_failures"])
 
-    async def narrow(self, cut: Cut) -> Cut:
+    async def narrow(self, cut: LargestChange) -> LargestChange:
         """The cut between two neighbouring frames, where that can be found at little cost; may wait for a chunk."""
         if cut.exact:
             return cut
         async with self._request_lock:
             if self._worker is None:
                 return cut
-            message = {"narrow": sampling_messages.from_cut(cut)}
+            message = {"narrow": sampling_messages.from_change(cut)}
             try:
                 return await self._request(self._worker, message, None, self._narrowed)
             except InvalidInput:
@@ -179,8 +180,8 @@ class SampledVideo:
                 self._count_restart(death)
                 return cut
 
-    def _narrowed(self, answer: Message) -> Cut:
-        cut = sampling_messages.to_cut(answer["narrowed"])
+    def _narrowed(self, answer: Message) -> LargestChange:
+        cut = sampling_messages.to_change(answer["narrowed"])
         self.frames_decoded = sampling_messages.to_count(answer["frames_decoded"])
         self.frames_searched = sampling_messages.to_count(answer["frames_searched"])
         return cut
@@ -210,6 +211,7 @@ class SampledVideo:
             "first_chunk": self._next_index,
             "frames_searched": self.frames_searched,
             "decode_all": self._decode_all,
+            "detect_cuts": self._spec.detect_cuts,
             "threads": self._workers.cores_per_video,
             "start": self._spec.start.as_integer_ratio(),
             "end": self._spec.end and self._spec.end.as_integer_ratio(),

@@ -17,6 +17,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from services.ingress.sampling.cut_detector import FoundCut, is_clear
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameChange, FrameDifference, Thumbnail, difference
 from services.ingress.sampling.media_reader import MediaFile
@@ -24,19 +25,25 @@ from services.ingress.sampling.memory import PictureFormat
 from services.ingress.sampling.pixels import Pixels, UprightResizer
 from services.ingress.sampling.plan import (
     Cut,
+    LargestChange,
     LookAhead,
     PlanInvalid,
+    PlannedChunk,
     SampledChunk,
     SamplingPlan,
     Span,
     TimesInDecodingOrder,
+    Transition,
 )
+from services.ingress.sampling.shot_detector import ShotDetector
 from services.ingress.sampling.timeline import MAX_FRAMES_AHEAD, Shown, Timeline
+from services.ingress.sampling.transition_detector import FoundTransition
 from services.ingress.sampling.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 MAX_SEARCH_SHARE = Fraction(8, 100)
+_MIN_FRAMES_REFINED = 32  # in a chunk, however short
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class Sampler:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         on_packet: Callable[[], None] = lambda: None,
+        detect_cuts: bool = False,
     ) -> None:
         self._media = media
         self._on_packet = on_packet
@@ -89,6 +97,8 @@ class Sampler:
         self._end = end
         self._tolerance = tolerance
         self._threads = threads
+        self._detect_cuts = detect_cuts
+        self._refined_frames = 0  # decoded to find cuts to the frame
         self._reuse_difference = reuse_difference
         self._frames_per_chunk = frames_per_chunk
         self._chunk_duration = chunk_duration
@@ -145,8 +155,8 @@ class Sampler:
 
     @property
     def frames_searched(self) -> int:
-        """Decoded in search of cuts, of all chunks so far."""
-        return self._searched_before + self._search.frames_decoded
+        """Decoded in search of the largest changes, of all chunks so far."""
+        return self._searched_before + self._search.frames_decoded - self._refined_frames
 
     def next_chunk(self, out: NDArray[np.uint8]) -> SampledChunk | None:
         """Fill the first rows of `out`, uint8 [frames_per_chunk, image_size, image_size, 3] in RGB.
@@ -162,7 +172,7 @@ class Sampler:
         if sampled is None:
             return None
         self._next_index += 1
-        span, samples = sampled
+        span, samples = sampled.span, sampled.samples
         handed_out: list[Sample] = []
         indices = []
         for sample in samples:
@@ -176,11 +186,35 @@ class Sampler:
             span.duration,
             tuple(sample.time for sample in samples),
             tuple(indices),
-            tuple(sample.cut for sample in samples),
+            tuple(sample.change for sample in samples),
+            self._to_the_frame(sampled),
+            tuple(_transition(self._pass.plan, found) for found in sampled.transitions),
             all_decoded=not self._pass.plan.trusted,
         )
 
-    def refine_cut(self, cut: Cut) -> Cut:
+    def _to_the_frame(self, sampled: "SampledSpan") -> tuple[Cut, ...]:
+        """The cuts of a chunk, each between two neighbouring frames if decoding a few again shows it.
+
+        How many depends on no other chunk, so that a resumed video has the same cuts.
+        """
+        plan = self._pass.plan
+        allowed = max(_MIN_FRAMES_REFINED, floor(MAX_SEARCH_SHARE * sampled.frames_decoded))
+        can_refine = plan.trusted and not plan.tolerates and not self._pass.video.clock.breaks
+        cuts = []
+        for cut in sampled.cuts:
+            change = FrameChange(cut.before, cut.at, cut.exact, cut.strength, confidence=1)
+            if can_refine and not cut.exact:
+                before = self._search.frames_decoded
+                change = self._search.refine(change, allowed)
+                decoded = self._search.frames_decoded - before
+                self._refined_frames += decoded
+                allowed -= decoded
+            if is_clear(change):
+                time, previous = plan.seconds(change.at), plan.seconds(change.before)
+                cuts.append(Cut(time, previous, round(change.size, 4), change.exact))
+        return tuple(cuts)
+
+    def refine_cut(self, cut: LargestChange) -> LargestChange:
         """A chunk's `cut` between two neighbouring frames, if those left out between can be decoded at little cost.
 
         All such searches together decode at most MAX_SEARCH_SHARE as many frames as the packets so far promise.
@@ -189,8 +223,8 @@ class Sampler:
         if cut.exact or not plan.trusted or plan.tolerates or self._pass.video.clock.breaks:
             return cut
         allowed = floor(MAX_SEARCH_SHARE * self._pass.frames_promised) - self.frames_searched
-        change = FrameChange(plan.tick(cut.before), plan.tick(cut.at), cut.exact, cut.confidence)
-        return _cut(plan, self._search.refine(change, allowed))
+        change = FrameChange(plan.tick(cut.before), plan.tick(cut.at), cut.exact, 0.0, cut.confidence)
+        return _largest_change(plan, self._search.refine(change, allowed))
 
     def _start_over(self, contradiction: PlanInvalid) -> None:
         """Walk through the whole video again for the chunks not yet delivered, leaving nothing out this time."""
@@ -229,8 +263,17 @@ class Sampler:
             start=self._start,
             end=self._end,
             packets_from=video.packets_from if video.has_one_clock else None,
+            keep_shots=self._detect_cuts,
         )
-        return DecodePass(video, packets, plan, self._resize, self._limits, use_pts=self._use_pts)
+        return DecodePass(
+            video,
+            packets,
+            plan,
+            self._resize,
+            self._limits,
+            use_pts=self._use_pts,
+            shots=ShotDetector(float(1 / video.time_base)) if self._detect_cuts else None,
+        )
 
     def _is_too_long(self) -> bool:
         """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""
@@ -262,13 +305,24 @@ class Sample:
     time: Fraction
     pixels: Pixels
     thumbnail: Thumbnail
-    cut: Cut | None
+    change: LargestChange | None
 
     def resembles(self, other: "Sample", max_difference: float) -> bool:
         """Whether the pictures are the same, or their thumbnails differ by less than `max_difference`."""
         if self.start == other.start or difference(self.thumbnail, other.thumbnail) < max_difference:
             return True
         return np.array_equal(self.pixels, other.pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledSpan:
+    """A chunk as one pass finds it."""
+
+    span: Span
+    samples: list[Sample]
+    cuts: list[FoundCut]
+    transitions: list[FoundTransition]
+    frames_decoded: int  # since the chunk before
 
 
 class DecodePass:
@@ -283,6 +337,7 @@ class DecodePass:
         limits: SamplingLimits,
         *,
         use_pts: bool,
+        shots: ShotDetector | None,
     ) -> None:
         self.video = video
         self.plan = plan
@@ -297,6 +352,7 @@ class DecodePass:
         )
         self._latest_pts: int | None = None
         self._difference = FrameDifference()
+        self._shots = shots
         self._has_sampled = False
         self._late_frames_dropped = 0
 
@@ -313,7 +369,7 @@ class DecodePass:
     def frames_dropped(self) -> int:
         return self._timeline.dropped + self._late_frames_dropped
 
-    def _chunks(self) -> Generator[tuple[Span, list[Sample]], None, None]:
+    def _chunks(self) -> Generator[SampledSpan, None, None]:
         """The chunks as they become certain; PlanInvalid comes before any that might be wrong."""
         plan = self.plan
         plan.begin()
@@ -329,11 +385,13 @@ class DecodePass:
             plan.presented(start)
             if shown is not None:
                 self._sample(shown, until=start)
-            self._difference.add(following.picture, start, left_out=left_out)
+            thumbnail = self._difference.add(following.picture, start, left_out=left_out)
+            if self._shots is not None:
+                self._shots.add(start, thumbnail, left_out=left_out)
             shown = following
-            while plan.pending and plan.pending[0].is_certain(presented=start):
+            while plan.pending and plan.pending[0].is_certain(presented=start) and self._has_settled(plan.pending[0]):
                 chunk = plan.pending.popleft()
-                yield chunk.span, chunk.samples
+                yield self._sampled_span(chunk, is_last=self._ends_there(chunk))
             if plan.is_complete:
                 self.video_duration = plan.end
                 return
@@ -352,7 +410,26 @@ class DecodePass:
         plan.confirm_end(self.video_duration)
         self._sample(shown, until=None)
         for chunk in plan.pending:
-            yield chunk.span, chunk.samples
+            yield self._sampled_span(chunk, is_last=chunk is plan.pending[-1])
+
+    def _has_settled(self, chunk: PlannedChunk) -> bool:
+        return self._shots is None or self._ends_there(chunk) or self._shots.is_settled(self._end_tick(chunk))
+
+    def _ends_there(self, chunk: PlannedChunk) -> bool:
+        """Whether the part of the video that is sampled ends with it, before the video does."""
+        return self.plan.end is not None and chunk.span.start + chunk.span.duration >= self.plan.end
+
+    def _end_tick(self, chunk: PlannedChunk) -> int:
+        return self.plan.first_tick_from(chunk.span.start + chunk.span.duration)
+
+    def _sampled_span(self, chunk: PlannedChunk, *, is_last: bool) -> SampledSpan:
+        cuts: list[FoundCut] = []
+        transitions: list[FoundTransition] = []
+        frames = 0
+        if self._shots is not None:
+            start = self.plan.first_tick_from(chunk.span.start)
+            cuts, transitions, frames = self._shots.pop(start, self._end_tick(chunk), is_last=is_last)
+        return SampledSpan(chunk.span, chunk.samples, cuts, transitions, frames)
 
     def _sample(self, shown: Shown[VideoFrame], until: int | None) -> None:
         """Give the frame `shown` to every wanted time before the tick `until`, or to all that are left."""
@@ -360,9 +437,9 @@ class DecodePass:
         for chunk in self.plan.pending:
             due = chunk.due(until)
             if due > 0 and sample is None:
-                sample = replace(self._sampled(shown), cut=self._pop_cut())
+                sample = replace(self._sampled(shown), change=self._pop_change())
                 chunk.samples.append(sample)
-                sample, due = replace(sample, cut=None), due - 1
+                sample, due = replace(sample, change=None), due - 1
             chunk.samples += [sample] * due
 
     def _sampled(self, shown: Shown[VideoFrame]) -> Sample:
@@ -371,7 +448,7 @@ class DecodePass:
             self.plan.seconds(shown.start),
             self._resize(shown.picture).copy(),
             self._difference.thumbnail(shown.picture),
-            cut=None,
+            change=None,
         )
 
     def _place_late(self, late: Shown[VideoFrame]) -> None:
@@ -385,15 +462,15 @@ class DecodePass:
             for place, (tick, other) in enumerate(zip(chunk.ticks, chunk.samples, strict=False)):
                 if other.start <= late.start <= tick:
                     sample = sample or self._sampled(late)
-                    chunk.samples[place] = replace(sample, cut=other.cut)
+                    chunk.samples[place] = replace(sample, change=other.change)
 
-    def _pop_cut(self) -> Cut | None:
+    def _pop_change(self) -> LargestChange | None:
         """The largest change since the frame sampled last; what came before the first sample is not known."""
         change = self._difference.pop_largest()
         is_first, self._has_sampled = not self._has_sampled, True
         if change is None or is_first:
             return None
-        return _cut(self.plan, change)
+        return _largest_change(self.plan, change)
 
     def _timed_frames(self) -> Iterator[Shown[VideoFrame]]:
         """The frames with their places on the timeline: all of them, or of a trusted plan those that are needed."""
@@ -434,8 +511,12 @@ class DecodePass:
             raise PlanInvalid("a packet was refused")
 
 
-def _cut(plan: SamplingPlan, change: FrameChange) -> Cut:
-    return Cut(plan.seconds(change.before), plan.seconds(change.at), change.exact, change.confidence)
+def _largest_change(plan: SamplingPlan, change: FrameChange) -> LargestChange:
+    return LargestChange(plan.seconds(change.before), plan.seconds(change.at), change.exact, change.confidence)
+
+
+def _transition(plan: SamplingPlan, found: FoundTransition) -> Transition:
+    return Transition(plan.seconds(found.start), plan.seconds(found.end), found.kind)
 
 
 def _starts_too_late(start: Fraction, duration: Fraction) -> InvalidInput:

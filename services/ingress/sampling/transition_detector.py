@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from services.ingress.sampling.cut_detector import is_black
 from services.ingress.sampling.frame_difference import Thumbnail
-
-CONTEXT_SECONDS = 6.0
+from services.ingress.sampling.plan import CONTEXT_SECONDS, DISSOLVE, FADE
 
 _MARKS_PER_SECOND = 12  # pictures compared
 _SPANS = (3, 5, 8, 12, 18, 26)  # in marks, between the pictures before and after
@@ -26,10 +25,8 @@ _MAX_STEP_BACK = 0.1
 _MIN_MIXTURES = 2
 _SAME_PICTURE = 0.8  # correlation: one picture in another light
 _MAX_MARK_SECONDS = 0.25  # apart
-_DECIDED_SECONDS = 0.5  # after it ends
+_DECIDED_SECONDS = 0.5  # until which no larger change may follow
 _START, _END = 0.08, 0.92  # shares
-
-FADE, DISSOLVE = "fade", "dissolve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class FoundTransition:
     start: int
     end: int
     kind: str
+    known_from: int
     strength: float  # mean absolute difference of the two, as a share of the full range
 
 
@@ -74,9 +72,8 @@ class TransitionDetector:
         self._decide(None)
 
     def pop(self, until: int | None) -> list[FoundTransition]:
-        """Those decided before the tick `until`, or all, that were not returned yet."""
-        delay = _DECIDED_SECONDS * self._second
-        found = [one for one in self._found if until is None or one.end + delay < until]
+        """Those known before the tick `until`, or all, that were not returned yet."""
+        found = [one for one in self._found if until is None or one.known_from < until]
         del self._found[: len(found)]
         return found
 
@@ -114,14 +111,14 @@ class TransitionDetector:
             return None
         start = int(np.flatnonzero(shares <= _START)[-1])
         end = int(np.flatnonzero(shares >= _END)[0])
-        return FoundTransition(marks[start].tick, marks[end].tick, FADE if fade else DISSOLVE, change)
+        known_from = marks[-1].tick + int(_DECIDED_SECONDS * self._second)
+        return FoundTransition(marks[start].tick, marks[end].tick, FADE if fade else DISSOLVE, known_from, change)
 
     def _decide(self, now: int | None) -> None:
         """Of those that overlap the strongest is a transition."""
-        delay = _DECIDED_SECONDS * self._second
         while self._undecided:
             one = self._candidates[-self._undecided]
-            if now is not None and now <= one.end + delay:
+            if now is not None and now <= one.known_from:
                 break
             near = [other for other in self._candidates if other.start < one.end and one.start < other.end]
             if max(near, key=lambda other: (other.strength, -other.end)) is one:

@@ -125,6 +125,7 @@ class _Session:
             reuse_difference=spec["reuse_difference"],
             frames_searched=spec["frames_searched"],
             decode_all=spec["decode_all"],
+            detect_cuts=spec["detect_cuts"],
             threads=spec["threads"],
             start=Fraction(*spec["start"]),
             end=Fraction(*spec["end"]) if spec["end"] else None,
@@ -166,9 +167,9 @@ class _Session:
 
     def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
         assert self._sampler is not None
-        narrowed = self._sampler.refine_cut(sampling_messages.to_cut(cut))
+        narrowed = self._sampler.refine_cut(sampling_messages.to_change(cut))
         return {
-            "narrowed": sampling_messages.from_cut(narrowed),
+            "narrowed": sampling_messages.from_change(narrowed),
             "frames_decoded": self._sampler.frames_decoded,
             "frames_searched": self._sampler.frames_searched,
         }

@@ -36,6 +36,10 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
     )
     every_frame = request.scene_detection == SCENE_DETECTION_EVERY_FRAME
     per_chunk = frames if every_frame else min(frames, int(duration))
+    detected = request.cut_detection != pb.CUT_DETECTION_OFF
+    shots_per_chunk = int(4 * min(duration, seconds)) if detected else 0
+    cut = pb.Cut(time_seconds=NUMBER, previous_frame_seconds=NUMBER, strength=NUMBER, coarse=True)
+    transition = pb.Transition(start_seconds=NUMBER, end_seconds=NUMBER, kind=pb.Transition.KIND_DISSOLVE)
     chunk = pb.ChunkResult(
         chunk_index=INTEGER,
         start_seconds=NUMBER,
@@ -45,6 +49,8 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
         caption=caption,
         scene_changes=[change] * per_chunk,
         scene_scores=[NUMBER] * frames if request.include_scene_scores else [],
+        cuts=[cut] * shots_per_chunk,
+        transitions=[transition] * shots_per_chunk,
     )
     if request.include_embeddings:
         chunk.embeddings.CopyFrom(
@@ -59,6 +65,8 @@ def fullest_answer(request: pb.AnalyzeVideoRequest, seconds: float) -> pb.Analyz
         caption=CaptionScore(**of_video),
         scene_changes=[change] * changes,
         scenes=[scene] * (changes + 1),
+        cuts=[cut] * int(4 * seconds) if detected else [],
+        transitions=[transition] * int(4 * seconds) if detected else [],
         chunks=[chunk] * chunks,
         video_duration_seconds=NUMBER,
         model=ModelInfo(model_id="x" * 200, digest="x" * 71),
@@ -78,6 +86,7 @@ def sizes(request: pb.AnalyzeVideoRequest, longest: int = LONGEST) -> LargestSiz
         {"include_embeddings": True, "include_scene_scores": True},
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "frames_per_chunk": 64, "chunk_duration_seconds": 5},
         {"top_k_tags": 100, "frames_per_chunk": 1, "chunk_duration_seconds": 1},
+        {"cut_detection": pb.CUT_DETECTION_OFF},
     ],
 )
 def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(asked, seconds):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingress.admission import Deadline
+from services.ingress.answer.shots import ends_at_changes
 from services.ingress.answer.summary import Summary
 from videoanalysis import tensors
 from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
@@ -105,6 +106,11 @@ def pooled(frames: np.ndarray) -> np.ndarray:
     return (mean / length if length > 1e-6 else np.zeros_like(mean)).astype(np.float32)
 
 
+async def add(summary: Summary, duration: Fraction, frames: np.ndarray, found: DecodeChunkResponse) -> list[Scene]:
+    """Scenes end at scene changes."""
+    return await summary.add(duration, frames, found, ends_at_changes(found.scene_changes), SOON)
+
+
 def decoded(frames: np.ndarray, *changes: SceneChange) -> DecodeChunkResponse:
     return DecodeChunkResponse(scene_changes=changes, pooled_embedding=tensors.to_proto(pooled(frames)))
 
@@ -127,7 +133,7 @@ async def test_a_probability_of_the_video_is_that_of_its_scenes_weighted_by_dura
     changes = {0: [change(0, 2, 5.5)], 1: [], 2: [change(2, 1, 21.0), change(2, 3, 22.5)]}
     chunks = np.split(frames, 3)
     for index, (chunk, duration) in enumerate(zip(chunks, durations, strict=True)):
-        await summary.add(duration, chunk, decoded(chunk, *changes[index]), SOON)
+        await add(summary, duration, chunk, decoded(chunk, *changes[index]))
     answer = await summary.answer(SOON)
 
     edges = np.array([0, 5.5, 21, 22.5, 23.5])
@@ -161,7 +167,7 @@ async def test_a_text_that_only_one_long_scene_shows_comes_before_one_with_a_hig
     summary = Summary(decoders, spec)
     frames = np.stack([first, second, second, middling, middling, middling, middling, middling])
     found = decoded(frames, change(0, 1, 1.0), change(0, 3, 3.0))
-    await summary.add(Fraction(8), frames, found, SOON)
+    await add(summary, Fraction(8), frames, found)
     answer = await summary.answer(SOON)
     assert [(tag.text, round(tag.probability, 3)) for tag in answer.tags] == [("tag 1", 0.25), ("tag 0", 0.125)]
     assert [(tag.max_probability, tag.peak_seconds) for tag in answer.tags] == [(1, 2), (1, 0.5)]
@@ -183,7 +189,7 @@ async def test_resumed_behind_every_chunk_the_summary_is_the_full_computation_wi
         changes = [found for found in changes if found.cut_seconds > 0]
         starts += [4 * index + found.frame_index for found in changes]
         edges += [found.cut_seconds for found in changes]
-        await summary.add(Fraction(1), chunk, decoded(chunk, *changes), SOON)
+        await add(summary, Fraction(1), chunk, decoded(chunk, *changes))
         summary = Summary(decoders, spec, summary.state())
     answer = await summary.answer(SOON)
 
@@ -212,7 +218,7 @@ async def test_scenes_lie_between_the_changes_are_ranked_by_their_own_frames_and
     for index in range(3):
         chunk = frames[4 * index : 4 * index + 4]
         found = decoded(chunk, *(c for c in changes if c.chunk_index == index))
-        told.append(await summary.add(Fraction(4), chunk, found, SOON))
+        told.append(await add(summary, Fraction(4), chunk, found))
     answer = await summary.answer(SOON)
     scenes = [*(scene for (scene,) in told), *answer.scenes]
     assert [(scene.start_seconds, scene.end_seconds) for scene in scenes] == [(0, 2), (2, 4), (4, 11), (11, 12)]
@@ -227,7 +233,7 @@ async def test_a_video_without_a_change_is_one_scene_and_one_call():
     frames, decoders = unit(3, seed=30), NumpyDecoders()
     summary = Summary(decoders, SPEC)
     for _ in range(5):
-        assert await summary.add(Fraction(1, 3), frames, decoded(frames), SOON) == []
+        assert await add(summary, Fraction(1, 3), frames, decoded(frames)) == []
     answer = await summary.answer(SOON)
     assert [(scene.start_seconds, scene.end_seconds) for scene in answer.scenes] == [(0, 5 / 3)]
     assert decoders.rows_per_call == [1]
@@ -237,7 +243,7 @@ async def test_scenes_whose_frames_cancel_out_resemble_no_text():
     frame = unit(1, seed=40)
     frames = np.concatenate([frame, -frame])
     summary = Summary(NumpyDecoders(), SPEC)
-    await summary.add(Fraction(1), frames, decoded(frames), SOON)
+    await add(summary, Fraction(1), frames, decoded(frames))
     answer = await summary.answer(SOON)
     assert answer.scenes[0].tags[0].score == 0
 
@@ -252,7 +258,7 @@ async def test_rounding_between_the_chunks_of_six_hours_costs_less_than_a_millio
         frame = mean + 0.3 * draw.standard_normal(DIMENSIONS)
         frames = (frame / np.linalg.norm(frame)).astype(np.float32)[np.newaxis]
         found = decoded(frames, *([change(index, 0, 10 * index)] if index else []))
-        await summary.add(Fraction(10), frames, found, SOON)
+        await add(summary, Fraction(10), frames, found)
         rows.append(pooled(frames).astype(np.float64))
     answer = await summary.answer(SOON)
     scores = np.stack(rows) @ decoders.tag_rows.T
@@ -272,8 +278,8 @@ async def test_with_the_state_of_another_the_answer_is_that_of_one_summary(seed,
     for index, stop in enumerate(stops):
         frames = unit(4, seed=seed + index)
         cuts = [change(index, int(i), index + i / 4) for i in np.flatnonzero(draw.random(4) < 0.2)]
-        whole_scenes += await whole.add(Fraction(1), frames, decoded(frames, *cuts), SOON)
-        told += await parts.add(Fraction(1), frames, decoded(frames, *cuts), SOON)
+        whole_scenes += await add(whole, Fraction(1), frames, decoded(frames, *cuts))
+        told += await add(parts, Fraction(1), frames, decoded(frames, *cuts))
         if stop:
             parts = Summary(NumpyDecoders(), SPEC, parts.state())
     assert told == whole_scenes

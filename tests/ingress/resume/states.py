@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from services.ingress.answer import SummaryState, TextShare
+from services.ingress.answer import ShotsState, SummaryState, TextShare
 from services.ingress.resume.state import ResumeState
 from videoanalysis import tensors
 from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
@@ -48,6 +48,7 @@ def resume_state(
         decode_failures=int(draw.integers(0, 2**31)),
         frames_searched=int(draw.integers(0, 2**31)),
         decode_all=bool(draw.integers(2)),
+        shots=ShotsState(draw.uniform(0, 1e5), draw.uniform(0, 1e5) if event else None),
     )
 
 
@@ -78,6 +79,7 @@ def same(one: ResumeState, other: ResumeState) -> bool:
             of.decode_failures,
             of.frames_searched,
             of.decode_all,
+            of.shots,
         )
 
     return bits(one) == bits(other)

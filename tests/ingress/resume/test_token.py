@@ -6,7 +6,7 @@ from services.ingress.job import AnalysisRequest, read_request
 from services.ingress.resume.token import MAX_TOKEN_BYTES, RequestTokens, ResumeTokens
 from tests.ingress.resume.states import largest, resume_state, same
 from videoanalysis.errors import FailedPrecondition, InvalidInput, ServiceError
-from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH, AnalyzeVideoRequest
+from videoanalysis.v1.analysis_pb2 import CUT_DETECTION_OFF, PRIORITY_BATCH, SCENE_BOUNDARIES_CUTS, AnalyzeVideoRequest
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -121,6 +121,8 @@ def test_a_token_is_valid_for_its_caller_only(caller):
         {"reuse_difference": 0.01},
         {"start_seconds": 1.5},
         {"end_seconds": 60},
+        {"cut_detection": CUT_DETECTION_OFF},
+        {"scene_boundaries": SCENE_BOUNDARIES_CUTS},
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME},
     ],
     ids=lambda other: next(iter(other)),
@@ -135,6 +137,8 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
     bound = {"video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank"}
     bound |= {"include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability"}
     bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds"}
+    bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference"}
+    bound |= {"cut_detection", "scene_boundaries"}
     free = {"stream_id", "priority", "output_uri"}
     assert {field.name for field in AnalyzeVideoRequest.DESCRIPTOR.fields} == bound | free
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameChange
-from services.ingress.sampling.plan import Cut
+from services.ingress.sampling.plan import LargestChange
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.rendering import calm_picture, render, steady
 
@@ -33,7 +33,7 @@ def rendered(directory: Path, name: str) -> Path:
     return render(directory / name, steady(RATE, SECONDS), cuts=CUTS, draw=calm_picture, **STREAMS[name])
 
 
-def found_cuts(path: Path, *, refined: bool) -> tuple[list[Cut], int]:
+def found_cuts(path: Path, *, refined: bool) -> tuple[list[LargestChange], int]:
     """What the sampler says of the intervals with a cut, and the frames it decoded."""
     out = np.empty((16, 32, 32, 3), np.uint8)
     found, sampled = [], 0.0
@@ -41,7 +41,7 @@ def found_cuts(path: Path, *, refined: bool) -> tuple[list[Cut], int]:
         str(path), frames_per_chunk=16, chunk_duration=Fraction(10), image_size=32, limits=SamplingLimits()
     ) as sampler:
         while (chunk := sampler.next_chunk(out)) is not None:
-            for time, cut in zip(chunk.frame_times, chunk.cuts, strict=True):
+            for time, cut in zip(chunk.frame_times, chunk.largest_changes, strict=True):
                 if any(sampled < true <= time for true in CUTS):
                     assert cut is not None
                     found.append(sampler.refine_cut(cut) if refined else cut)
@@ -91,7 +91,7 @@ def test_a_dissolve_does_not_stand_out(tmp_path):
         str(path), frames_per_chunk=16, chunk_duration=Fraction(10), image_size=32, limits=SamplingLimits()
     ) as sampler:
         chunk = sampler.next_chunk(out)
-    within = [cut for time, cut in zip(chunk.frame_times, chunk.cuts, strict=True) if 2.5 < time < 5.5]
+    within = [cut for time, cut in zip(chunk.frame_times, chunk.largest_changes, strict=True) if 2.5 < time < 5.5]
     assert within
     assert all(cut.confidence < 0.7 for cut in within)
 
@@ -103,12 +103,12 @@ def test_nothing_is_known_before_the_first_frame_and_of_a_picture_that_stands_st
     with Sampler(
         str(path), frames_per_chunk=16, chunk_duration=Fraction(10), image_size=32, limits=SamplingLimits()
     ) as sampler:
-        assert sampler.next_chunk(out).cuts == (None,) * 16
+        assert sampler.next_chunk(out).largest_changes == (None,) * 16
 
 
 def test_a_search_that_would_decode_too_much_is_not_begun(tmp_path):
     path = rendered(tmp_path, "h264_one_group.mp4")
-    change = FrameChange(before=12_800, at=13_312, exact=False, confidence=0.5)
+    change = FrameChange(before=12_800, at=13_312, exact=False, size=0.2, confidence=0.5)
     with CutRefiner(str(path), max_pixels=1 << 20) as search:
         assert search.refine(change, max_frames=20) is change
         assert search.frames_decoded == 0
@@ -116,6 +116,6 @@ def test_a_search_that_would_decode_too_much_is_not_begun(tmp_path):
 
 def test_frames_that_are_not_there_are_not_found(tmp_path):
     path = rendered(tmp_path, "h264_groups_of_25.mp4")
-    change = FrameChange(before=1, at=3, exact=False, confidence=0.5)  # no frame has such a pts
+    change = FrameChange(before=1, at=3, exact=False, size=0.2, confidence=0.5)  # no frame has such a pts
     with CutRefiner(str(path), max_pixels=1 << 20) as search:
         assert search.refine(change, max_frames=1000) is change

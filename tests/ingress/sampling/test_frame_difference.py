@@ -44,16 +44,16 @@ def test_a_picture_that_does_not_change_has_no_step():
 def test_each_step_is_told_once_and_none_between_two_questions_is_lost():
     difference = FrameDifference()
     watch(difference, [50, 150])
-    assert difference.pop_largest() == FrameChange(0, 1, True, 1.0)
+    assert difference.pop_largest() == FrameChange(0, 1, True, pytest.approx(100 / 255), 1.0)
     watch(difference, [50, 50], first=2)
-    assert difference.pop_largest() == FrameChange(1, 2, True, 1.0)
+    assert difference.pop_largest() == FrameChange(1, 2, True, pytest.approx(100 / 255), 1.0)
 
 
 def test_a_step_over_frames_that_were_left_out_is_not_exact():
     difference = FrameDifference()
     difference.add(plain(50), 0, left_out=False)
     difference.add(plain(150), 5, left_out=True)
-    assert difference.pop_largest() == FrameChange(0, 5, False, 1.0)
+    assert difference.pop_largest() == FrameChange(0, 5, False, pytest.approx(100 / 255), 1.0)
 
 
 def test_pictures_may_change_size_on_the_way():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import WholeFile
-from services.ingress.sampling.plan import Cut
+from services.ingress.sampling.plan import LargestChange
 from services.ingress.sampling.pool import SamplingPool
 from services.ingress.sampling.sampled_video import SampledVideo
 from tests.ingress.sampling.samplers import (
@@ -363,12 +363,12 @@ async def test_a_video_gives_its_worker_back_when_it_is_left(five_seconds: Path)
 
 
 async def test_after_its_last_chunk_a_video_still_answers_where_a_cut_is(five_seconds: Path) -> None:
-    unknown = Cut(Fraction(1), Fraction(2), exact=False, confidence=0.5)
+    unknown = LargestChange(Fraction(1), Fraction(2), exact=False, confidence=0.5)
     async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as video:
         await rest_of(video)
         found = await video.narrow(unknown)
         assert unknown.before <= found.before < found.at <= unknown.at
-        known = Cut(Fraction(1), Fraction(2), exact=True, confidence=0.5)
+        known = LargestChange(Fraction(1), Fraction(2), exact=True, confidence=0.5)
         assert await video.narrow(known) is known
         for pid in pool.worker_pids:
             os.kill(pid, signal.SIGKILL)

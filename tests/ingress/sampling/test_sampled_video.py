@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.ingress.admission import ByteBudget
-from services.ingress.sampling import Cut, FrameBuffer, SampledVideo, SamplingSpec, WholeFile, WorkerLimits
+from services.ingress.sampling import FrameBuffer, LargestChange, SampledVideo, SamplingSpec, WholeFile, WorkerLimits
 from services.ingress.sampling.worker_process import WorkerProcess
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -23,14 +23,16 @@ LIMITS = WorkerLimits(
 )
 SPEC = SamplingSpec(frames_per_chunk=2, chunk_duration=Fraction(10), image_size=8)
 OPENED = {"opened": {"claimed_duration_seconds": 1.0, "memory_bytes": 1 << 20}}
-CUT = {"before": [0, 1], "at": [1, 2], "exact": False, "confidence": 0.5}
+CHANGE = {"before": [0, 1], "at": [1, 2], "exact": False, "confidence": 0.5}
 CHUNK = {
     "index": 0,
     "start": [0, 1],
     "duration": [1, 1],
     "frame_times": [[0, 1], [1, 2]],
     "frame_indices": [0, 1],
-    "cuts": [None, CUT],
+    "largest_changes": [None, CHANGE],
+    "cuts": [[[1, 2], [1, 4], 0.3, True]],
+    "transitions": [[[0, 1], [1, 4], "fade"]],
     "all_decoded": False,
 }
 END = {"duration": [1, 1], "decode_failures": 0, "frames_decoded": 2, "frames_dropped": 0}
@@ -69,7 +71,7 @@ async def answered(answers: dict[str, Any]) -> tuple[Any, Any, int]:
         video = SampledVideo(workers, ByteBudget(1 << 30), WholeFile.of(file.fileno()), SPEC, LIMITS)
         try:
             chunk = await video.next_chunk(buffer)
-            cut = chunk and chunk.cuts[-1]
+            cut = chunk and chunk.largest_changes[-1]
             return chunk or video.end, cut and await video.narrow(cut), len(workers.started)
         except InvalidInput as refusal:
             return refusal, None, len(workers.started)
@@ -80,10 +82,10 @@ async def answered(answers: dict[str, Any]) -> tuple[Any, Any, int]:
 
 
 async def test_an_honest_answer_is_taken() -> None:
-    narrowed = {"narrowed": {**CUT, "exact": True}, "frames_decoded": 3, "frames_searched": 1}
+    narrowed = {"narrowed": {**CHANGE, "exact": True}, "frames_decoded": 3, "frames_searched": 1}
     chunk, cut, workers = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "narrow": narrowed})
     assert chunk.frame_times == (0, Fraction(1, 2))
-    assert cut == Cut(Fraction(0), Fraction(1, 2), exact=True, confidence=0.5)
+    assert cut == LargestChange(Fraction(0), Fraction(1, 2), exact=True, confidence=0.5)
     assert workers == 1
     end, _, _ = await answered({"next": {"end": END}})
     assert end.duration == 1
@@ -98,11 +100,14 @@ async def test_an_honest_answer_is_taken() -> None:
         {"chunk": CHUNK, "decode_failures": None},
         {"chunk": {**CHUNK, "index": 1}, "decode_failures": 0},
         {"chunk": {**CHUNK, "frame_indices": [0, 1, 2]}, "decode_failures": 0},
-        {"chunk": {**CHUNK, "frame_indices": [], "frame_times": [], "cuts": []}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "frame_indices": [], "frame_times": [], "largest_changes": []}, "decode_failures": 0},
         {"chunk": {**CHUNK, "start": [1, 0]}, "decode_failures": 0},
         {"chunk": {**CHUNK, "duration": [10**300, 1]}, "decode_failures": 0},
-        {"chunk": {**CHUNK, "cuts": [None, {**CUT, "confidence": float("nan")}]}, "decode_failures": 0},
-        {"chunk": {**CHUNK, "cuts": [None, "cut"]}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "largest_changes": [None, {**CHANGE, "confidence": float("nan")}]}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "largest_changes": [None, "change"]}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "cuts": [None]}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "cuts": [[[1, 2], [1, 4], float("nan"), True]]}, "decode_failures": 0},
+        {"chunk": {**CHUNK, "transitions": [[[0, 1], [1, 4], "jump"]]}, "decode_failures": 0},
         {"end": {**END, "duration": "long"}},
         {"end": {**END, "frames_decoded": float("inf")}},
         {"error": "none"},
@@ -122,11 +127,11 @@ async def test_so_does_a_malformed_answer_to_opening(opened: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "narrowed", [{}, {"narrowed": CUT}, {"narrowed": {}, "frames_decoded": 1, "frames_searched": 1}]
+    "narrowed", [{}, {"narrowed": CHANGE}, {"narrowed": {}, "frames_decoded": 1, "frames_searched": 1}]
 )
 async def test_a_cut_whose_refinement_cannot_be_read_stays_as_it_is(narrowed: dict[str, Any]) -> None:
     chunk, cut, _ = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "narrow": narrowed})
-    assert cut == chunk.cuts[-1]
+    assert cut == chunk.largest_changes[-1]
 
 
 async def test_a_reason_that_is_not_one_of_a_worker_s_is_not_passed_on() -> None:

@@ -397,7 +397,10 @@ def test_the_first_chunks_can_be_passed_over(clip: Callable[[str], Path], name: 
     for first_chunk in range(1, len(whole.chunks) + 2):
         rest = sample(clip(name), first_chunk=first_chunk)
         # Of what lies between the chunks passed over and the first one nothing is known.
-        expected = [replace(chunk, cuts=(None, *chunk.cuts[1:])) for chunk in whole.chunks[first_chunk:][:1]]
+        expected = [
+            replace(chunk, largest_changes=(None, *chunk.largest_changes[1:]))
+            for chunk in whole.chunks[first_chunk:][:1]
+        ]
         assert rest.chunks == expected + whole.chunks[first_chunk + 1 :]
         assert all(np.array_equal(a, b) for a, b in zip(rest.pixels, whole.pixels[first_chunk:], strict=True))
         assert rest.duration == whole.duration

@@ -1,0 +1,114 @@
+"""Cuts and transitions found while sampling, compared with rendered and with viewed truth."""
+
+import json
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.ingress.sampling.plan import CONTEXT_SECONDS, SampledChunk
+from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from tests.ingress.sampling import moving_pictures
+from tests.rendering import render, steady
+
+RATE = 25
+LENGTHS = [50, 31, 44, 25, 75, 38, 50, 62]  # frames; 50 and 75 end at the borders of chunks
+CUTS = [Fraction(sum(LENGTHS[:count]), RATE) for count in range(1, len(LENGTHS))]
+FRAMES = sum(LENGTHS)
+SHARED = Path(__file__).parents[4] / "shared" / "videos"
+
+STREAMS = {
+    "b_frames.mp4": {"options": {"x264-params": "bframes=3:b-pyramid=none:scenecut=0:keyint=250"}},
+    "pyramid.mp4": {"options": {"x264-params": "bframes=3:scenecut=0:keyint=250"}},
+    "short_groups.mp4": {"options": {"x264-params": "scenecut=0:keyint=25"}},
+    "key_at_cut.mp4": {"options": {"x264-params": "keyint=250"}},
+    "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
+}
+
+
+def draw(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]:
+    pixels = moving_pictures.shot(scene)(index).astype(np.uint8)
+    return np.repeat(np.repeat(pixels, height // 32, axis=0), width // 32, axis=1)
+
+
+def video(directory: Path, name: str) -> Path:
+    return render(
+        directory / name,
+        steady(RATE, Fraction(FRAMES, RATE)),
+        cuts=CUTS,
+        draw=draw,
+        width=128,
+        height=96,
+        **STREAMS[name],
+    )
+
+
+def chunks(
+    path: Path, *, seconds: int = 2, first: int = 0, tolerance: Fraction = Fraction(0), detect: bool = True
+) -> list[SampledChunk]:
+    out = np.empty((4, 32, 32, 3), np.uint8)
+    found = []
+    with Sampler(
+        str(path),
+        frames_per_chunk=4,
+        chunk_duration=Fraction(seconds),
+        image_size=32,
+        limits=SamplingLimits(),
+        first_chunk=first,
+        tolerance=tolerance,
+        detect_cuts=detect,
+    ) as sampler:
+        while (chunk := sampler.next_chunk(out)) is not None:
+            found.append(chunk)
+    return found
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_cut_is_found_to_the_frame_in_its_chunk(tmp_path: Path, name: str):
+    found = chunks(video(tmp_path, name))
+    cuts = [cut for chunk in found for cut in chunk.cuts]
+    expected = [float(cut) for cut in CUTS]
+    assert [float(cut.time) for cut in cuts] == pytest.approx(expected, abs=0.002)
+    assert [float(cut.previous) for cut in cuts] == pytest.approx([cut - 1 / RATE for cut in expected], abs=0.002)
+    assert all(cut.exact for cut in cuts)
+    for chunk in found:
+        assert all(chunk.start <= cut.time < chunk.start + chunk.duration for cut in chunk.cuts)
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "short_groups.mp4", "vp9.webm"])
+def test_a_video_that_is_sampled_from_a_later_chunk_has_the_same_cuts(tmp_path: Path, name: str):
+    path = video(tmp_path, name)
+    whole = chunks(path)
+    context = ceil(CONTEXT_SECONDS / 2)
+    for first in range(1, len(whole)):
+        rest = chunks(path, first=max(0, first - context))[min(first, context) :]
+        assert [(chunk.index, chunk.cuts, chunk.transitions) for chunk in rest] == [
+            (chunk.index, chunk.cuts, chunk.transitions) for chunk in whole[first:]
+        ]
+
+
+def test_with_a_tolerance_what_is_not_exact_is_said(tmp_path: Path):
+    found = [cut for chunk in chunks(video(tmp_path, "short_groups.mp4"), tolerance=Fraction(1)) for cut in chunk.cuts]
+    for cut in found:
+        assert any(cut.previous < time <= cut.time for time in CUTS)
+        assert cut.exact == (cut.time - cut.previous == Fraction(1, RATE))
+
+
+def test_without_detection_there_are_none_and_the_same_frames_are_sampled(tmp_path: Path):
+    path = video(tmp_path, "short_groups.mp4")
+    without = chunks(path, detect=False)
+    assert all(chunk.cuts == chunk.transitions == () for chunk in without)
+    assert [chunk.frame_times for chunk in without] == [chunk.frame_times for chunk in chunks(path)]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the videos beside the repository")
+def test_real_cuts_are_found_to_the_frame_and_nothing_else():
+    truth = json.loads((SHARED / "cuts.json").read_text())["videos"]
+    for name, shown in truth.items():
+        shown = shown.get("best_stream", shown)
+        cuts = [float(cut.time) for chunk in chunks(SHARED / name, seconds=10) for cut in chunk.cuts]
+        assert cuts == pytest.approx([cut["from_first_frame"] for cut in shown["hard_cuts"]], abs=0.002), name
