@@ -279,7 +279,10 @@ async def test_the_stream_has_the_same_content_in_pieces(clip, tmp_path):
         progress, chunks, summary = await stream(running, request(clip, stream_id="me"))
     assert chunks == list(whole.chunks)
     assert not summary.chunks
+    assert whole.cuts
+    assert [cut for chunk in chunks for cut in chunk.cuts] == list(whole.cuts)
     for answer in (whole, summary):
+        answer.ClearField("cuts")
         answer.ClearField("chunks")
         answer.ClearField("timing")
         answer.ClearField("usage")
