@@ -16,7 +16,7 @@ from videoanalysis.v1 import decoder_pb2
 
 SERVICE = decoder_pb2.DESCRIPTOR.services_by_name["DecoderService"].full_name
 ROOT = Path(__file__).parents[1]
-METHODS = ["DecodeChunk", "RankTexts", "ListTextBanks"]
+METHODS = ["DecodeChunk", "RankTexts", "RankVideo", "ListTextBanks"]
 
 
 def test_without_a_port_nothing_is_served():

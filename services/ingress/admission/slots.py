@@ -85,7 +85,7 @@ class Admission:
         self._arriving: Counter[str] = Counter()
         self._patience_seconds = patience_seconds
         self._max_running_per_caller = max_running if max_running_per_caller is None else max_running_per_caller
-        self._max_waiting_per_caller = max_waiting if max_waiting_per_caller is None else max_waiting_per_caller
+        self._max_waiting_per_caller = max_waiting_per_caller
         self._batch = 0
         self._running_of: Counter[str] = Counter()
         self.running = 0
@@ -178,6 +178,8 @@ class Admission:
 
     def _check_own_limit(self, share: Share, at_least: int = 0) -> None:
         limit = self._max_waiting_per_caller if share.max_waiting is None else share.max_waiting
+        if limit is None:
+            return
         limit = max(limit, at_least)
         if (waiting := self._queue.count_of(share.caller) + self._arriving[share.caller]) >= limit:
             raise Overloaded(
