@@ -78,10 +78,6 @@ class Pipeline:
             permissions.max_videos,
             permissions.max_waiting,
         )
-        with self._admission.arrival(share):
-            wait_seconds = self._admission.expected_wait(share)
-            await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
-
         async def on_download(done: int, total: int) -> None:
             await holder.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=total))
 
@@ -91,6 +87,9 @@ class Pipeline:
 
         async with AsyncExitStack() as stack:
             stack.enter_context(self._demand.request())
+            with self._admission.arrival(share):
+                wait_seconds = self._admission.expected_wait(share)
+                await observer.progress(Progress(stage=STAGE_WAITING, estimated_wait_seconds=wait_seconds))
             slot = await stack.enter_async_context(self._admission.admit(share, job.deadline))
             skipped = start.state.next_chunk * job.request.chunk_duration if start else 0
             holder = _SlotHolder(slot, observer, float(skipped))
