@@ -78,6 +78,7 @@ class Pipeline:
             permissions.max_videos,
             permissions.max_waiting,
         )
+
         async def on_download(done: int, total: int) -> None:
             await holder.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=total))
 
