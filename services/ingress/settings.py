@@ -114,7 +114,7 @@ class IngressSettings(ServiceSettings):
         "token, JWT or caller_header), so that one caller never holds every slot; otherwise no limit.",
     )
     max_waiting_per_caller: int | None = Field(
-        None, ge=0, description="Waiting requests of one caller; more are refused. Default: max_waiting."
+        None, ge=0, description="Waiting requests of one caller; more are refused. Default: no limit but max_waiting."
     )
     max_request_seconds: float = Field(3600, gt=0, description="Longest, and default, deadline of a request.")
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video queued between sampling and decoding.")

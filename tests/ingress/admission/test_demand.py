@@ -313,10 +313,13 @@ class Bench:
             holder.to_lose = 0
 
     async def watch(self) -> None:
-        """At every moment, also between the steps: one request counted for each in line or in progress."""
+        """At every moment, also between the steps: one request counted for each that holds a slot or waits for one.
+
+        Requests that arrive are waiting, and no demand yet.
+        """
         demand, admission = self.system.demand, self.system.admission
         while True:
-            assert demand.ingress == admission.running + admission.waiting
+            assert admission.running <= demand.ingress <= admission.running + admission.waiting
             assert min(depths(demand)) >= 0
             await asyncio.sleep(0.001)
 

@@ -318,3 +318,20 @@ async def test_one_caller_cannot_fill_the_arrivals():
         assert caught.value.reason == ErrorReason.CALLER_OVER_LIMIT
         with admission.arrival(Share("b", 4)):
             assert admission.waiting == 3
+
+
+async def test_without_a_limit_of_its_own_a_caller_may_fill_the_queue_and_its_batch_gives_way():
+    admission = Admission(max_running=1, max_waiting=1)
+    release = asyncio.Event()
+    tasks = [
+        asyncio.create_task(held(admission, [], "running", release, Share("one", 1))),
+        asyncio.create_task(held(admission, [], "batch", release, Share("one", 2, batch=True))),
+    ]
+    await settle()
+    tasks.append(asyncio.create_task(held(admission, [], "interactive", release, Share("one", 3))))
+    await settle()
+    with pytest.raises(Overloaded) as caught:
+        await tasks.pop(1)
+    assert caught.value.reason == ErrorReason.OVERLOADED
+    release.set()
+    await asyncio.gather(*tasks)
