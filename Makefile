@@ -24,13 +24,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 FUZZ_SECONDS := 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint demo fuzz images check-images
+.PHONY: help setup tools test lint demo fuzz lock images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
 	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
 	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
+	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
@@ -84,6 +85,20 @@ demo: setup
 fuzz: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# The hashes of what images install, after a change of versions. UV is uv's command.
+UV := uv
+OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit
+
+lock:
+	for service in ingress encoder decoder; do \
+	    lock=services/$$service/requirements.lock; \
+	    $(UV) pip compile pyproject.toml --extra $$service --constraint constraints.txt --quiet --generate-hashes \
+	        --universal --python-version 3.12 --no-annotate --no-header --output-file $$lock.new \
+	        $(OF_TORCH:%=--no-emit-package %) \
+	        $$(sed -n 's/^\(nvidia[a-z0-9-]*\)==.*/--no-emit-package \1/p' constraints.txt) || exit; \
+	    { sed -n '/^#/p' $$lock; cat $$lock.new; } >$$lock.tmp && mv $$lock.tmp $$lock && rm $$lock.new || exit; \
+	done
 
 images:
 	for service in ingress encoder decoder; do \

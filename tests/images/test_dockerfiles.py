@@ -100,6 +100,8 @@ def test_it_installs_its_own_extra_in_pinned_versions(service):
     build, final = stages(service)
     (install,) = [line for line in build.all("RUN") if " install " in line]
     assert f"--editable '.[{service}]'" in install
+    assert "--no-deps --require-hashes -r requirements.lock" in install
+    assert f"services/{service}/requirements.lock" in build.copied_from_the_context()
     assert build.environment()["PIP_CONSTRAINT"] == "/app/constraints.txt"
     assert "constraints.txt" in build.copied_from_the_context()
     assert [line for line in final.all("RUN") if re.search(r"\bpip3? install\b|\bapt|\bapk\b", line)] == []
@@ -108,6 +110,24 @@ def test_it_installs_its_own_extra_in_pinned_versions(service):
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_version_that_it_installs_is_pinned(service):
     assert installed_with(service) - pinned() == set()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_version_has_hashes_and_is_the_one_of_the_constraints(service):
+    text = (ROOT / "services" / service / "requirements.lock").read_text().replace("\\\n", "")
+    locked = {}
+    for line in filter(None, re.sub("#.*", "", text).splitlines()):
+        requirement, _, hashes = line.partition(" --hash=sha256:")
+        assert hashes, requirement
+        parsed = Requirement(requirement)
+        locked[canonicalize_name(parsed.name)] = str(parsed.specifier)
+    constraints = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    versions = {canonicalize_name(pin.name): str(pin.specifier) for pin in constraints}
+    assert {name: version for name, version in locked.items() if versions.get(name, version) != version} == {}
+    # What torch is made of depends on the accelerator, and comes from an index of its own.
+    of_torch = {"torch", "triton"} if service == "encoder" else set()
+    missing = installed_with(service) - locked.keys() - of_torch
+    assert {name for name in missing if not name.startswith(("nvidia-", "cuda-"))} == set()
 
 
 def test_what_the_project_is_built_with_is_pinned():
