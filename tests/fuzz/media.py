@@ -15,7 +15,7 @@ from videoanalysis.selftest.clips import CONTAINERS, clip
 LIMITS = WorkerLimits(
     memory_bytes=512 << 20,
     cpu_seconds=60,
-    chunk_seconds=60,
+    stall_seconds=60,
     max_pixels=8192 * 4320,
     max_video_seconds=3600,
     max_packets=1_000_000,
