@@ -20,7 +20,7 @@ from services.ingress.dispatch.failures import FailedAttempt
 from services.ingress.job import read_request
 from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling import messages
-from services.ingress.sampling.plan import Cut, SampledChunk
+from services.ingress.sampling.plan import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from videoanalysis import tensors
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError
@@ -169,8 +169,14 @@ def _bank() -> bytes:
 
 
 def _chunk() -> bytes:
-    cut = Cut(Fraction(0), Fraction(1, 2), exact=False, confidence=0.5)
-    chunk = SampledChunk(0, Fraction(0), Fraction(1), (Fraction(0), Fraction(1, 2)), (0, 1), (None, cut), False)
+    half = Fraction(1, 2)
+    change = LargestChange(Fraction(0), half, exact=False, confidence=0.5)
+    cuts, transitions = (
+        (Cut(half, Fraction(0), 0.5, exact=True),),
+        (Transition(Fraction(0), half, TRANSITION_KINDS[0]),),
+    )
+    times = Fraction(0), half
+    chunk = SampledChunk(0, Fraction(0), Fraction(1), times, (0, 1), (None, change), cuts, transitions)
     return json.dumps(messages.from_chunk(chunk)).encode()
 
 
