@@ -93,7 +93,9 @@ class System:
 
     def is_at_rest(self) -> bool:
         """Whether no request holds anything."""
-        return not (self.admission.running or self.admission.waiting or self.frame_budget.in_use or self.scratch.in_use)
+        admission = self.admission
+        requests = admission.running + admission.waiting + admission.arriving
+        return not (requests or self.frame_budget.in_use or self.scratch.in_use)
 
 
 @asynccontextmanager

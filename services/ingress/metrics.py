@@ -26,6 +26,10 @@ def queue_depth(registry: CollectorRegistry) -> Gauge:
 
 
 _queue_depth = queue_depth(REGISTRY)
+_arriving = Gauge(
+    "videoanalysis_arriving",
+    "Requests that have not asked for a slot yet, since their callers have not read that they wait.",
+)
 _video_seconds = Counter("videoanalysis_video_seconds_total", "Duration of the videos that were analysed to the end.")
 _bytes_read = Counter("videoanalysis_bytes_read_total", "Bytes read of these videos.")
 _frames_decoded = Counter("videoanalysis_frames_decoded_total", "Frames decoded to sample these videos.")
@@ -73,6 +77,7 @@ def export_counts(demand: Demand, admission: Admission, slots: int) -> None:
     export_demand(demand, _queue_depth)
     metrics.WAITING.labels("ingress").set_function(lambda: admission.waiting)
     metrics.RUNNING.labels("ingress").set_function(lambda: admission.running)
+    _arriving.set_function(lambda: admission.arriving)
     metrics.SLOTS.labels("ingress").set(slots)
 
 

@@ -72,7 +72,7 @@ async def test_streams_that_hang_before_they_ask_for_a_slot_are_counted_bounded_
         connect(running.address, window=0) as client,
     ):
         hanging = await streams(client, clip, 8)
-        await until(lambda: running.admission.waiting == 8)
+        await until(lambda: running.admission.arriving == 8)
         (refused,) = await streams(client, clip, 1)
         async with asyncio.timeout(SOON):
             await refused.ended.wait()

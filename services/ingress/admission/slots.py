@@ -63,8 +63,8 @@ class Admission:
     caller has at most `max_running_per_caller` slots and `max_waiting_per_caller` waiting requests, or what its share
     says, also while slots are free.
 
-    Requests that arrive and have not asked for a slot yet, since their caller has not read the first event, count as
-    waiting.
+    Requests that arrive and have not asked for a slot yet, since their caller has not read the first event, are
+    bounded like those that wait.
     """
 
     def __init__(
@@ -92,14 +92,18 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + self._arriving.total()
+        return len(self._queue)
+
+    @property
+    def arriving(self) -> int:
+        return self._arriving.total()
 
     @contextmanager
     def arrival(self, share: Share) -> Iterator[None]:
         """Counts a request before it asks for a slot; raises Overloaded if too many have arrived and not asked."""
         self._check_own_limit(share, at_least=self._limit_of(share))
-        if self._arriving.total() >= max(self._max_waiting, self._max_running):
-            raise Overloaded(f"{self._arriving.total()} requests have arrived whose callers do not read")
+        if self.arriving >= max(self._max_waiting, self._max_running):
+            raise Overloaded(f"{self.arriving} requests have arrived whose callers do not read")
         self._arriving[share.caller] += 1
         try:
             yield

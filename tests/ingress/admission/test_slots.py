@@ -301,13 +301,13 @@ async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_its_
     assert admission.running == 0
 
 
-async def test_requests_that_have_arrived_and_not_asked_for_a_slot_count_as_waiting_and_are_bounded():
+async def test_requests_that_have_arrived_and_not_asked_for_a_slot_are_counted_and_bounded():
     admission = Admission(max_running=1, max_waiting=2)
     with admission.arrival(Share("a", 1)), admission.arrival(Share("b", 2)):
-        assert admission.waiting == 2
+        assert admission.arriving == 2
         with pytest.raises(Overloaded), admission.arrival(Share("c", 3)):
             pytest.fail("was let in")
-    assert admission.waiting == 0
+    assert admission.arriving == 0
 
 
 async def test_one_caller_cannot_fill_the_arrivals():
@@ -317,7 +317,7 @@ async def test_one_caller_cannot_fill_the_arrivals():
             pytest.fail("was let in")
         assert caught.value.reason == ErrorReason.CALLER_OVER_LIMIT
         with admission.arrival(Share("b", 4)):
-            assert admission.waiting == 3
+            assert admission.arriving == 3
 
 
 async def test_without_a_limit_of_its_own_a_caller_may_fill_the_queue_and_its_batch_gives_way():
