@@ -214,6 +214,10 @@ class LookAhead:
         """The first frame presented at or after `tick`, or else the last."""
         return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
 
+    def promised_before(self, tick: int) -> int:
+        """Frames presented before `tick`, of which all packets have been read, and nothing after it is forgotten."""
+        return self.promised - (len(self.presented) - bisect_left(self.presented, tick))
+
     def forget_before(self, pts: int) -> None:
         for times in (self.presented, self._entry_points):
             del times[: max(bisect_left(times, pts) - 1, 0)]
@@ -308,6 +312,7 @@ class SamplingPlan:
         self._first_chunk = first_chunk
         self._keep_shots = keep_shots
         self._next_chunk = self._index_at(Fraction(0))
+        self._promised_until: dict[int, int] = {}  # frames, up to where each chunk is proven
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
         self._origin_known = False
@@ -413,6 +418,7 @@ class SamplingPlan:
         certain_from: int | None = (proven := self._origin + ceil(proof / self._time_base))
         video_duration = self._foresee_duration(max(proven, self.tick(end) + self._tolerance + 1))
         ends = [known for known in (video_duration, self.end) if known is not None]
+        self._promised_until[self._next_chunk] = self._packets.promised_before(proven)
         span: Span | None = Span(self._next_chunk, start, self._chunk_duration)
         if ends:
             span = self._span_at(self._next_chunk, min(ends))
@@ -440,6 +446,14 @@ class SamplingPlan:
             # What the next chunk begins with is known, and one frame must prove that there is one.
             shown = map(self._packets.frame_at, [*ticks, self.tick(end)])
             self._want([*shown, self._packets.first_from(certain_from)])
+
+    def promised_until(self, time: Fraction) -> int:
+        """Frames that the packets promise up to where the chunk after that of `time`, if any, is proven.
+
+        That chunk is planned before the one of `time` is certain.
+        """
+        index = floor((time - self.start) / self._chunk_duration)
+        return self._promised_until.get(index + 1) or self._promised_until.get(index, 0)
 
     @property
     def tolerates(self) -> bool:

@@ -217,12 +217,13 @@ class Sampler:
     def refine_cut(self, cut: LargestChange) -> LargestChange:
         """A chunk's `cut` between two neighbouring frames, if those left out between can be decoded at little cost.
 
-        All such searches together decode at most MAX_SEARCH_SHARE as many frames as the packets so far promise.
+        All such searches together decode at most MAX_SEARCH_SHARE as many frames as the packets promise up to the
+        chunk after that of the cut: so they find the same however far sampling is ahead, and wherever it was resumed.
         """
         plan = self._pass.plan
         if cut.exact or not plan.trusted or plan.tolerates or self._pass.video.clock.breaks:
             return cut
-        allowed = floor(MAX_SEARCH_SHARE * self._pass.frames_promised) - self.frames_searched
+        allowed = floor(MAX_SEARCH_SHARE * plan.promised_until(cut.at)) - self.frames_searched
         change = FrameChange(plan.tick(cut.before), plan.tick(cut.at), cut.exact, 0.0, cut.confidence)
         return _largest_change(plan, self._search.refine(change, allowed))
 
@@ -359,11 +360,6 @@ class DecodePass:
     def close(self) -> None:
         self.chunks.close()
         self.video.close()
-
-    @property
-    def frames_promised(self) -> int:
-        """By the packets read so far."""
-        return self._packets.promised
 
     @property
     def frames_dropped(self) -> int:
