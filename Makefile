@@ -32,6 +32,7 @@ help:
 	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
 	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
+	@echo 'make bench   measure sampling against its alternatives, in under ten minutes, into benchmarks/RESULTS.md'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
@@ -99,6 +100,10 @@ lock:
 	        $$(sed -n 's/^\(nvidia[a-z0-9-]*\)==.*/--no-emit-package \1/p' constraints.txt) || exit; \
 	    { sed -n '/^#/p' $$lock; cat $$lock.new; } >$$lock.tmp && mv $$lock.tmp $$lock && rm $$lock.new || exit; \
 	done
+
+bench: setup
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks
 
 images:
 	for service in ingress encoder decoder; do \

@@ -1,0 +1,65 @@
+"""Runs the benchmarks of sampling one after the other and writes their tables into RESULTS.md:
+python -m benchmarks [NAME …]
+
+The names are those in TABLES; all together take under ten minutes on two idle cores. Tables of benchmarks that were not
+run, or did not end in time, stay as they are.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import av
+
+_RESULTS = Path(__file__).parent / "RESULTS.md"
+_LIMIT_SECONDS = 240
+TABLES = {
+    "ways": "Sampling compared with other ways",
+    "sampling": "Planned sampling compared with a full decode",
+    "latency": "Seconds by cores that are idle",
+    "memory": "Peak memory of a sampling process",
+    "ranged_reads": "First chunk of an object that arrives",
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(TABLES)
+    if unknown := set(names) - set(TABLES):
+        sys.exit(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    failed = [name for name in names if not run(name)]
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
+
+
+def run(name: str) -> bool:
+    start = time.monotonic()
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    try:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_LIMIT_SECONDS, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return False
+    seconds = time.monotonic() - start
+    machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    versions = f"Python {sys.version.split()[0]}, av {av.__version__}"
+    how = f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {versions}; {seconds:.0f} s."
+    _RESULTS.write_text(with_table(_RESULTS.read_text(), name, f"{how}\n\n{ended.stdout.strip()}"))
+    print(f"{name}: {seconds:.0f} s")
+    return True
+
+
+def with_table(results: str, name: str, table: str) -> str:
+    """The text of RESULTS.md with the table of one benchmark replaced, or added at the end."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    section = f"{begin}\n{table}\n{end}"
+    if begin in results:
+        return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: section, results, flags=re.DOTALL)
+    return f"{results.rstrip()}\n\n## {TABLES[name]}\n\n    python -m benchmarks {name}\n\n{section}\n"
+
+
+if __name__ == "__main__":
+    main()
