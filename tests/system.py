@@ -212,6 +212,7 @@ async def ingress(
             image_size=settings.image_size,
             chunks_ahead=settings.chunks_ahead,
             max_encoded_frames=settings.max_encoded_frames,
+            max_video_seconds=settings.max_video_seconds,
         )
         allowed = Allowed(settings.allowed_buckets, settings.allowed_file_roots, settings.allowed_https_prefixes)
         sources = Sources(storage, allowed, ScratchSpace(scratch, settings.scratch_dir, settings.max_object_bytes))

@@ -17,6 +17,7 @@ import grpc
 
 from videoanalysis import channels
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError, Unavailable
+from videoanalysis.redecoding import Redecoding
 from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_WAITING,
@@ -158,6 +159,31 @@ class AsyncClient:
                 call.cancel()
             await asyncio.sleep(backoff)
 
+    async def redecode(
+        self,
+        stored: AnalyzeVideoResponse,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        **options: Unpack[AnalysisOptions],
+    ) -> VideoAnalysis:
+        """The answer for the video of `stored`, analysed with include_embeddings, by another text bank or thresholds.
+
+        Options about sampling have no effect. Raises ServiceError; nothing is repeated.
+        """
+        redecoding = Redecoding(stored, options)
+        call = self._stub.RedecodeVideo(
+            redecoding.requests_async(), timeout=timeout_seconds, metadata=_metadata(self._token)
+        )
+        try:
+            async for response in call:
+                redecoding.receive(response)
+            return redecoding.result()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            redecoding.end()
+            call.cancel()
+
 
 class Client:
     """The synchronous AsyncClient; safe to use from many threads."""
@@ -216,6 +242,26 @@ class Client:
             finally:
                 call.cancel()
             time.sleep(backoff)
+
+    def redecode(
+        self,
+        stored: AnalyzeVideoResponse,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        **options: Unpack[AnalysisOptions],
+    ) -> VideoAnalysis:
+        """As AsyncClient.redecode."""
+        redecoding = Redecoding(stored, options)
+        call = self._stub.RedecodeVideo(redecoding.requests(), timeout=timeout_seconds, metadata=_metadata(self._token))
+        try:
+            for response in call:
+                redecoding.receive(response)
+            return redecoding.result()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            redecoding.end()
+            call.cancel()
 
 
 # Own code, not tenacity or stamina: progress restores the attempts, the server sets the delay of a refusal, and each

@@ -43,8 +43,8 @@ from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
 T = TypeVar("T")
 
 _SERVICE_NAME = analysis_pb2.DESCRIPTOR.services_by_name["VideoAnalysisService"].full_name
-# The longest request that is valid has about 220 KB: labels, text bank, URIs and a resume token, each at its limit.
-MAX_REQUEST_BYTES = 256 << 10
+# The longest request that is valid has about 520 KB: the float32 embeddings of a chunk of 64 frames at 2048 dimensions.
+MAX_REQUEST_BYTES = 640 << 10
 _ANSWER_SECONDS = 60  # beyond the deadline of a request, to receive its answer
 
 
@@ -110,6 +110,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             image_size=settings.image_size,
             chunks_ahead=settings.chunks_ahead,
             max_encoded_frames=settings.max_encoded_frames,
+            max_video_seconds=settings.max_video_seconds,
         )
         sources = Sources(
             s3,

@@ -67,6 +67,17 @@ class ModelPinning:
             raise stale_token(ErrorReason.TEXT_BANK_CHANGED, "the text bank has been replaced since")
         return pinned
 
+    async def pin_stored(self, request: AnalysisRequest, model: ModelInfo, deadline: Deadline) -> PinnedModel:
+        """For stored embeddings of `model`, which needs to be served only for labels that are not embedded yet."""
+        try:
+            return await self._pin_to(model, request, deadline)
+        except NoLongerServed as error:
+            raise FailedPrecondition(
+                "labels: no encoder serves the model of the embeddings any more",
+                reason=ErrorReason.MODEL_CHANGED,
+                field="labels",
+            ) from error
+
     async def _pin_to(self, model: ModelInfo, request: AnalysisRequest, deadline: Deadline) -> PinnedModel:
         ranking = RankingSpec(
             text_bank=request.text_bank,

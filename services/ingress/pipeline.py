@@ -2,8 +2,9 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -14,8 +15,9 @@ from services.ingress.dispatch import NoLongerServed
 from services.ingress.job import AnalysisJob
 from services.ingress.pinned_model import ModelPinning, PinnedModel
 from services.ingress.resume import RequestTokens, Resumption, stale_token
+from services.ingress.stored_video import StoredJob, StoredVideoRun
 from services.ingress.video_run import AdmittedVideo, Resources, VideoRun
-from videoanalysis.errors import DeadlineExceeded
+from videoanalysis.errors import DeadlineExceeded, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
     PRIORITY_BATCH,
     STAGE_DOWNLOADING,
@@ -65,19 +67,42 @@ class Pipeline:
         except BaseExceptionGroup as group:
             raise _first_cause(group) from group
 
-    async def _analyze(
-        self, job: AnalysisJob, observer: Observer, tokens: RequestTokens | None, start: Resumption | None
-    ) -> AnalyzeVideoResponse:
-        timeline = Timeline()
-        trace = timeline.trace(Part.DOWNLOAD_QUEUE)
+    async def redecode(self, job: StoredJob, observer: Observer) -> AnalyzeVideoResponse:
+        """The summary for a video whose embeddings are stored; the observer receives the chunks."""
+        try:
+            async with asyncio.timeout(job.deadline.remaining()):
+                with self._demand.request():
+                    async with self._admission.admit(self._share(job), job.deadline) as slot:
+                        pinned = await self._models.pin_stored(job.request, job.model, job.deadline)
+                        run = StoredVideoRun(
+                            self._resources.decoders,
+                            replace(job, chunks=_arriving(job.chunks, slot)),
+                            _SlotHolder(slot, observer, 0.0),
+                            pinned,
+                            self._resources.max_video_seconds,
+                        )
+                        return await run.run()
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the video was decoded again") from error
+        except NoLongerServed as error:
+            raise Unavailable("the text bank was replaced during the call; call again") from error
+
+    def _share(self, job: AnalysisJob | StoredJob) -> Share:
         permissions = job.caller.permissions
-        share = Share(
+        return Share(
             job.caller.queue,
             next(self._video_numbers),
             job.request.priority == PRIORITY_BATCH,
             permissions.max_videos,
             permissions.max_waiting,
         )
+
+    async def _analyze(
+        self, job: AnalysisJob, observer: Observer, tokens: RequestTokens | None, start: Resumption | None
+    ) -> AnalyzeVideoResponse:
+        timeline = Timeline()
+        trace = timeline.trace(Part.DOWNLOAD_QUEUE)
+        share = self._share(job)
 
         async def on_download(done: int, total: int) -> None:
             await holder.progress(Progress(stage=STAGE_DOWNLOADING, downloaded_bytes=done, total_bytes=total))
@@ -150,10 +175,10 @@ class _SlotHolder:
         self._observer = observer
         self._skipped_seconds = skipped_seconds
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
-        self._slot.video_seconds = max(0.0, claimed_duration_seconds - self._skipped_seconds)
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        self._slot.video_seconds = max(0.0, seconds - self._skipped_seconds)
         async with self._slot.waiting_for_caller():
-            await self._observer.opened(claimed_duration_seconds, model, text_bank)
+            await self._observer.opened(seconds, model, text_bank)
 
     async def progress(self, progress: Progress) -> None:
         async with self._slot.waiting_for_caller():
@@ -164,6 +189,16 @@ class _SlotHolder:
         self._slot.video_seconds = max(self._slot.video_seconds, analysed)
         async with self._slot.waiting_for_caller():
             await self._observer.chunk(result, finished_scenes, resume_token)
+
+
+async def _arriving(chunks: AsyncIterator[ChunkResult], slot: Slot) -> AsyncIterator[ChunkResult]:
+    """A caller that does not send them does not keep the slot either."""
+    while True:
+        async with slot.waiting_for_caller():
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

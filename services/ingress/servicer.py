@@ -1,5 +1,6 @@
 """VideoAnalysisService: messages to a job, the pipeline, its answer to messages."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import grpc
@@ -7,16 +8,19 @@ import structlog
 
 from services.ingress import metrics
 from services.ingress.admission import Deadline, current_caller
-from services.ingress.answer import Observer, Observers, Outputs, StreamWriter, UnaryCollector
+from services.ingress.answer import Observer, Observers, Outputs, RedecodedWriter, StreamWriter, UnaryCollector
 from services.ingress.job import AnalysisJob, read_request
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
+from services.ingress.stored_video import StoredJob, check_model
 from videoanalysis.errors import InvalidInput, Violations
 from videoanalysis.storage import S3Uri
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
+    ChunkResult,
+    RedecodeVideoRequest,
     StreamAnalyzeVideoRequest,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer
@@ -72,6 +76,36 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             await document.finish(summary)
         await writer.summary(summary)
 
+    async def RedecodeVideo(
+        self, requests: AsyncIterator[RedecodeVideoRequest], context: grpc.aio.ServicerContext
+    ) -> None:
+        header = (await anext(requests, RedecodeVideoRequest())).header
+        violations = Violations()
+        with violations:
+            request = read_request(header.analysis)
+        with violations:
+            check_model(header.model)
+        violations.check()
+        structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
+        caller = current_caller()
+        job = StoredJob(
+            request=replace(
+                request, priority=caller.permissions.priority(header.analysis.priority) or request.priority
+            ),
+            model=header.model,
+            chunks=_chunks(requests),
+            caller=caller,
+            deadline=Deadline.of(context.time_remaining(), self._max_request_seconds),
+        )
+        writer = RedecodedWriter(context.write)
+        summary = await self._pipeline.redecode(job, writer)
+        _log.info(
+            "redecoded",
+            seconds=round(summary.timing.total_seconds, 3),
+            video_seconds=round(summary.video_duration_seconds, 3),
+        )
+        await writer.summary(summary)
+
     def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
         """The job, and where its answer goes besides; raises InvalidInput naming every field to change."""
         violations = Violations()
@@ -112,3 +146,10 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             decode_failures=summary.decode_failures,
         )
         return summary
+
+
+async def _chunks(requests: AsyncIterator[RedecodeVideoRequest]) -> AsyncIterator[ChunkResult]:
+    async for request in requests:
+        if not request.HasField("chunk"):
+            raise InvalidInput("chunk: is required; only the first request is a header", field="chunk")
+        yield request.chunk

@@ -59,6 +59,7 @@ class Resources:
     image_size: int
     chunks_ahead: int
     max_encoded_frames: int  # of one request
+    max_video_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,9 @@ class VideoRun:
         sampled = chunk.sampled
         cuts, transitions = self._shots.add(sampled)
         if self._request.scenes_by_cuts:
-            scene_ends = self._shots.scene_ends(sampled)
+            scene_ends = self._shots.scene_ends(
+                map(float, sampled.frame_times), [float(cut.time) for cut in sampled.cuts]
+            )
         else:
             scene_ends = ends_at_changes(decoded.scene_changes)
         scenes = await self._summary.add(

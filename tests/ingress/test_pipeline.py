@@ -222,7 +222,9 @@ class Bench:
         self.admission = Admission(2, 8)
         self.demand = Demand()
         self.events = Events()
-        resources = Resources(self.sampling, self.budget, self.encoders, self.decoders, SIZE, chunks_ahead, 10_000)
+        resources = Resources(
+            self.sampling, self.budget, self.encoders, self.decoders, SIZE, chunks_ahead, 10_000, 3600
+        )
         self.pipeline = Pipeline(resources, self.admission, self.demand)
 
     async def analyze(

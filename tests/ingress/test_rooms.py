@@ -17,6 +17,7 @@ ORDER = [
         "servicer",
         "pipeline",
         "video_run",
+        "stored_video",
         "timed_media",
         "pinned_model",
         "resume",

@@ -2,7 +2,7 @@
 
 import typer
 
-from videoanalysis.cli import analyze, model, options, scale, selftest, textbank, up
+from videoanalysis.cli import analyze, model, options, redecode, scale, selftest, textbank, up
 
 app = typer.Typer(
     add_completion=False,
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 app.command(cls=options.Command)(up.up)
 app.command(cls=options.Command)(analyze.analyze)
+app.command(cls=options.Command)(redecode.redecode)
 app.command(cls=options.Command)(selftest.selftest)
 app.add_typer(textbank.app, name="textbank")
 app.add_typer(model.app, name="model")

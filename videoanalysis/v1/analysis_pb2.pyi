@@ -254,6 +254,40 @@ class StreamAnalyzeVideoResponse(_message.Message):
     finished_scenes: _containers.RepeatedCompositeFieldContainer[Scene]
     def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., resume_token: _Optional[bytes] = ..., finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...) -> None: ...
 
+class RedecodeVideoRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: RedecodeHeader
+    chunk: ChunkResult
+    def __init__(self, header: _Optional[_Union[RedecodeHeader, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ...) -> None: ...
+
+class RedecodeHeader(_message.Message):
+    __slots__ = ("analysis", "model")
+    ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    analysis: AnalyzeVideoRequest
+    model: _encoder_pb2.ModelInfo
+    def __init__(self, analysis: _Optional[_Union[AnalyzeVideoRequest, _Mapping]] = ..., model: _Optional[_Union[_encoder_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+
+class RedecodeAccepted(_message.Message):
+    __slots__ = ("text_bank",)
+    TEXT_BANK_FIELD_NUMBER: _ClassVar[int]
+    text_bank: _decoder_pb2.TextBankInfo
+    def __init__(self, text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ...) -> None: ...
+
+class RedecodeVideoResponse(_message.Message):
+    __slots__ = ("accepted", "chunk", "summary", "finished_scenes")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_SCENES_FIELD_NUMBER: _ClassVar[int]
+    accepted: RedecodeAccepted
+    chunk: ChunkResult
+    summary: AnalyzeVideoResponse
+    finished_scenes: _containers.RepeatedCompositeFieldContainer[Scene]
+    def __init__(self, accepted: _Optional[_Union[RedecodeAccepted, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...) -> None: ...
+
 class Progress(_message.Message):
     __slots__ = ("stage", "downloaded_bytes", "total_bytes", "analyzed_seconds", "claimed_duration_seconds", "estimated_wait_seconds")
     STAGE_FIELD_NUMBER: _ClassVar[int]

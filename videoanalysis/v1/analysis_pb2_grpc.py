@@ -61,6 +61,11 @@ class VideoAnalysisServiceStub:
                 request_serializer=videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoRequest.SerializeToString,
                 response_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoResponse.FromString,
                 _registered_method=True)
+        self.RedecodeVideo = channel.stream_stream(
+                '/videoanalysis.v1.VideoAnalysisService/RedecodeVideo',
+                request_serializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.SerializeToString,
+                response_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.FromString,
+                _registered_method=True)
 
 
 class VideoAnalysisServiceServicer:
@@ -98,6 +103,24 @@ class VideoAnalysisServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RedecodeVideo(self, request_iterator, context):
+        """The answer for a video of which the frame embeddings are stored, with another text bank, labels or thresholds.
+        Calls decoders alone, and encoders once for labels that are not embedded yet. The first request is the header; once
+        it is accepted, the others are chunks in order.
+
+        With the same text bank and options the answer is that of the analysis, to the last bit where every embedding is
+        exact as float16, or was stored as float32. Otherwise scores differ by less than 0.001, and what is decided by less
+        than that may be decided differently.
+        INVALID_ARGUMENT     a bad field; chunks that do not follow each other
+        NOT_FOUND            no text bank of that name
+        FAILED_PRECONDITION  the text bank is of another model than the embeddings (BANK_MODEL_MISMATCH), or no encoder
+        serves their model to embed the labels (MODEL_CHANGED)
+        DEADLINE_EXCEEDED    the deadline passed, or the caller sends or reads too slowly (CALLER_TOO_SLOW)
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VideoAnalysisServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +133,11 @@ def add_VideoAnalysisServiceServicer_to_server(servicer, server):
                     servicer.StreamAnalyzeVideo,
                     request_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoRequest.FromString,
                     response_serializer=videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoResponse.SerializeToString,
+            ),
+            'RedecodeVideo': grpc.stream_stream_rpc_method_handler(
+                    servicer.RedecodeVideo,
+                    request_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.FromString,
+                    response_serializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +211,33 @@ class VideoAnalysisService:
             '/videoanalysis.v1.VideoAnalysisService/StreamAnalyzeVideo',
             videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoRequest.SerializeToString,
             videoanalysis_dot_v1_dot_analysis__pb2.StreamAnalyzeVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedecodeVideo(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/videoanalysis.v1.VideoAnalysisService/RedecodeVideo',
+            videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.SerializeToString,
+            videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,8 +1,8 @@
 """The results of chunks come in, the answer for the whole video comes out, and so do the events on the way to it."""
 
-from services.ingress.answer.observers import Observer, Observers, StreamWriter, UnaryCollector
+from services.ingress.answer.observers import Observer, Observers, RedecodedWriter, StreamWriter, UnaryCollector
 from services.ingress.answer.outputs import Output, Outputs
-from services.ingress.answer.shots import Shots, ShotsState, ends_at_changes, nearest_cut
+from services.ingress.answer.shots import SceneEnd, Shots, ShotsState, ends_at_changes, nearest_cut
 from services.ingress.answer.size import LargestSizes, check_event
 from services.ingress.answer.summary import Summary, SummaryState
 from services.ingress.answer.text_shares import TextShare
@@ -15,6 +15,8 @@ __all__ = [
     "Output",
     "Outputs",
     "Part",
+    "RedecodedWriter",
+    "SceneEnd",
     "Shots",
     "ShotsState",
     "StreamWriter",

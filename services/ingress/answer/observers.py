@@ -7,7 +7,15 @@ from typing import Protocol
 
 from services.ingress.answer.size import LargestSizes, check_unary
 from services.ingress.job import AnalysisRequest
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Progress, Scene, StreamAnalyzeVideoResponse
+from videoanalysis.v1.analysis_pb2 import (
+    AnalyzeVideoResponse,
+    ChunkResult,
+    Progress,
+    RedecodeAccepted,
+    RedecodeVideoResponse,
+    Scene,
+    StreamAnalyzeVideoResponse,
+)
 from videoanalysis.v1.decoder_pb2 import TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
@@ -20,7 +28,8 @@ class Observer(Protocol):
     async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         """Before anything is encoded. A second time if the video restarts: then the chunks so far are void.
 
-        The duration is the container's claim, 0 if it makes none. The bank is empty where there is none.
+        `seconds` is the duration of what is analysed, by the container's claim; 0 if it makes none. The bank is empty
+        where there is none.
         """
 
     async def progress(self, progress: Progress) -> None: ...
@@ -35,9 +44,9 @@ class Observers:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         for observer in self._observers:
-            await observer.opened(claimed_duration_seconds, model, text_bank)
+            await observer.opened(seconds, model, text_bank)
 
     async def progress(self, progress: Progress) -> None:
         for observer in self._observers:
@@ -116,3 +125,22 @@ class StreamWriter:
         # gRPC takes one message at a time; progress of the download and of a cold start comes from two tasks.
         async with self._writing:
             await self._write_one(response)
+
+
+class RedecodedWriter:
+    """Streams chunks of stored embeddings, decoded again, to the caller with `write`."""
+
+    def __init__(self, write: Callable[[RedecodeVideoResponse], Awaitable[None]]) -> None:
+        self._write = write
+
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+        await self._write(RedecodeVideoResponse(accepted=RedecodeAccepted(text_bank=text_bank)))
+
+    async def progress(self, progress: Progress) -> None:
+        pass
+
+    async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
+        await self._write(RedecodeVideoResponse(chunk=result, finished_scenes=finished_scenes))
+
+    async def summary(self, summary: AnalyzeVideoResponse) -> None:
+        await self._write(RedecodeVideoResponse(summary=summary))

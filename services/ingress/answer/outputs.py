@@ -23,7 +23,7 @@ _MESSAGES_PER_WRITE = 64
 class Output:
     """An observer that writes nothing."""
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         pass
 
     async def progress(self, progress: Progress) -> None:
@@ -81,7 +81,7 @@ class JsonOutput(Output):
         self._scene_changes: list[bytes] = []
         self._kept_bytes = 0
 
-    async def opened(self, claimed_duration_seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
+    async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         self._restart()
         with _errors_of_field():
             await self._upload.restart()

@@ -44,13 +44,13 @@ class Shots:
         """What is reported of the next chunk."""
         return [_cut(cut) for cut in chunk.cuts], list(self._separate(chunk.transitions))
 
-    def scene_ends(self, chunk: SampledChunk) -> list[SceneEnd]:
+    def scene_ends(self, frame_times: Iterable[float], cut_times: Iterable[float]) -> list[SceneEnd]:
         """Where scenes end in the next chunk, if at cuts; of cuts without a sampled frame between, at the first."""
         ends: list[SceneEnd] = []
         open_cuts = [] if self._cut_without_frame is None else [self._cut_without_frame]
-        cuts = iter(open_cuts + [float(cut.time) for cut in chunk.cuts])
+        cuts = iter([*open_cuts, *cut_times])
         cut = next(cuts, None)
-        for index, time in enumerate(map(float, chunk.frame_times)):
+        for index, time in enumerate(frame_times):
             if cut is not None and cut <= time:
                 ends.append(SceneEnd(index, cut))
                 while cut is not None and cut <= time:

@@ -17,23 +17,28 @@ def chunk(index: int, *cuts: float, transitions: tuple[Transition, ...] = ()) ->
     return SampledChunk(index, start, Fraction(2), times, (0, 1, 2, 3), (None,) * 4, tuple(map(cut, cuts)), transitions)
 
 
+def times(sampled: SampledChunk) -> tuple[list[float], list[float]]:
+    """Of its frames, and of its cuts."""
+    return [float(time) for time in sampled.frame_times], [float(cut.time) for cut in sampled.cuts]
+
+
 def test_a_cut_is_reported_with_its_times():
     (reported,), _ = Shots().add(chunk(0, 1.5))
     assert reported == pb.Cut(time_seconds=1.5, previous_frame_seconds=1.46, strength=0.25)
 
 
 def test_scenes_end_at_cuts_before_the_first_frame_that_is_sampled_after_them():
-    assert Shots().scene_ends(chunk(0, 0.25, 1.0)) == [SceneEnd(1, 0.25), SceneEnd(2, 1.0)]
+    assert Shots().scene_ends(*times(chunk(0, 0.25, 1.0))) == [SceneEnd(1, 0.25), SceneEnd(2, 1.0)]
 
 
 def test_of_cuts_without_a_sampled_frame_between_them_the_first_ends_a_scene():
-    assert Shots().scene_ends(chunk(0, 0.6, 0.75, 0.9)) == [SceneEnd(2, 0.6)]
+    assert Shots().scene_ends(*times(chunk(0, 0.6, 0.75, 0.9))) == [SceneEnd(2, 0.6)]
 
 
 def test_a_cut_after_the_last_sampled_frame_ends_a_scene_in_the_next_chunk():
     shots = Shots()
-    assert shots.scene_ends(chunk(0, 1.75)) == []
-    assert Shots(shots.state()).scene_ends(chunk(1, 2.25)) == [SceneEnd(0, 1.75), SceneEnd(1, 2.25)]
+    assert shots.scene_ends(*times(chunk(0, 1.75))) == []
+    assert Shots(shots.state()).scene_ends(*times(chunk(1, 2.25))) == [SceneEnd(0, 1.75), SceneEnd(1, 2.25)]
 
 
 def test_of_transitions_that_overlap_the_first_is_reported_across_chunks():
