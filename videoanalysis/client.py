@@ -24,8 +24,10 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     ChunkResult,
+    CutDetection,
     Priority,
     Scene,
+    SceneBoundaries,
     StreamAnalyzeVideoRequest,
     StreamAnalyzeVideoResponse,
 )
@@ -78,6 +80,8 @@ class AnalysisOptions(TypedDict, total=False):
     reuse_difference: float | None
     start_seconds: float | None
     end_seconds: float | None
+    cut_detection: CutDetection | None
+    scene_boundaries: SceneBoundaries | None
 
 
 # A bearer token, or a function that returns the one to use now.
@@ -342,7 +346,10 @@ class _Attempts:
     def _merge(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
         """The summary with what came before it, of all calls."""
         answer = AnalyzeVideoResponse(chunks=self._chunks, scenes=self._scenes)
-        answer.scene_changes.extend(change for chunk in self._chunks for change in chunk.scene_changes)
+        for chunk in self._chunks:
+            answer.scene_changes.extend(chunk.scene_changes)
+            answer.cuts.extend(chunk.cuts)
+            answer.transitions.extend(chunk.transitions)
         answer.MergeFrom(summary)
         return answer
 

@@ -108,8 +108,39 @@ class SceneChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A new shot begins with the frame at `time_seconds`; the one before it is at `previous_frame_seconds`.
+
+    If it is `coarse`, frames between the two were not decoded. `strength`, 0 to 1, is how much the two differ.
+    """
+
+    time_seconds: float
+    previous_frame_seconds: float
+    strength: float
+    coarse: bool
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Cut) -> Self:
+        return cls(message.time_seconds, message.previous_frame_seconds, message.strength, message.coarse)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One shot turns gradually into the next, or into black or out of it."""
+
+    start_seconds: float
+    end_seconds: float
+    kind: Literal["fade", "dissolve"]
+
+    @classmethod
+    def from_message(cls, message: analysis_pb2.Transition) -> Self:
+        kind: Literal["fade", "dissolve"] = "fade" if message.kind == message.KIND_FADE else "dissolve"
+        return cls(message.start_seconds, message.end_seconds, kind)
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """The time between two scene changes."""
+    """The time between two scene changes, or between two cuts where scenes are told by cuts."""
 
     start_seconds: float
     end_seconds: float
@@ -136,6 +167,8 @@ class Chunk:
     caption: Caption | None
     scene_changes: tuple[SceneChange, ...]
     scene_scores: tuple[float, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    transitions: tuple[Transition, ...] = ()
     embeddings: "NDArray[np.floating] | None" = field(default=None, compare=False)
 
     @classmethod
@@ -149,6 +182,8 @@ class Chunk:
             caption=_caption(message.caption),
             scene_changes=tuple(map(SceneChange.from_message, message.scene_changes)),
             scene_scores=tuple(message.scene_scores),
+            cuts=tuple(map(Cut.from_message, message.cuts)),
+            transitions=tuple(map(Transition.from_message, message.transitions)),
             embeddings=_embeddings(message),
         )
 
@@ -274,6 +309,8 @@ class VideoAnalysis:
     tags: tuple[Tag, ...]
     caption: Caption | None
     scene_changes: tuple[SceneChange, ...]
+    cuts: tuple[Cut, ...]
+    transitions: tuple[Transition, ...]
     scenes: tuple[Scene, ...]
     chunks: tuple[Chunk, ...]
     video_duration_seconds: float
@@ -293,6 +330,8 @@ class VideoAnalysis:
             tags=_tags(message.tags, of_video=True),
             caption=_caption(message.caption, of_video=True),
             scene_changes=tuple(map(SceneChange.from_message, message.scene_changes)),
+            cuts=tuple(map(Cut.from_message, message.cuts)),
+            transitions=tuple(map(Transition.from_message, message.transitions)),
             scenes=tuple(map(Scene.from_message, message.scenes)),
             chunks=tuple(map(Chunk.from_message, message.chunks)),
             video_duration_seconds=message.video_duration_seconds,

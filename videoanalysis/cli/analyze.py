@@ -19,7 +19,7 @@ from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.report import FRAME_RATES, SCENE_LIST_FORMATS, Footage, FrameRate
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.stack import bundled_model
-from videoanalysis.v1.analysis_pb2 import PRIORITY_BATCH
+from videoanalysis.v1.analysis_pb2 import CUT_DETECTION_OFF, PRIORITY_BATCH, SCENE_BOUNDARIES_CUTS
 from videoanalysis.video_analysis import VideoAnalysis
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ def analyze(
     end: Annotated[
         float | None, typer.Option(min=0, help="Second where it ends.", show_default="the end of the video")
     ] = None,
+    no_cuts: Annotated[bool, typer.Option("--no-cuts", help="Do not look for cuts and transitions.")] = False,
+    scenes_by_cuts: Annotated[
+        bool, typer.Option("--scenes-by-cuts", help="Scenes end at cuts, not where what is shown changes.")
+    ] = False,
     batch: Annotated[
         bool,
         typer.Option("--batch", help="Batch priority: interactive requests go first."),
@@ -102,7 +106,7 @@ def analyze(
     model: options.Model = None,
     engine: options.Engine = "siglip",
 ) -> None:
-    """Show tags, caption, scene changes and timings of one video."""
+    """Show tags, caption, scene changes, cuts and timings of one video."""
     options.check_model(model, engine)
     path = None if "://" in video else Path(video)
     if path is not None and not path.is_file():
@@ -110,6 +114,8 @@ def analyze(
     scenes = scenes or []
     if embeddings and not as_json:
         runner.usage_error("--embeddings: needs --json, which prints them")
+    if no_cuts and scenes_by_cuts:
+        runner.usage_error("--scenes-by-cuts: needs the cuts that --no-cuts turns off")
     _check_outputs(report, scenes)
     analysis_options = AnalysisOptions(
         labels=label,
@@ -123,6 +129,8 @@ def analyze(
         reuse_difference=reuse_difference,
         start_seconds=start,
         end_seconds=end,
+        cut_detection=CUT_DETECTION_OFF if no_cuts else None,
+        scene_boundaries=SCENE_BOUNDARIES_CUTS if scenes_by_cuts else None,
         include_scene_scores=report is not None,
         include_embeddings=embeddings or None,
         priority=PRIORITY_BATCH if batch else None,

@@ -95,7 +95,8 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
         parts.append(Text(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded", "yellow"))
     if analysis.frames_dropped:
         parts.append(Text(f"{count(analysis.frames_dropped, 'frame')} had no place in the video", "yellow"))
-    parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis), _timing(analysis), _origin(analysis)]
+    parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis)]
+    parts += [_cuts(analysis), _timing(analysis), _origin(analysis)]
     console.print(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), highlight=False)
 
 
@@ -134,6 +135,26 @@ def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
             f"{change.score:.3f}",
         )
     hidden = len(analysis.scene_changes) - _SCENE_CHANGES_SHOWN
+    return Group(table, Text(f"and {hidden} more; --json prints all", "dim")) if hidden > 0 else table
+
+
+def _cuts(analysis: VideoAnalysis) -> RenderableType:
+    """Cuts and transitions, in order of time."""
+    if not (analysis.cuts or analysis.transitions):
+        return Text("no cut", "dim")
+    cuts: list[tuple[float, str, str, str]] = [
+        (cut.time_seconds, clock(cut.time_seconds), f"{'coarse ' if cut.coarse else ''}cut", f"{cut.strength:.2f}")
+        for cut in analysis.cuts
+    ]
+    gradual: list[tuple[float, str, str, str]] = [
+        (one.start_seconds, f"{clock(one.start_seconds)} to {clock(one.end_seconds)}", one.kind, "")
+        for one in analysis.transitions
+    ]
+    shots = sorted(cuts + gradual)
+    table = _table("new shot", "by", "strength")
+    for _, time, kind, strength in shots[:_SCENE_CHANGES_SHOWN]:
+        table.add_row(Text(time, "bold"), kind, strength)
+    hidden = len(shots) - _SCENE_CHANGES_SHOWN
     return Group(table, Text(f"and {hidden} more; --json prints all", "dim")) if hidden > 0 else table
 
 

@@ -75,6 +75,7 @@ def _header(analysis: VideoAnalysis, video: str) -> Markup:
     facts = [
         ("duration", clock(analysis.video_duration_seconds)),
         ("scene changes", f"{len(analysis.scene_changes):,}"),
+        ("cuts", f"{len(analysis.cuts):,}"),
         ("chunks", f"{len(analysis.chunks):,}"),
         ("frames sampled", f"{frames:,}"),
         ("analysed in", f"{analysis.timing.total_seconds:.1f} s"),

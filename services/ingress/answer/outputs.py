@@ -1,7 +1,7 @@
 """Answers written to S3 as JSON while the analysis runs, besides being returned."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from google.protobuf import json_format
@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage, Upload
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Progress, Scene
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Cut, Progress, Scene, Transition
 from videoanalysis.v1.decoder_pb2 import SceneChange, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -79,6 +79,8 @@ class JsonOutput(Output):
         self._chunks = 0
         self._scenes: list[bytes] = []
         self._scene_changes: list[bytes] = []
+        self._cuts: list[bytes] = []
+        self._transitions: list[bytes] = []
         self._kept_bytes = 0
 
     async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
@@ -89,6 +91,8 @@ class JsonOutput(Output):
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
         self._keep(self._scenes, finished_scenes)
         self._keep(self._scene_changes, result.scene_changes)
+        self._keep(self._cuts, result.cuts)
+        self._keep(self._transitions, result.transitions)
         await self._write("," if self._chunks else '{"chunks":[', await _json([result]))
         self._chunks += 1
 
@@ -98,8 +102,10 @@ class JsonOutput(Output):
         rest.CopyFrom(summary)
         rest.ClearField("scenes")
         await self._write("]" if self._chunks else '{"chunks":[]')
-        for name, kind, kept in (("scenes", Scene, self._scenes), ("sceneChanges", SceneChange, self._scene_changes)):
-            await self._write_list(name, kind, kept)
+        await self._write_list("scenes", Scene, self._scenes)
+        await self._write_list("sceneChanges", SceneChange, self._scene_changes)
+        await self._write_list("cuts", Cut, self._cuts)
+        await self._write_list("transitions", Transition, self._transitions)
         # Of an object that has other members before.
         members = (await _json([rest]))[1:]
         await self._write(members if members == "}" else f",{members}")
@@ -113,15 +119,15 @@ class JsonOutput(Output):
         if kept:
             await self._write("]")
 
-    def _keep(self, kept: list[bytes], messages: Sequence[Scene] | Sequence[SceneChange]) -> None:
+    def _keep(self, kept: list[bytes], messages: Iterable[Message]) -> None:
         """Serialised, which takes less memory."""
         for message in messages:
             kept.append(message.SerializeToString())
             self._kept_bytes += len(kept[-1])
         if self._kept_bytes > _MAX_KEPT_BYTES:
             raise InvalidInput(
-                f"{_FIELD}: scenes and scene changes exceed the {_MAX_KEPT_BYTES} bytes that can be written; lower "
-                "top_k_tags, raise scene_threshold, or read the stream without output_uri",
+                f"{_FIELD}: scenes, scene changes and cuts exceed the {_MAX_KEPT_BYTES} bytes that can be written; "
+                "lower top_k_tags, raise scene_threshold, or read the stream without output_uri",
                 reason=ErrorReason.RESPONSE_TOO_LARGE,
                 field=_FIELD,
             )

@@ -24,7 +24,7 @@ _FLASH_FRAMES = 3
 # What pictures of one shot before and after a flash, or before and after black, differ by at most: as a share of the
 # change, and of the full range.
 _SAME_SHOT_SHARE, _SAME_SHOT_CHANGE = 0.5, 20 / 255
-_CAMERA_SHIFT = 6  # in pixels of a thumbnail, from one frame to the next
+_COARSE_SHIFTS = range(-3, 4)  # in pixels of a halved thumbnail, from one frame to the next
 _CAMERA_SHARE = 0.4  # of the change: what is left of it when the camera's motion is undone
 _BLACK = 20  # of 255: no part of a black picture is brighter
 _BLACK_SECONDS = 2  # black that lasts longer is a shot of its own
@@ -150,13 +150,11 @@ class CutDetector:
         if self._frames[position - 1].black:
             return False
         frame, before = self._frames[position].thumbnail, self._frames[position - 1].thumbnail
-        shifts = range(-_CAMERA_SHIFT, _CAMERA_SHIFT + 1)
-        return any(
-            difference(_moved(frame, x, y), _moved(before, -x, -y))
-            < _CAMERA_SHARE * difference(_moved(frame, x, y), _moved(before, x, y))
-            for x in shifts
-            for y in shifts
-        )
+        small, small_before = halved(frame), halved(before)
+        shifts = [(x, y) for x in _COARSE_SHIFTS for y in _COARSE_SHIFTS]
+        x, y = min(shifts, key=lambda shift: _share_left(small, small_before, *shift))
+        nearby = [(2 * x + i, 2 * y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        return any(_share_left(frame, before, *shift) < _CAMERA_SHARE for shift in nearby)
 
     def _decide(self, examined: int | None) -> None:
         """Of candidates near each other the strongest is a cut, once none can follow."""
@@ -177,6 +175,13 @@ def _is_one_shot(before: _Frame, after: _Frame, change: float) -> bool:
     return difference(before.thumbnail, after.thumbnail) < min(_SAME_SHOT_SHARE * change, _SAME_SHOT_CHANGE)
 
 
+def _share_left(frame: Thumbnail, before: Thumbnail, x: int, y: int) -> float:
+    """Of the difference between the two, what is left when `before` is moved by so many pixels."""
+    shown = _moved(frame, x, y)
+    unmoved = difference(shown, _moved(before, x, y))
+    return difference(shown, _moved(before, -x, -y)) / unmoved if unmoved else 1.0
+
+
 def _moved(thumbnail: Thumbnail, x: int, y: int) -> Thumbnail:
     """The part of it that stays in sight when it is moved to the right and down by so many pixels."""
     height, width, _ = thumbnail.shape
@@ -186,6 +191,12 @@ def _moved(thumbnail: Thumbnail, x: int, y: int) -> Thumbnail:
 def is_clear(change: FrameChange) -> bool:
     """Whether the largest change among a few neighbouring frames is that of a cut."""
     return change.size >= _MIN_CHANGE and change.confidence >= 1 - 1 / _MIN_RATIO
+
+
+def halved(thumbnail: Thumbnail) -> Thumbnail:
+    """At half the width and height."""
+    rows = thumbnail[::2] + thumbnail[1::2]
+    return ((rows[:, ::2] + rows[:, 1::2]) / 4).astype(np.float32)
 
 
 def is_black(thumbnail: Thumbnail) -> bool:

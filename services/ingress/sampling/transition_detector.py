@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingress.sampling.cut_detector import is_black
+from services.ingress.sampling.cut_detector import halved, is_black
 from services.ingress.sampling.frame_difference import Thumbnail
 from services.ingress.sampling.plan import CONTEXT_SECONDS, DISSOLVE, FADE
 
@@ -60,7 +60,7 @@ class TransitionDetector:
     def add(self, tick: int, thumbnail: Thumbnail) -> None:
         if self._marks and (tick - self._marks[-1].tick) * _MARKS_PER_SECOND < self._second:
             return
-        self._marks.append(_Mark(tick, _halved(thumbnail), is_black(thumbnail)))
+        self._marks.append(_Mark(tick, halved(thumbnail).ravel() / np.float32(255), is_black(thumbnail)))
         candidate = self._strongest()
         if candidate is not None:
             self._candidates.append(candidate)
@@ -127,8 +127,3 @@ class TransitionDetector:
         if now is not None:
             keep_from = now - CONTEXT_SECONDS * self._second
             self._candidates = [one for one in self._candidates if one.end >= keep_from]
-
-
-def _halved(thumbnail: Thumbnail) -> NDArray[np.float32]:
-    rows = thumbnail[::2] + thumbnail[1::2]
-    return (rows[:, ::2] + rows[:, 1::2]).ravel().astype(np.float32) / np.float32(4 * 255)
