@@ -313,13 +313,10 @@ class Bench:
             holder.to_lose = 0
 
     async def watch(self) -> None:
-        """At every moment, also between the steps: one request counted for each that holds a slot or waits for one.
-
-        Requests that arrive are waiting, and no demand yet.
-        """
+        """At every moment, also between the steps: one request counted for each that arrives, waits or holds a slot."""
         demand, admission = self.system.demand, self.system.admission
         while True:
-            assert admission.running <= demand.ingress <= admission.running + admission.waiting
+            assert demand.ingress == admission.arriving + admission.waiting + admission.running
             assert min(depths(demand)) >= 0
             await asyncio.sleep(0.001)
 
