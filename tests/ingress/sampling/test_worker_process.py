@@ -153,7 +153,7 @@ async def test_so_is_a_stopped_one(nothing: int) -> None:
         assert not runs(worker.pid)
 
 
-@pytest.mark.parametrize("nonsense", ["{", "null", "[1]", "not JSON"])
+@pytest.mark.parametrize("nonsense", ["{", "null", "[1]", "not JSON", pytest.param("[" * 30_000, id="nested")])
 async def test_one_that_answers_nonsense_is_killed(nothing: int, nonsense: str) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied):
