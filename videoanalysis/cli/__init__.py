@@ -2,7 +2,7 @@
 
 import typer
 
-from videoanalysis.cli import analyze, model, options, redecode, scale, selftest, textbank, up
+from videoanalysis.cli import analyze, download_samples, model, options, redecode, scale, selftest, textbank, up
 
 app = typer.Typer(
     add_completion=False,
@@ -14,6 +14,7 @@ app.command(cls=options.Command)(up.up)
 app.command(cls=options.Command)(analyze.analyze)
 app.command(cls=options.Command)(redecode.redecode)
 app.command(cls=options.Command)(selftest.selftest)
+app.command(cls=options.Command)(download_samples.download_samples)
 app.add_typer(textbank.app, name="textbank")
 app.add_typer(model.app, name="model")
 app.add_typer(scale.app, name="scale")
