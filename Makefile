@@ -24,7 +24,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 FUZZ_SECONDS := 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint demo fuzz lock images check-images
+.PHONY: help setup tools test lint demo bench fuzz lock images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'

@@ -21,6 +21,7 @@ TABLES = {
     "ways": "Sampling compared with other ways",
     "sampling": "Planned sampling compared with a full decode",
     "latency": "Seconds by cores that are idle",
+    "reuse": "Frames encoded with a reuse_difference",
     "memory": "Peak memory of a sampling process",
     "ranged_reads": "First chunk of an object that arrives",
 }
