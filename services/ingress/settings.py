@@ -13,7 +13,7 @@ from videoanalysis.settings import ServiceSettings, check_pair
 from videoanalysis.tls import TlsFiles
 
 MIN_KEY_BYTES = 32
-# Of public keys: with a secret one, whoever verifies tokens could sign them.
+# Of public keys: a secret key that verifies tokens could sign them too.
 _JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 

@@ -1,4 +1,4 @@
-"""Encodes a video anew: letterboxed to a square, at a constant rate, with a key frame every second, without sound."""
+"""Re-encodes a video: letterboxed to a square, at a constant rate, with a key frame every second, without sound."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A file that nobody may open and an address that nobody may contact, which report if it happens."""
+"""A file that must never be opened and an address that must never be contacted, and a report when either happens."""
 
 import asyncio
 import ctypes

@@ -106,7 +106,7 @@ class Authentication:
 
 
 def _only(metadata: Metadata, key: str) -> str | None:
-    """The value of `key`; of two, one may have been added by somebody in between, so both are refused."""
+    """The value of `key`; of two, one may have been added on the way, so both are refused."""
     values = [value for name, value in metadata if name == key]
     if len(values) > 1:
         raise InvalidInput(f"metadata {key}: given {len(values)} times, must be given once")

@@ -33,7 +33,7 @@ class IssuerKeys(Protocol):
 
 
 def parse_keys(content: bytes) -> KeySet:
-    """Raises ValueError. Secret (symmetric) keys are left out: whoever verifies with them could also sign."""
+    """Raises ValueError. Secret (symmetric) keys are left out: they could sign as well as verify."""
     try:
         public = [key for key in json.loads(content)["keys"] if key.get("kty") != "oct"]
         keys = KeySet.import_key_set({"keys": public[:_MAX_KEYS]})

@@ -79,7 +79,7 @@ class Decoders:
     async def text_bank(
         self, name: str, model_digest: str, deadline: Deadline, *, labels_suffice: bool = False
     ) -> TextBankInfo:
-        """The bank `name` for the model; requested before anything is encoded, so that no GPU works in vain.
+        """The bank `name` for the model; requested before anything is encoded, so that no GPU time is wasted.
 
         With `labels_suffice`, an empty message if the decoders are to have no bank. Raises Unavailable
         (BANK_NOT_READY), NotFound (TEXT_BANK_NOT_FOUND) or FailedPrecondition (BANK_MODEL_MISMATCH).

@@ -96,7 +96,7 @@ class Replicas:
             await replica.retire()
 
     async def _follow_certificates(self, tls: ReplicaTls) -> None:
-        """Connects anew when the certificates are rotated; attempts in progress finish on the old connections."""
+        """Reconnects when the certificates are rotated; attempts in progress finish on the old connections."""
         used = tls.credentials.get()
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_CERTIFICATE_CHECKS)
