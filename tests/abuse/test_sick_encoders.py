@@ -1,5 +1,6 @@
 """One encoder of two whose answers are broken: no video fails and the encoder is avoided, by an ingress process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from math import nan
@@ -32,12 +33,25 @@ class SickEncoder(EncoderServicer):
     spoil: Spoil
     spoilt = 0
 
-    async def EncodeChunk(self, requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for response in super().EncodeChunk(requests, context):
-            if response.HasField("result"):
-                self.spoilt += 1
-                self.spoil(response.result.embeddings)
-            yield response
+    async def EncodeChunk(self, requests: Any, context: Any) -> None:
+        await super().EncodeChunk(requests, SpoilingContext(context, self))
+
+
+class SpoilingContext:
+    """The context of a call, whose result is spoilt before it is written."""
+
+    def __init__(self, context: Any, servicer: SickEncoder) -> None:
+        self._context = context
+        self._servicer = servicer
+
+    async def write(self, response: Any) -> None:
+        if response.HasField("result"):
+            self._servicer.spoilt += 1
+            self._servicer.spoil(response.result.embeddings)
+        await self._context.write(response)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 @asynccontextmanager
@@ -89,11 +103,12 @@ async def test_no_video_fails_and_the_sick_one_is_avoided(sickness: str, tmp_pat
             encoders=[sick_address, healthy.address],
             decoders=[only.address],
             image_size=IMAGE_SIZE,
-            max_videos=1,
+            max_videos=VIDEOS,
         ) as ingress,
         AsyncClient(ingress.address, attempts=1) as client,
     ):
-        tags = {tuple(await tags_of(client)) for _ in range(VIDEOS)}
+        # At the same time, so that chunks go to both encoders.
+        tags = {tuple(found) for found in await asyncio.gather(*(tags_of(client) for _ in range(VIDEOS)))}
         failed = await ingress.metric("videoanalysis_attempts_total", service="encoder", outcome="failed")
         succeeded = await ingress.metric("videoanalysis_attempts_total", service="encoder", outcome="succeeded")
     assert len(tags) == 1

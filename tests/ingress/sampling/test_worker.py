@@ -72,7 +72,7 @@ def answers_to(requests: list[tuple[dict, int]], limits: WorkerLimits) -> list[d
             socket.send_fds(ours, [json.dumps(request).encode()], [fd])
         ours.shutdown(socket.SHUT_WR)
         messages = []
-        while message := ours.recv(1 << 16):
+        while message := ours.recv(1 << 18):
             messages.append(json.loads(message))
         assert worker.wait() == 0
         return messages[1:]
@@ -91,16 +91,15 @@ async def test_it_reports_progress_while_it_decodes_a_long_chunk(five_seconds: P
         "first_chunk": 0,
         "frames_searched": 0,
         "decode_all": False,
+        "detect_cuts": True,
         "threads": 1,
         "start": [0, 1],
         "end": None,
     }
-    frames = os.memfd_create("frames")
-    os.truncate(frames, 32 * 32 * 3)
-    with opened(five_seconds) as fd:
-        requests = [({"open": spec}, fd), ({"next": True}, frames)]
+    with opened(five_seconds) as fd, os.fdopen(os.memfd_create("frames"), "wb") as frames:
+        os.truncate(frames.fileno(), 32 * 32 * 3)
+        requests = [({"open": spec}, fd), ({"next": True}, frames.fileno())]
         opening, *rest = await asyncio.to_thread(answers_to, requests, replace(LIMITS, stall_seconds=0))
-    os.close(frames)
     assert opening.keys() == {"opened"}
     *progress, chunk = rest
     assert chunk["chunk"]["index"] == 0
