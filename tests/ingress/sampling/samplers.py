@@ -59,12 +59,7 @@ class ArrivingMedia:
         return end
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def __del__(self) -> None:
-        self.close()
+        os.close(self.fd)
 
 
 class StalledMedia(ArrivingMedia):

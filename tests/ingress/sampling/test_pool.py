@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -163,11 +163,11 @@ async def test_a_file_without_a_name_will_do(sampling_pool: SamplingPool, five_s
 
 @with_shared_pool
 async def test_a_video_is_sampled_while_it_arrives(sampling_pool: SamplingPool, five_seconds: Path) -> None:
-    media = ArrivingMedia(five_seconds)
-    async with sampling_pool.sample(media, SPEC) as video:
-        await video.open()
-        opened_with = list(media.fetched)
-        check(await rest_of(video), five_seconds)
+    with closing(ArrivingMedia(five_seconds)) as media:
+        async with sampling_pool.sample(media, SPEC) as video:
+            await video.open()
+            opened_with = list(media.fetched)
+            check(await rest_of(video), five_seconds)
     assert opened_with[0][0] == 0
     assert any(end == media.size for _, end in opened_with)  # where this file has its index
 
@@ -179,9 +179,10 @@ async def test_an_error_of_its_source_ends_a_video_and_no_other(
     def fail() -> None:
         raise Unavailable("the store does not answer")
 
-    async with sampling_pool.sample(ArrivingMedia(five_seconds, on_fetch=fail), SPEC) as video:
-        with pytest.raises(Unavailable, match="does not answer"):
-            await video.open()
+    with closing(ArrivingMedia(five_seconds, on_fetch=fail)) as media:
+        async with sampling_pool.sample(media, SPEC) as video:
+            with pytest.raises(Unavailable, match="does not answer"):
+                await video.open()
     check((await sample(sampling_pool, five_seconds))[0], five_seconds)
 
 
@@ -320,9 +321,10 @@ async def test_a_video_at_which_workers_hang_twice_is_over_the_limit() -> None:
             for pid in pool.worker_pids:
                 os.kill(pid, signal.SIGSTOP)
 
-        async with pool.sample(ArrivingMedia(on_fetch=stop_workers), SPEC) as video:
-            with pytest.raises(InvalidInput, match="no answer within 1 s") as caught:
-                await video.open()
+        with closing(ArrivingMedia(on_fetch=stop_workers)) as media:
+            async with pool.sample(media, SPEC) as video:
+                with pytest.raises(InvalidInput, match="no answer within 1 s") as caught:
+                    await video.open()
         assert caught.value.reason == ErrorReason.VIDEO_OVER_LIMIT
 
 
@@ -388,13 +390,10 @@ async def test_one_that_leaves_while_it_waits_for_a_worker_takes_none(five_secon
 
 
 async def leave_while_opening(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
-    media = StalledMedia()
-    try:
+    with closing(StalledMedia()) as media:
         async with pool.sample(media, SPEC) as video:
             about_to_wait()
             await video.open()
-    finally:
-        media.close()
 
 
 async def leave_in_the_middle_of_a_chunk(pool: SamplingPool, path: Path, about_to_wait: Callable[[], None]) -> None:
@@ -455,14 +454,14 @@ async def test_leaving_while_a_worker_is_being_replaced_leaves_nothing_behind() 
 
 async def test_videos_in_progress_and_in_line_end_with_the_pool(five_seconds: Path) -> None:
     pool = await SamplingPool(1, LIMITS).__aenter__()
-    media = StalledMedia()
-    async with pool.sample(media, SPEC) as in_progress, pool.sample(media, SPEC) as in_line:
-        opening = [asyncio.create_task(video.open()) for video in (in_progress, in_line)]
-        await asyncio.sleep(0.02)
-        await pool.__aexit__()
-        for video in opening:
-            with pytest.raises(Unavailable, match="shutting down"):
-                await video
+    with closing(StalledMedia()) as media:
+        async with pool.sample(media, SPEC) as in_progress, pool.sample(media, SPEC) as in_line:
+            opening = [asyncio.create_task(video.open()) for video in (in_progress, in_line)]
+            await asyncio.sleep(0.02)
+            await pool.__aexit__()
+            for video in opening:
+                with pytest.raises(Unavailable, match="shutting down"):
+                    await video
 
 
 async def test_a_pool_whose_workers_do_not_start_cannot_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
