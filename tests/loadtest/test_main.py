@@ -217,14 +217,12 @@ def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
     if not GHZ.exists() and shutil.which("go") is None:
         pytest.skip("ghz is not installed, and Go is not there to build it: `make tools` needs Go")
     arguments = ["--config", f"loadtest/ghz/{config}.json", "--connections", "2", "--skipFirst", "0"]
-    ended = subprocess.run(
-        [GHZ, *arguments, "-o", out, *options, running.state["address"]],
-        cwd=source_tree.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [GHZ, *arguments, "-o", out, *options, running.state["address"]]
+    for _ in range(3):
+        ended = subprocess.run(command, cwd=source_tree.ROOT, capture_output=True, text=True, timeout=60, check=False)
+        # A race of ghz itself: at the end of a ramp it may close a channel that a worker still sends to.
+        if "panic: send on closed channel" not in ended.stderr:
+            break
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(out.read_text())
 
