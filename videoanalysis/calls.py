@@ -20,7 +20,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 MAX_METADATA_BYTES = 8 << 10
 
 _OWN_METHODS = "/videoanalysis."
-# HPACK counts 32 bytes for an entry beside its name and value.
+# HPACK counts 32 bytes for an entry in addition to its name and value.
 _METADATA_ENTRY_BYTES = 32
 _CANCELLATION_SECONDS = 0.01
 _FLUSH_SECONDS = 2.0

@@ -213,6 +213,7 @@ class Storage:
                 raise Unavailable(
                     f"{source.uri}: the transfer broke off repeatedly", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
+            # No retry library: it would repeat the whole transfer, and progress restores the attempts here.
             if attempt > 0:
                 await asyncio.sleep(_FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
             attempt += 1

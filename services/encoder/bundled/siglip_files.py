@@ -1,4 +1,4 @@
-"""The files beside a SigLIP checkpoint's weights that transformers does not write by itself."""
+"""The files other than a SigLIP checkpoint's weights that transformers does not write by itself."""
 
 import io
 import json

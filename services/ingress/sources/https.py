@@ -25,7 +25,7 @@ _LEAST_BYTES_PER_SECOND, _PACE_SECONDS = 16 << 10, 30.0  # on average, once so m
 
 @dataclass(frozen=True, slots=True)
 class HttpsObject:
-    """`networks` are those the operator allows beside public addresses."""
+    """`networks` are those the operator allows in addition to public addresses."""
 
     uri: str
     scratch: ScratchSpace

@@ -68,7 +68,7 @@ class RangedMedia:
             return self.size
         self._position = block = start // _BLOCK_BYTES
         if self._blocks[block] == _MISSING and self._has_ranges and self._error is None:
-            self._start_part(block)  # beside those that are in progress
+            self._start_part(block)  # in addition to those in progress
         self._fetch_ahead()
         async with self._changed:
             await self._changed.wait_for(lambda: self._blocks[block] == _PRESENT or self._error is not None)
