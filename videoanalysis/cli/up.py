@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from videoanalysis.atomic_write import write_atomically
+from videoanalysis.atomic_write import check_writable, write_atomically
 from videoanalysis.cli import options, runner, terminal
 from videoanalysis.stack import bundled_model
 
@@ -39,8 +39,11 @@ def up(
     The services take their settings, INGRESS_…, ENCODER_… and DECODER_…, from the environment.
     """
     options.check_model(model, engine)
-    if state is not None and not state.absolute().parent.is_dir():
-        runner.usage_error(f"--state: no such directory: {state.parent}")
+    if state is not None:
+        try:
+            check_writable(state)
+        except OSError as error:
+            runner.usage_error(f"--state: {error}")
     with runner.require_extra("stack"):
         from videoanalysis.stack.stack import Stack, StackError
 
@@ -60,8 +63,9 @@ def up(
             if state is None:
                 typer.echo(_instructions(stack))
             else:
-                leaving.callback(state.unlink, missing_ok=True)
-                write_atomically(state, json.dumps(_state(stack), indent=2).encode())
+                content = json.dumps(_state(stack), indent=2).encode()
+                leaving.callback(_remove, state, content)
+                write_atomically(state, content)
             await stack.guard(asyncio.Event().wait())
 
     # A supervisor stops a stack with SIGTERM: that is no failure.
@@ -75,6 +79,13 @@ def _state(stack: "Stack") -> dict[str, object]:
     }
     tls = {"ca": str(stack.tls.ca), "cert": str(stack.tls.cert), "key": str(stack.tls.key)} if stack.tls else {}
     return {"address": stack.address, "s3_endpoint": stack.s3_endpoint, **tls, **services}
+
+
+def _remove(state: Path, content: bytes) -> None:
+    """Removes the file unless it has become another one, such as the state of a later stack; a link stays."""
+    with suppress(OSError):
+        if state.is_file() and state.read_bytes() == content:
+            state.resolve().unlink()
 
 
 def _instructions(stack: "Stack") -> str:
