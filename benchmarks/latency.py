@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.clips import clip
 from benchmarks.sampling import CHUNK, FRAMES, SIZE
-from services.ingress.sampling.cores import cores
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from videoanalysis.cores import cores
 
 REPEATS = 2
 MOST_THREADS = 6

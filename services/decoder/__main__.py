@@ -9,6 +9,7 @@ from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
 from services.decoder.text_bank_store import TextBankStore, open_location
 from videoanalysis import logs, metrics
+from videoanalysis.cores import cores, limit_blas_threads
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
@@ -22,6 +23,7 @@ def main() -> None:
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     exit_on_signals()
+    limit_blas_threads(max(1, cores() // settings.compute_threads))
     with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE_NAME]):
         asyncio.run(_serve(settings))
 

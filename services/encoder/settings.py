@@ -33,7 +33,10 @@ class EncoderSettings(ServiceSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is CUDA where there is a device.")
     torch_threads: int = Field(
-        0, ge=0, le=1024, description="Threads of one CPU computation; 0 leaves torch's choice, every core it sees."
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of one CPU computation; 0 is one for each core that its CPU limit allows.",
     )
 
     max_in_flight: int = Field(

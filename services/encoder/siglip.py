@@ -13,6 +13,7 @@ from torch import Tensor
 
 from services.encoder.checkpoint import Checkpoint
 from services.encoder.engine import Encoded, Model, StartupError
+from videoanalysis.cores import cores
 
 # torch gives its streams and events no types.
 cuda: Any = torch.cuda
@@ -156,7 +157,7 @@ class Cuda:
 def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: int) -> SiglipEngine:
     """Load both towers onto the device; raises StartupError if the checkpoint cannot be read.
 
-    `device` and `precision` may be "auto"; `torch_threads` of 0 leaves torch's default.
+    `device` and `precision` may be "auto"; `torch_threads` of 0 is one for each core that this process may use.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise StartupError("ENCODER_DEVICE=cuda, but torch finds no CUDA device; set it to auto or cpu.")
@@ -164,8 +165,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    if torch_threads:
-        torch.set_num_threads(torch_threads)
+    torch.set_num_threads(torch_threads or cores())
     with ThreadPoolExecutor(1) as hashing:
         # Hashing the weights takes about as long as loading them.
         digest = hashing.submit(lambda: checkpoint.digest)

@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
+from videoanalysis.cores import cores
 from videoanalysis.stack import bundled_model, source_tree
 from videoanalysis.stack.certificates import CertificateAuthority
 from videoanalysis.stack.child_process import ChildProcess
@@ -293,7 +294,7 @@ class Stack:
                 return {**common, "allowed_buckets": ["*"], "allowed_output_prefixes": [f"s3://{BUCKET}/results/"]}
             case "encoder":
                 # Leaves a core for sampling.
-                return {**common, "torch_threads": max(1, _cores() // self._counts["encoder"] - 1)}
+                return {**common, "torch_threads": max(1, cores() // self._counts["encoder"] - 1)}
             case "decoder":
                 return {**common, "banks_refresh_seconds": 1}
 
@@ -369,7 +370,3 @@ def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:
 def _encoded(value: object) -> str:
     """The text that pydantic-settings parses as `value`."""
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,10 +11,10 @@ from typing import Self
 import structlog
 
 from services.ingress.admission import ByteBudget
-from services.ingress.sampling.cores import cores
 from services.ingress.sampling.media import Media
 from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, WorkerLimits
 from services.ingress.sampling.worker_process import WorkerDied, WorkerProcess
+from videoanalysis.cores import cores
 from videoanalysis.errors import Unavailable
 
 _log = structlog.get_logger()
