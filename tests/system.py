@@ -36,7 +36,6 @@ from videoanalysis.storage import Storage
 from videoanalysis.text_bank import builder as bank_builder
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub, add_VideoAnalysisServiceServicer_to_server
 from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
-from videoanalysis.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 
 IMAGE_SIZE, EMBEDDING_DIM = 32, 64
 TEXTS = Path(__file__).parents[1] / "textbanks" / "default"
@@ -160,7 +159,7 @@ async def encoder(
     texts = EncoderAdmission([engine.allocate(0)], max_parked=8)
     async with chunks, texts:
         server = grpc.aio.server(interceptors=[CallInterceptor(), *interceptors])
-        add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, 64), server)
+        EncoderServicer(engine, chunks, texts, 64).add_to(server)
         async with replica(server, address) as started:
             yield started
         if isinstance(engine, Engine):

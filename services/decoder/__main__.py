@@ -9,6 +9,7 @@ from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
 from services.decoder.text_bank_store import TextBankStore, open_location
 from videoanalysis import logs, metrics
+from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.cores import cores, limit_blas_threads
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
@@ -20,6 +21,7 @@ _FIRST_LOAD_SECONDS = 5
 
 
 def main() -> None:
+    keep_freed_memory()
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     exit_on_signals()

@@ -14,9 +14,10 @@ from services.encoder.engine import Engine, StartupError
 from services.encoder.servicer import MAX_REQUEST_BYTES, EncoderServicer
 from services.encoder.settings import EncoderSettings
 from videoanalysis import logs, metrics
+from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
-from videoanalysis.v1 import encoder_pb2, encoder_pb2_grpc
+from videoanalysis.v1 import encoder_pb2
 
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
@@ -25,6 +26,7 @@ _log = structlog.get_logger()
 
 
 def main() -> None:
+    keep_freed_memory()
     exit_on_signals()
     settings = read_settings(EncoderSettings)
     logs.configure(settings.log_level, settings.log_format)
@@ -59,7 +61,7 @@ async def serve(settings: EncoderSettings) -> None:
         _log.info("warm", model=asdict(model), seconds=round(seconds, 1))
         server = Server(settings, [_SERVICE], max_request_bytes=MAX_REQUEST_BYTES)
         servicer = EncoderServicer(engine, chunks, texts, settings.max_frames)
-        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
+        servicer.add_to(server.grpc)
         async with server:
             await server.serve_until_terminated()
 

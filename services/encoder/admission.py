@@ -216,7 +216,7 @@ class Permit:
         async with self._upload_limit(lambda: "the caller has not read that it is admitted"):
             await write
 
-    async def receive(self, pieces: AsyncIterator[bytes], nbytes: int) -> Buffer:
+    async def receive(self, pieces: AsyncIterator[bytes | memoryview], nbytes: int) -> Buffer:
         """Copy all pieces into the buffer; its first `nbytes` bytes, valid until the permit is given back.
 
         Raises InvalidInput if there are more or fewer bytes than that, DeadlineExceeded if no piece arrives for the

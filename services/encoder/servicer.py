@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from services.encoder import metrics
 from services.encoder.admission import Admission
 from services.encoder.engine import Encoded, Engine
-from videoanalysis import tensors
+from videoanalysis import chunk_upload, tensors
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput
 from videoanalysis.v1 import encoder_pb2_grpc
 from videoanalysis.v1.encoder_pb2 import (
+    DESCRIPTOR,
     PIXEL_FORMAT_RGB24,
     Admitted,
     ChunkEmbeddings,
@@ -35,6 +36,7 @@ from videoanalysis.v1.encoder_pb2 import (
 )
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
+_SERVICE = DESCRIPTOR.services_by_name["EncoderService"].full_name
 _MAX_KEY_CHARACTERS = 200
 _MAX_INGRESS_ID_CHARACTERS = 64
 _MAX_WAITED_SECONDS = 3600.0
@@ -49,6 +51,9 @@ _CHANNELS = 3
 _LINGER_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
 _CANCELLATION_SECONDS = 0.01
+
+# One that holds a piece alone is only the piece.
+_Request = EncodeChunkRequest | memoryview
 
 _log = structlog.get_logger()
 
@@ -71,7 +76,15 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._max_frames = max_frames
         self._heartbeat_seconds = heartbeat_seconds
 
-    async def EncodeChunk(self, requests: AsyncIterator[EncodeChunkRequest], context: grpc.aio.ServicerContext) -> None:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """As the generated function does, but the pieces of EncodeChunk are read without copies."""
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        handler = grpc.stream_stream_rpc_method_handler(
+            self.EncodeChunk, chunk_upload.parse, EncodeChunkResponse.SerializeToString
+        )
+        server.add_registered_method_handlers(_SERVICE, {"EncodeChunk": handler})
+
+    async def EncodeChunk(self, requests: AsyncIterator[_Request], context: grpc.aio.ServicerContext) -> None:
         header = await _read_header(requests)
         # Stays bound to the end of the call, so that the line of a failed call has it too.
         structlog.contextvars.bind_contextvars(chunk_key=header.chunk_key[:_MAX_KEY_CHARACTERS])
@@ -172,22 +185,24 @@ class Upload:
     a time and loses the rest of the call when that is cancelled.
     """
 
-    def __init__(self, requests: AsyncIterator[EncodeChunkRequest]) -> None:
+    def __init__(self, requests: AsyncIterator[_Request]) -> None:
         self._requests = requests
-        self._reading: asyncio.Future[EncodeChunkRequest | None] | None = None
+        self._reading: asyncio.Future[_Request | None] | None = None
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[memoryview]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> memoryview:
         request = await self._read()
         if request is None:
             raise StopAsyncIteration
-        if request.WhichOneof("part") != "piece":
-            raise InvalidInput("piece: only pieces may follow the header", field="piece")
-        if len(request.piece) > _MAX_PIECE_BYTES:
-            raise InvalidInput(f"piece: {len(request.piece)} bytes, over {_MAX_PIECE_BYTES}", field="piece")
-        return request.piece
+        if isinstance(request, EncodeChunkRequest):
+            if request.WhichOneof("part") != "piece":
+                raise InvalidInput("piece: only pieces may follow the header", field="piece")
+            request = memoryview(request.piece)
+        if len(request) > _MAX_PIECE_BYTES:
+            raise InvalidInput(f"piece: {len(request)} bytes, over {_MAX_PIECE_BYTES}", field="piece")
+        return request
 
     async def let_caller_finish(self) -> None:
         """Read on for a moment, before the call is refused, until the caller has closed its side or fallen silent.
@@ -203,7 +218,7 @@ class Upload:
                             break
         await asyncio.sleep(_CANCELLATION_SECONDS)
 
-    async def _read(self) -> EncodeChunkRequest | None:
+    async def _read(self) -> _Request | None:
         """The next message, None at the end."""
         if self._reading is None:
             self._reading = asyncio.ensure_future(_next(self._requests))
@@ -212,14 +227,14 @@ class Upload:
         return request
 
 
-async def _read_header(requests: AsyncIterator[EncodeChunkRequest]) -> ChunkHeader:
+async def _read_header(requests: AsyncIterator[_Request]) -> ChunkHeader:
     first = await _next(requests)
-    if first is None or first.WhichOneof("part") != "header":
+    if not isinstance(first, EncodeChunkRequest) or first.WhichOneof("part") != "header":
         raise InvalidInput("header: the first message must be the header", field="header")
     return first.header
 
 
-async def _next(requests: AsyncIterator[EncodeChunkRequest]) -> EncodeChunkRequest | None:
+async def _next(requests: AsyncIterator[_Request]) -> _Request | None:
     try:
         return await anext(requests, None)
     except grpc.aio.AbortError:

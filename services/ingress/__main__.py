@@ -33,6 +33,7 @@ from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from services.ingress.video_run import Resources
 from videoanalysis import logs, metrics
+from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.reloaded_files import ReloadedFiles
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
@@ -52,6 +53,7 @@ _log = structlog.get_logger()
 
 
 def main() -> None:
+    keep_freed_memory()
     exit_on_signals()
     settings = read_settings(IngressSettings)
     logs.configure(settings.log_level, settings.log_format)

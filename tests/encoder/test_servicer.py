@@ -23,7 +23,7 @@ from videoanalysis.v1.encoder_pb2 import (
     EncodeTextsRequest,
     GetModelRequest,
 )
-from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub, add_EncoderServiceServicer_to_server
+from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 SIZE = MODEL.image_size
@@ -50,7 +50,7 @@ async def serving(
     chunks = Admission(buffers, max_parked=parked, **limits)
     texts = Admission([engine.allocate(0)], max_parked=1)
     server = grpc.aio.server(interceptors=[CallInterceptor()])
-    add_EncoderServiceServicer_to_server(EncoderServicer(engine, chunks, texts, max_frames, heartbeat_seconds), server)
+    EncoderServicer(engine, chunks, texts, max_frames, heartbeat_seconds).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     async with chunks, texts:
         await server.start()

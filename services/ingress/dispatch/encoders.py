@@ -21,6 +21,7 @@ from services.ingress.dispatch.queue import DispatchQueue
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
 from services.ingress.sampling import FrameBuffer
+from videoanalysis.chunk_upload import piece_head
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import (
     PIXEL_FORMAT_RGB24,
@@ -38,6 +39,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 # Measured on loopback with 7 MB chunks: 8 pieces cost the least CPU, and each stays far under gRPC's default limit.
 _PIECE_BYTES = 900 << 10
+_ENCODE_CHUNK = "/videoanalysis.v1.EncoderService/EncodeChunk"
 _CHANNELS = 3  # of PIXEL_FORMAT_RGB24
 # An encoder sends a heartbeat every second while a header is parked; one that sends nothing for so long hangs.
 _HEARTBEAT_TIMEOUT_SECONDS = 3.0
@@ -125,7 +127,9 @@ class Encoders:
                     ingress_id=self._ingress_id,
                     waited=_duration(time.monotonic() - offered_at),
                 )
-                call = _stub(replica).EncodeChunk(timeout=deadline.remaining())
+                # Requests are serialized where they are written.
+                encode_chunk = replica.channel.stream_stream(_ENCODE_CHUNK, None, EncodeChunkResponse.FromString)
+                call = encode_chunk(timeout=deadline.remaining())
                 return _ChunkOffer(call, header, frames, model.embedding_dim, self._heartbeat_timeout)
 
             return await hedging.place(
@@ -168,7 +172,7 @@ class _ChunkOffer:
         try:
             async with asyncio.timeout(self._heartbeat_timeout) as silence:
                 with suppress(asyncio.InvalidStateError):
-                    await self._call.write(EncodeChunkRequest(header=self._header))
+                    await self._call.write(EncodeChunkRequest(header=self._header).SerializeToString())
                 while (response := await anext(self._responses, None)) is not None and response.HasField("parked"):
                     silence.reschedule(asyncio.get_running_loop().time() + self._heartbeat_timeout)
         except TimeoutError as error:
@@ -180,8 +184,8 @@ class _ChunkOffer:
         # grpc.aio raises this when the encoder has ended the call; its status is read where the answer would be.
         with suppress(asyncio.InvalidStateError):
             size = self._header.frames * self._header.height * self._header.width * _CHANNELS
-            for piece in self._frames.pieces(_PIECE_BYTES, size):
-                await self._call.write(EncodeChunkRequest(piece=piece))
+            for message in self._frames.pieces(_PIECE_BYTES, size, piece_head):
+                await self._call.write(message)
             await self._call.done_writing()
         response = await anext(self._responses, None)
         if response is None or not response.HasField("result"):

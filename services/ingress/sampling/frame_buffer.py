@@ -3,7 +3,7 @@
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from services.ingress.admission import ByteBudget
 
@@ -40,11 +40,16 @@ class FrameBuffer:
             budget.release(size)
             raise
 
-    def pieces(self, piece_bytes: int, size: int | None = None) -> Iterator[bytes]:
-        """The content, or its first `size` bytes, in order, as copies."""
+    def pieces(
+        self, piece_bytes: int, size: int | None = None, head: Callable[[int], bytes] = lambda _: b""
+    ) -> Iterator[bytes]:
+        """The content, or its first `size` bytes, in order, as copies, each behind the `head` for its length."""
         end = self.size if size is None else size
         for start in range(0, end, piece_bytes):
-            yield self._memory[start : min(start + piece_bytes, end)]
+            # No view outlives this, or the memory could not be closed.
+            with memoryview(self._memory) as memory, memory[start : min(start + piece_bytes, end)] as piece:
+                copy = b"".join((head(len(piece)), piece))
+            yield copy
 
     def close(self) -> None:
         """Give the memory back; further calls do nothing."""

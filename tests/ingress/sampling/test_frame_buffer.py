@@ -27,6 +27,22 @@ async def test_what_another_process_writes_comes_out_in_pieces() -> None:
     buffer.close()
 
 
+async def test_each_piece_comes_behind_the_head_for_its_length() -> None:
+    buffer = await FrameBuffer.allocate(10, ByteBudget(LIMIT))
+    write(buffer.fd, b"0123456789")
+    pieces = buffer.pieces(4, 9, lambda nbytes: b"%d:" % nbytes)
+    assert next(pieces) == b"4:0123"
+    assert list(pieces) == [b"4:4567", b"1:8"]
+    buffer.close()
+
+
+async def test_closes_between_two_pieces() -> None:
+    buffer = await FrameBuffer.allocate(10, ByteBudget(LIMIT))
+    pieces = buffer.pieces(4)
+    next(pieces)
+    buffer.close()
+
+
 async def test_pieces_stay_as_they_are_when_the_buffer_is_closed() -> None:
     buffer = await FrameBuffer.allocate(4, ByteBudget(LIMIT))
     write(buffer.fd, b"last")
