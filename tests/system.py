@@ -225,6 +225,7 @@ async def ingress(
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
         )
         add_VideoAnalysisServiceServicer_to_server(servicer, server)
         async with listening(server) as address, connect(address) as channel:

@@ -140,6 +140,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
             outputs,
             tokens=ResumeTokens(settings.resume_key_bytes()),
             max_request_seconds=settings.max_request_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
         )
         analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(servicer, server.grpc)  # type: ignore[no-untyped-call]
         async with server:

@@ -30,7 +30,10 @@ _log = structlog.get_logger()
 
 
 class VideoAnalysisServicer(VideoAnalysisServiceServicer):
-    """A request without a deadline, or with a later one, gets one of `max_request_seconds`."""
+    """A request without a deadline, or with a later one, gets one of `max_request_seconds`.
+
+    Streams are never silent for longer than `heartbeat_seconds`.
+    """
 
     def __init__(
         self,
@@ -40,12 +43,14 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         *,
         tokens: ResumeTokens,
         max_request_seconds: float,
+        heartbeat_seconds: float,
     ) -> None:
         self._pipeline = pipeline
         self._sources = sources
         self._outputs = outputs
         self._tokens = tokens
         self._max_request_seconds = max_request_seconds
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def AnalyzeVideo(
         self, request: AnalyzeVideoRequest, context: grpc.aio.ServicerContext
@@ -60,7 +65,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
 
     async def StreamAnalyzeVideo(self, request: StreamAnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> None:
         job, output = self._job(request.analysis, context)
-        writer = StreamWriter(context.write)
+        writer = StreamWriter(context.write, self._heartbeat_seconds)
         tokens, start = None, None
         if output is None:
             tokens = self._tokens.of(job.caller.identity, request.analysis.video_uri, job.request)
@@ -71,7 +76,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
                 reason=ErrorReason.NOT_RESUMABLE,
                 field="resume_token",
             )
-        async with self._outputs.open(output) as document:
+        async with writer.heartbeat(), self._outputs.open(output) as document:
             summary = await self._analyze(job, Observers(writer, document), tokens, start)
             await document.finish(summary)
         await writer.summary(summary)
@@ -97,8 +102,9 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             caller=caller,
             deadline=Deadline.of(context.time_remaining(), self._max_request_seconds),
         )
-        writer = RedecodedWriter(context.write)
-        summary = await self._pipeline.redecode(job, writer)
+        writer = RedecodedWriter(context.write, self._heartbeat_seconds)
+        async with writer.heartbeat():
+            summary = await self._pipeline.redecode(job, writer)
         _log.info(
             "redecoded",
             seconds=round(summary.timing.total_seconds, 3),

@@ -117,6 +117,13 @@ class IngressSettings(ServiceSettings):
         None, ge=0, description="Waiting requests of one caller; more are refused. Default: no limit but max_waiting."
     )
     max_request_seconds: float = Field(3600, gt=0, description="Longest, and default, deadline of a request.")
+    heartbeat_seconds: float = Field(
+        10,
+        gt=0,
+        le=15,
+        description="A stream that has sent nothing for so long repeats its progress; gateways close silent ones, many "
+        "after 60 s.",
+    )
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video queued between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Memory for sampled frames, all videos together.")
 

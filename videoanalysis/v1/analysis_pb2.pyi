@@ -277,16 +277,18 @@ class RedecodeAccepted(_message.Message):
     def __init__(self, text_bank: _Optional[_Union[_decoder_pb2.TextBankInfo, _Mapping]] = ...) -> None: ...
 
 class RedecodeVideoResponse(_message.Message):
-    __slots__ = ("accepted", "chunk", "summary", "finished_scenes")
+    __slots__ = ("accepted", "progress", "chunk", "summary", "finished_scenes")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     FINISHED_SCENES_FIELD_NUMBER: _ClassVar[int]
     accepted: RedecodeAccepted
+    progress: Progress
     chunk: ChunkResult
     summary: AnalyzeVideoResponse
     finished_scenes: _containers.RepeatedCompositeFieldContainer[Scene]
-    def __init__(self, accepted: _Optional[_Union[RedecodeAccepted, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...) -> None: ...
+    def __init__(self, accepted: _Optional[_Union[RedecodeAccepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ChunkResult, _Mapping]] = ..., summary: _Optional[_Union[AnalyzeVideoResponse, _Mapping]] = ..., finished_scenes: _Optional[_Iterable[_Union[Scene, _Mapping]]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("stage", "downloaded_bytes", "total_bytes", "analyzed_seconds", "claimed_duration_seconds", "estimated_wait_seconds")

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 from services.ingress.answer.size import LargestSizes, check_unary
 from services.ingress.job import AnalysisRequest
 from videoanalysis.v1.analysis_pb2 import (
+    STAGE_WAITING,
     AnalyzeVideoResponse,
     ChunkResult,
     Progress,
@@ -20,6 +22,8 @@ from videoanalysis.v1.decoder_pb2 import TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _SECONDS_BETWEEN_PROGRESS = 0.2
+
+_Response = TypeVar("_Response", StreamAnalyzeVideoResponse, RedecodeVideoResponse)
 
 
 class Observer(Protocol):
@@ -93,54 +97,104 @@ class UnaryCollector:
         return self._answer
 
 
+class _Events(Generic[_Response]):
+    """The responses of a call, one at a time, and progress again after `heartbeat_seconds` without any.
+
+    Gateways close a stream that is silent for long, by default for 60 s.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[_Response], Awaitable[None]],
+        heartbeat_seconds: float,
+        with_progress: Callable[[Progress], _Response],
+    ) -> None:
+        self._write = write
+        self._heartbeat_seconds = heartbeat_seconds
+        self._with_progress = with_progress
+        self._writing = asyncio.Lock()
+        self._last_progress = Progress(stage=STAGE_WAITING)
+        self._progress_at = float("-inf")
+        self._written_at = time.monotonic()
+
+    async def send(self, response: _Response) -> None:
+        # gRPC takes one message at a time; progress of the download and of a cold start comes from two tasks.
+        async with self._writing:
+            await self._write(response)
+            self._written_at = time.monotonic()
+
+    async def progress(self, progress: Progress) -> None:
+        """Sent if a new stage has begun, otherwise at most every 0.2 s."""
+        now = time.monotonic()
+        if progress.stage == self._last_progress.stage and now < self._progress_at + _SECONDS_BETWEEN_PROGRESS:
+            return
+        self._last_progress, self._progress_at = progress, now
+        await self.send(self._with_progress(progress))
+
+    @asynccontextmanager
+    async def heartbeat(self) -> AsyncGenerator[None]:
+        """Repeats the last progress while the context lasts; a write that fails ends the context with its error."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                repeating = tasks.create_task(self._repeat())
+                yield
+                repeating.cancel()
+        except BaseExceptionGroup as group:
+            # Of the block and the task, one fails and the other is cancelled.
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+    async def _repeat(self) -> None:
+        while True:
+            silent_seconds = time.monotonic() - self._written_at
+            if silent_seconds < self._heartbeat_seconds:
+                await asyncio.sleep(self._heartbeat_seconds - silent_seconds)
+                continue
+            progress = Progress()
+            progress.CopyFrom(self._last_progress)
+            elapsed = time.monotonic() - self._progress_at
+            progress.estimated_wait_seconds = max(0.0, progress.estimated_wait_seconds - elapsed)
+            await self.send(self._with_progress(progress))
+
+
 class StreamWriter:
     """Streams every event to the caller with `write`, and keeps none."""
 
-    def __init__(self, write: Callable[[StreamAnalyzeVideoResponse], Awaitable[None]]) -> None:
-        self._write_one = write
-        self._writing = asyncio.Lock()
-        self._last_progress = Progress()
-        self._progress_at = 0.0
+    def __init__(
+        self, write: Callable[[StreamAnalyzeVideoResponse], Awaitable[None]], heartbeat_seconds: float
+    ) -> None:
+        self._events = _Events(write, heartbeat_seconds, lambda progress: StreamAnalyzeVideoResponse(progress=progress))
+        self.heartbeat = self._events.heartbeat
 
     async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
         pass
 
     async def progress(self, progress: Progress) -> None:
-        """Written if a new stage has begun, otherwise at most every 0.2 s."""
-        now = time.monotonic()
-        if progress.stage == self._last_progress.stage and now < self._progress_at + _SECONDS_BETWEEN_PROGRESS:
-            return
-        self._last_progress, self._progress_at = progress, now
-        await self._write(StreamAnalyzeVideoResponse(progress=progress))
+        await self._events.progress(progress)
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
-        await self._write(
+        await self._events.send(
             StreamAnalyzeVideoResponse(chunk=result, finished_scenes=finished_scenes, resume_token=resume_token)
         )
 
     async def summary(self, summary: AnalyzeVideoResponse) -> None:
-        await self._write(StreamAnalyzeVideoResponse(summary=summary))
-
-    async def _write(self, response: StreamAnalyzeVideoResponse) -> None:
-        # gRPC takes one message at a time; progress of the download and of a cold start comes from two tasks.
-        async with self._writing:
-            await self._write_one(response)
+        await self._events.send(StreamAnalyzeVideoResponse(summary=summary))
 
 
 class RedecodedWriter:
     """Streams chunks of stored embeddings, decoded again, to the caller with `write`."""
 
-    def __init__(self, write: Callable[[RedecodeVideoResponse], Awaitable[None]]) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[RedecodeVideoResponse], Awaitable[None]], heartbeat_seconds: float) -> None:
+        self._events = _Events(write, heartbeat_seconds, lambda progress: RedecodeVideoResponse(progress=progress))
+        self.heartbeat = self._events.heartbeat
 
     async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
-        await self._write(RedecodeVideoResponse(accepted=RedecodeAccepted(text_bank=text_bank)))
+        await self._events.send(RedecodeVideoResponse(accepted=RedecodeAccepted(text_bank=text_bank)))
 
     async def progress(self, progress: Progress) -> None:
-        pass
+        await self._events.progress(progress)
 
     async def chunk(self, result: ChunkResult, finished_scenes: Sequence[Scene], resume_token: bytes) -> None:
-        await self._write(RedecodeVideoResponse(chunk=result, finished_scenes=finished_scenes))
+        await self._events.send(RedecodeVideoResponse(chunk=result, finished_scenes=finished_scenes))
 
     async def summary(self, summary: AnalyzeVideoResponse) -> None:
-        await self._write(RedecodeVideoResponse(summary=summary))
+        await self._events.send(RedecodeVideoResponse(summary=summary))
