@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from services.ingress.settings import IngressSettings
+from tests.ingress.waiting import until
 from tests.rendering import render, steady
 from tests.system import Engine, System, system
 from videoanalysis.storage import S3Uri, Storage, StoredObject
@@ -192,9 +193,7 @@ async def test_a_stream_whose_caller_leaves_stops_repeating(movie, tmp_path: Pat
         call = stream(running)
         await heard(call, STAGE_WAITING, 2)
         call.cancel()
-        async with asyncio.timeout(LARGEST_GAP_SECONDS):
-            while not running.is_at_rest():
-                await asyncio.sleep(0.01)
+        await until(running.is_at_rest, LARGEST_GAP_SECONDS)
 
 
 def test_gateways_that_close_a_stream_after_sixty_silent_seconds_see_progress_every_fifteen():
