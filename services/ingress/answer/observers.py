@@ -23,7 +23,7 @@ from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _SECONDS_BETWEEN_PROGRESS = 0.2
 
-_Response = TypeVar("_Response", StreamAnalyzeVideoResponse, RedecodeVideoResponse)
+_Response = TypeVar("_Response")
 
 
 class Observer(Protocol):
@@ -184,7 +184,9 @@ class RedecodedWriter:
     """Streams chunks of stored embeddings, decoded again, to the caller with `write`."""
 
     def __init__(self, write: Callable[[RedecodeVideoResponse], Awaitable[None]], heartbeat_seconds: float) -> None:
-        self._events = _Events(write, heartbeat_seconds, lambda progress: RedecodeVideoResponse(progress=progress))
+        self._events: _Events[RedecodeVideoResponse] = _Events(
+            write, heartbeat_seconds, lambda progress: RedecodeVideoResponse(progress=progress)
+        )
         self.heartbeat = self._events.heartbeat
 
     async def opened(self, seconds: float, model: ModelInfo, text_bank: TextBankInfo) -> None:
