@@ -22,6 +22,9 @@ from videoanalysis.v1 import encoder_pb2
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 
+# Between the calls that build a text bank, and long enough that labels of several requests share one loading.
+_TEXT_TOWER_IDLE_SECONDS = 60.0
+
 _log = structlog.get_logger()
 
 
@@ -83,10 +86,15 @@ def load_engine(settings: EncoderSettings) -> Engine:
 
     # Before torch is imported, which takes seconds: a wrong name fails at once.
     found = checkpoint.resolve(settings.model, settings.revision)
+    found.start_hashing()
     from services.encoder import siglip
 
     return siglip.load(
-        found, device=settings.device, precision=settings.precision, torch_threads=settings.torch_threads
+        found,
+        device=settings.device,
+        precision=settings.precision,
+        torch_threads=settings.torch_threads,
+        text_tower_idle_seconds=None if settings.keep_text_tower else _TEXT_TOWER_IDLE_SECONDS,
     )
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import threading
+from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,26 +27,56 @@ _CONFIGURATION = [
 ]
 
 
-@dataclass(frozen=True)
 class Checkpoint:
     """A SigLIP checkpoint on disk. `revision` is the hub commit, empty for a directory."""
 
-    model_id: str
-    revision: str
-    directory: Path
+    def __init__(self, model_id: str, revision: str, directory: Path) -> None:
+        self.model_id = model_id
+        self.revision = revision
+        self.directory = directory
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """ "sha256:…" of configuration, tokenizer and weights: equal files have equal digests.
 
         Reads every byte: seconds for a large model.
         """
+        return self._hashing.result()
+
+    def start_hashing(self) -> None:
+        """Compute the digest on a thread of its own, which leaves the lock of the interpreter to others."""
+        _ = self._hashing
+
+    @cached_property
+    def _hashing(self) -> Future[str]:
+        future: Future[str] = Future()
+
+        def compute() -> None:
+            try:
+                future.set_result(self._hash())
+            except BaseException as error:
+                future.set_exception(error)
+
+        # Not an executor, whose threads the end of the process waits for.
+        threading.Thread(target=compute, name="digest", daemon=True).start()
+        return future
+
+    def _hash(self) -> str:
         digest = hashlib.sha256()
         present = [name for name in _CONFIGURATION if (self.directory / name).is_file()]
         for name in sorted([*present, *_weight_files(self.directory)]):
             with (self.directory / name).open("rb") as file:
                 digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         return f"sha256:{digest.hexdigest()}"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return _read_json(self.directory / "config.json")
+
+    def weights(self, prefix: str) -> list[Path]:
+        """The files that hold the tensors whose names begin with `prefix`."""
+        return [self.directory / name for name in _weight_files(self.directory, prefix)]
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
@@ -104,7 +135,7 @@ def _require_siglip(checkpoint: Checkpoint) -> None:
     named, directory = f"ENCODER_MODEL={checkpoint.model_id}", checkpoint.directory
     if not (directory / "config.json").is_file():
         raise StartupError(f"{named}: {directory} has no config.json; name the directory of a SigLIP checkpoint.")
-    model_type = _read_json(directory / "config.json").get("model_type")
+    model_type = checkpoint.config.get("model_type")
     if model_type != "siglip":
         raise StartupError(
             f"{named} is a {model_type!r} model; this engine serves SigLIP with a fixed picture size, model_type "
@@ -121,9 +152,10 @@ def _require_siglip(checkpoint: Checkpoint) -> None:
     _ = checkpoint.preprocessing
 
 
-def _weight_files(directory: Path) -> list[str]:
+def _weight_files(directory: Path, prefix: str = "") -> list[str]:
     if not (directory / _WEIGHTS).is_file() and (directory / _WEIGHTS_INDEX).is_file():
-        return sorted(set(_read_json(directory / _WEIGHTS_INDEX).get("weight_map", {}).values()))
+        files = _read_json(directory / _WEIGHTS_INDEX).get("weight_map", {})
+        return sorted({file for tensor, file in files.items() if tensor.startswith(prefix)})
     return [_WEIGHTS]
 
 

@@ -39,6 +39,10 @@ class EncoderSettings(ServiceSettings):
         description="Threads of one CPU computation; 0 is one for each core that its CPU limit allows.",
     )
 
+    keep_text_tower: bool = Field(
+        False, description="The text tower, loaded for the first texts, stays; else it is freed 60 s after the last."
+    )
+
     max_in_flight: int = Field(
         2, ge=1, le=64, description="Chunks admitted at a time: one computes while the next is copied in."
     )

@@ -1,9 +1,8 @@
-"""Runs SigLIP through transformers; uint8 pictures are copied to the device and normalised there."""
+"""Runs SigLIP; uint8 pictures are copied to the device and normalised there."""
 
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,31 +10,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.encoder import towers
 from services.encoder.checkpoint import Checkpoint
 from services.encoder.engine import Encoded, Model, StartupError
+from services.encoder.texts import TextEncoder
 from videoanalysis.cores import cores
 
 # torch gives its streams and events no types.
 cuda: Any = torch.cuda
 
-_TEXTS_PER_BATCH = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class SiglipEngine:
-    """Both towers of a SiglipModel. Build one with `load`."""
+    """The vision tower, and the text tower while texts are embedded. Build one with `load`."""
 
-    def __init__(self, model: Model, network: Any, tokenizer: Any, normalise: "Normalise") -> None:
+    def __init__(self, model: Model, vision: towers.VisionTower, texts: TextEncoder, normalise: "Normalise") -> None:
         self._model = model
-        self._network = network
-        self._tokenizer = tokenizer
+        self._vision = vision
+        self._texts = texts
         self._normalise = normalise
-        self._context_length: int = network.config.text_config.max_position_embeddings
         self._accelerator: Accelerator = Cuda() if model.device == "cuda" else Cpu()
 
     @property
     def model(self) -> Model:
         return self._model
+
+    @property
+    def texts(self) -> TextEncoder:
+        return self._texts
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
         """Pinned memory on CUDA, which the device copies asynchronously."""
@@ -51,32 +54,19 @@ class SiglipEngine:
         return Encoded(*self._accelerator.run(torch.from_numpy(frames), self._embed_pictures))
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        batches = (texts[start : start + _TEXTS_PER_BATCH] for start in range(0, len(texts), _TEXTS_PER_BATCH))
-        return np.concatenate([self._accelerator.run(self._tokenize(batch), self._embed_texts)[0] for batch in batches])
+        return self._texts.embed(texts, self._embed_tokens)
 
     def warm_up(self) -> Encoded:
         """One chunk of the default size on CUDA, where kernels load on first use; one frame on a CPU, where nothing is
         loaded and a frame may take seconds."""
-        self.encode_texts(["a picture"])
         frames = 16 if self._model.device == "cuda" else 1
         return self.encode(np.zeros((frames, self._model.image_size, self._model.image_size, 3), np.uint8))
 
     def _embed_pictures(self, frames: Tensor) -> Tensor:
-        return _unit_rows(self._network.get_image_features(pixel_values=self._normalise(frames)))
+        return _unit_rows(self._vision(self._normalise(frames)))
 
-    def _embed_texts(self, tokens: Tensor) -> Tensor:
-        return _unit_rows(self._network.get_text_features(input_ids=tokens))
-
-    def _tokenize(self, texts: list[str]) -> Tensor:
-        """Token ids, int64 [texts, context length].
-
-        Always padded to the full length and without an attention mask: SigLIP is trained with padding, and pools a text
-        at its last position.
-        """
-        tokens: Tensor = self._tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self._context_length, return_tensors="pt"
-        )["input_ids"]
-        return tokens
+    def _embed_tokens(self, tokens: Tensor, tower: towers.TextTower) -> NDArray[np.float32]:
+        return self._accelerator.run(tokens, lambda on_device: _unit_rows(tower(on_device)))[0]
 
 
 class Normalise:
@@ -154,10 +144,18 @@ class Cuda:
         return self._threads.stream
 
 
-def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: int) -> SiglipEngine:
-    """Load both towers onto the device; raises StartupError if the checkpoint cannot be read.
+def load(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    precision: str,
+    torch_threads: int,
+    text_tower_idle_seconds: float | None = None,
+) -> SiglipEngine:
+    """Load the vision tower onto the device; raises StartupError if the checkpoint cannot be read.
 
-    `device` and `precision` may be "auto"; `torch_threads` of 0 is one for each core that this process may use.
+    `device` and `precision` may be "auto"; `torch_threads` of 0 is one for each core that this process may use. The
+    text tower is loaded for the first texts and freed `text_tower_idle_seconds` after the last, if given.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise StartupError("ENCODER_DEVICE=cuda, but torch finds no CUDA device; set it to auto or cpu.")
@@ -166,64 +164,42 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, torch_threads: 
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     torch.set_num_threads(torch_threads or cores())
-    with ThreadPoolExecutor(1) as hashing:
-        # Hashing the weights takes about as long as loading them.
-        digest = hashing.submit(lambda: checkpoint.digest)
-        network, tokenizer = _read(checkpoint)
-        vision = network.config.vision_config
-        model = Model(
-            model_id=checkpoint.model_id,
-            revision=checkpoint.revision,
-            digest=digest.result(),
-            embedding_dim=vision.hidden_size,
-            image_size=vision.image_size,
-            # Read before the weights are rounded: bfloat16 changes the scale by up to 2 %.
-            logit_scale=network.logit_scale.float().exp().item(),
-            logit_bias=network.logit_bias.float().item(),
-            precision=precision,
-            device=device,
-            engine="siglip",
+    dtype = _DTYPES[precision]
+    checkpoint.start_hashing()
+    try:
+        shape = towers.vision_shape(checkpoint.config)
+        vision = towers.load(
+            towers.VisionTower, shape, checkpoint.weights("vision_model."), "vision_model.", device, dtype
         )
-    network.to(device=device, dtype=_DTYPES[precision])
-    normalise = Normalise(checkpoint.preprocessing, _DTYPES[precision], device)
+        texts = TextEncoder(checkpoint, device, dtype, text_tower_idle_seconds)
+        texts.check()
+        scale, bias = towers.scalars(checkpoint.weights("logit_"), ["logit_scale", "logit_bias"])
+    except Exception as error:
+        raise StartupError(
+            f"ENCODER_MODEL={checkpoint.model_id}: {checkpoint.directory} cannot be read ({error}); download it again "
+            "or name another SigLIP checkpoint, one with both towers."
+        ) from error
+    model = Model(
+        model_id=checkpoint.model_id,
+        revision=checkpoint.revision,
+        digest=checkpoint.digest,
+        embedding_dim=shape.hidden_size,
+        image_size=shape.image_size,
+        logit_scale=torch.tensor(scale).exp().item(),
+        logit_bias=bias,
+        precision=precision,
+        device=device,
+        engine="siglip",
+    )
+    normalise = Normalise(checkpoint.preprocessing, dtype, device)
     if device == "cuda":
         # The streams of the engine do not wait for the default stream, which copied the weights.
         cuda.synchronize()
-    return SiglipEngine(model, network, tokenizer, normalise)
+    return SiglipEngine(model, vision, texts, normalise)
 
 
-def _read(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """The network in evaluation mode, on the CPU as it was saved, and its tokenizer."""
-    from transformers import AutoTokenizer, SiglipModel
-
-    named = f"ENCODER_MODEL={checkpoint.model_id}"
-    try:
-        loaded: Any = SiglipModel.from_pretrained(
-            checkpoint.directory, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.directory, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise StartupError(
-            f"{named}: {checkpoint.directory} cannot be read ({type(error).__name__}: {error}); download it again or "
-            "name another checkpoint."
-        ) from error
-    network, report = loaded
-    if report["missing_keys"]:
-        # transformers fills them with random numbers and goes on.
-        raise StartupError(
-            f"{named}: the weights in {checkpoint.directory} miss {len(report['missing_keys'])} tensors, such as "
-            f"{min(report['missing_keys'])}; both towers are needed, so name a complete SigLIP checkpoint."
-        )
-    vision = network.config.vision_config
-    if not isinstance(vision.image_size, int) or not getattr(vision, "vision_use_head", True):
-        raise StartupError(f"{named} has no square picture or no pooling head; name a SigLIP checkpoint with both.")
-    return network.eval(), tokenizer
-
-
-def _unit_rows(features: Any) -> Tensor:
-    # transformers 5 wraps the features, 4 returns them.
-    rows: Tensor = getattr(features, "pooler_output", features)
-    return torch.nn.functional.normalize(rows.float(), dim=-1)
+def _unit_rows(features: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(features.float(), dim=-1)
 
 
 def _mark() -> Any:

@@ -98,6 +98,9 @@ async def test_serves_a_checkpoint_and_finishes_the_chunk_in_flight_at_sigterm(
             stub = EncoderServiceStub(channel)
             model = (await stub.GetModel(GetModelRequest(), timeout=10)).model
             assert model.digest == siglip_engine.model.digest
+            # What tokenizes is imported for the first texts: it would take longer than the rest of the start.
+            assert "libtorch" in mapped_files(process)
+            assert "sentencepiece" not in mapped_files(process)
             size = model.image_size
             frames = np.random.default_rng(5).integers(0, 256, (16, size, size, 3), dtype=np.uint8)
             header = ChunkHeader(

@@ -1,0 +1,31 @@
+"""Turns texts into token ids as the checkpoint's text tower was trained."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+class Tokenizer:
+    """The checkpoint's own tokenizer, with the rules of training that it leaves to its caller.
+
+    Raises OSError, ValueError or what transformers raises if its files cannot be read.
+    """
+
+    def __init__(self, directory: Path, context_length: int) -> None:
+        # Imported for the first texts only: this takes longer than loading the vision tower.
+        from transformers import AutoTokenizer
+
+        self._context_length = context_length
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Token ids, int64 [texts, context length].
+
+        Always padded to the full length and without an attention mask: SigLIP is trained with padding, and pools a text
+        at its last position.
+        """
+        tokens: Tensor = self._tokenizer(
+            texts, padding="max_length", truncation=True, max_length=self._context_length, return_tensors="pt"
+        )["input_ids"]
+        return tokens

@@ -1,0 +1,256 @@
+"""The two towers of a SigLIP network as torch modules, built without weights and filled from safetensors files.
+
+Parameters have transformers' names, so that checkpoints load as they are. SigLIP 2 with a fixed picture size is the
+same network with another vocabulary.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+# transformers' names of them → the argument of `gelu`.
+_ACTIVATIONS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}
+
+
+ShapeT = TypeVar("ShapeT", bound="Layers")
+TowerT = TypeVar("TowerT", bound=nn.Module)
+
+
+class WeightsInvalid(Exception):
+    """The configuration or the weights do not describe a SigLIP tower; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What both towers have; the defaults are transformers', which files omit."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    layer_norm_eps: float = 1e-6
+    hidden_act: str = "gelu_pytorch_tanh"
+
+    def __post_init__(self) -> None:
+        if self.hidden_act not in _ACTIVATIONS:
+            raise WeightsInvalid(f"hidden_act {self.hidden_act!r} is none of {', '.join(_ACTIVATIONS)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise WeightsInvalid(f"hidden_size {self.hidden_size} is no multiple of {self.num_attention_heads} heads")
+
+
+@dataclass(frozen=True, slots=True)
+class VisionShape(Layers):
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    vision_use_head: bool = True
+
+    def __post_init__(self) -> None:
+        # Not super(), which a dataclass with slots breaks.
+        Layers.__post_init__(self)
+        if not (isinstance(self.image_size, int) and isinstance(self.patch_size, int) and self.vision_use_head):
+            raise WeightsInvalid("the vision tower has no square picture or no pooling head")
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape(Layers):
+    vocab_size: int = 32000
+    max_position_embeddings: int = 64
+    projection_size: int | None = None
+
+
+def vision_shape(config: dict[str, Any]) -> VisionShape:
+    """From the content of config.json; raises WeightsInvalid."""
+    return VisionShape(**_known(VisionShape, config.get("vision_config")))
+
+
+def text_shape(config: dict[str, Any]) -> TextShape:
+    """From the content of config.json; raises WeightsInvalid."""
+    return TextShape(**_known(TextShape, config.get("text_config")))
+
+
+class VisionTower(nn.Module):
+    """Pixels [n, 3, image_size, image_size] → features [n, hidden_size], not normalised."""
+
+    def __init__(self, shape: VisionShape) -> None:
+        super().__init__()
+        patches = (shape.image_size // shape.patch_size) ** 2
+        self.embeddings = nn.ModuleDict(
+            {
+                "patch_embedding": nn.Conv2d(shape.num_channels, shape.hidden_size, shape.patch_size, shape.patch_size),
+                "position_embedding": nn.Embedding(patches, shape.hidden_size),
+            }
+        )
+        self.encoder = _Encoder(shape)
+        self.post_layernorm = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
+        self.head = _AttentionPooling(shape)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.embeddings["patch_embedding"](pixels).flatten(2).transpose(1, 2)
+        hidden = self.encoder(patches + self.embeddings["position_embedding"].weight)
+        features: Tensor = self.head(self.post_layernorm(hidden))
+        return features
+
+
+class TextTower(nn.Module):
+    """Token ids [n, max_position_embeddings] → features [n, projection_size], not normalised.
+
+    Texts are padded to the full length and pooled at the last position; no position is masked.
+    """
+
+    def __init__(self, shape: TextShape) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleDict(
+            {
+                "token_embedding": nn.Embedding(shape.vocab_size, shape.hidden_size),
+                "position_embedding": nn.Embedding(shape.max_position_embeddings, shape.hidden_size),
+            }
+        )
+        self.encoder = _Encoder(shape)
+        self.final_layer_norm = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
+        self.head = nn.Linear(shape.hidden_size, shape.projection_size or shape.hidden_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        embedded = self.embeddings["token_embedding"](tokens) + self.embeddings["position_embedding"].weight
+        features: Tensor = self.head(self.final_layer_norm(self.encoder(embedded)[:, -1]))
+        return features
+
+
+class _Encoder(nn.Module):
+    def __init__(self, shape: Layers) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Layer(shape) for _ in range(shape.num_hidden_layers))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+class _Layer(nn.Module):
+    def __init__(self, shape: Layers) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
+        self.self_attn = _Attention(shape)
+        self.layer_norm2 = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
+        self.mlp = _Mlp(shape)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = hidden + self.self_attn(self.layer_norm1(hidden))
+        return hidden + self.mlp(self.layer_norm2(hidden))  # type: ignore[no-any-return]
+
+
+class _Attention(nn.Module):
+    def __init__(self, shape: Layers) -> None:
+        super().__init__()
+        self._heads = shape.num_attention_heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            nn.Linear(shape.hidden_size, shape.hidden_size) for _ in range(4)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        count, length, width = hidden.shape
+        query, key, value = (
+            project(hidden).view(count, length, self._heads, -1).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attended = scaled_dot_product_attention(query, key, value)
+        return self.out_proj(attended.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
+
+
+class _Mlp(nn.Module):
+    def __init__(self, shape: Layers) -> None:
+        super().__init__()
+        self._approximate = _ACTIVATIONS[shape.hidden_act]
+        self.fc1 = nn.Linear(shape.hidden_size, shape.intermediate_size)
+        self.fc2 = nn.Linear(shape.intermediate_size, shape.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.fc2(gelu(self.fc1(hidden), approximate=self._approximate))  # type: ignore[no-any-return]
+
+
+class _AttentionPooling(nn.Module):
+    """One learnt query attends to all patches."""
+
+    def __init__(self, shape: Layers) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.empty(1, 1, shape.hidden_size))
+        self.attention = nn.MultiheadAttention(shape.hidden_size, shape.num_attention_heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
+        self.mlp = _Mlp(shape)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        query = self.probe.expand(len(hidden), -1, -1)
+        # Without weights it is one fused attention.
+        pooled = self.attention(query, hidden, hidden, need_weights=False)[0][:, 0]
+        return pooled + self.mlp(self.layernorm(pooled))  # type: ignore[no-any-return]
+
+
+def load(
+    build: Callable[[ShapeT], TowerT],
+    shape: ShapeT,
+    files: Iterable[Path],
+    prefix: str,
+    device: str,
+    dtype: torch.dtype,
+) -> TowerT:
+    """A tower with the tensors in `files` whose names begin with `prefix`, read one by one onto the device.
+
+    One that has the precision already stays, on a CPU, a view of the file. Raises WeightsInvalid.
+    """
+    tower = check(build, shape, files, prefix)
+    wanted = tower.state_dict().keys()
+    state: dict[str, Tensor] = {}
+    for path in files:
+        with _opened(path, device) as file:
+            for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                if name.startswith(prefix) and (short := name.removeprefix(prefix)) in wanted:
+                    state[short] = file.get_tensor(name).to(dtype)
+    tower.load_state_dict(state, assign=True)
+    return tower.eval().requires_grad_(False)
+
+
+def check(build: Callable[[ShapeT], TowerT], shape: ShapeT, files: Iterable[Path], prefix: str) -> TowerT:
+    """The tower without weights; raises WeightsInvalid if `files` do not hold them all, by their headers alone."""
+    with torch.device("meta"):
+        tower = build(shape)
+    found: dict[str, list[int]] = {}
+    for path in files:
+        with _opened(path, "cpu") as file:
+            found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    wanted = {prefix + name: list(tensor.shape) for name, tensor in tower.state_dict().items()}
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise WeightsInvalid(f"the weights miss {len(missing)} tensors, such as {missing[0]}")
+    for name, extents in wanted.items():
+        if found[name] != extents:
+            raise WeightsInvalid(f"{name} is {found[name]}, config.json makes it {extents}")
+    return tower
+
+
+def scalars(files: Iterable[Path], names: Iterable[str]) -> list[float]:
+    """The single value of each of the tensors, as saved; raises WeightsInvalid."""
+    found: dict[str, float] = {}
+    wanted = list(names)
+    for path in files:
+        with _opened(path, "cpu") as file:
+            found |= {name: file.get_tensor(name).float().item() for name in file.keys() if name in wanted}  # noqa: SIM118
+    if missing := sorted(set(wanted) - found.keys()):
+        raise WeightsInvalid(f"the weights miss {len(missing)} tensors, such as {missing[0]}")
+    return [found[name] for name in wanted]
+
+
+def _opened(path: Path, device: str) -> Any:
+    # The library does not type it.
+    opened: Any = safe_open
+    return opened(path, framework="pt", device=device)
+
+
+def _known(shape: type[Layers], section: Any) -> dict[str, Any]:
+    fields = shape.__dataclass_fields__
+    return {name: value for name, value in (section or {}).items() if name in fields}
