@@ -11,7 +11,7 @@ from tests.analyses import analysis, answer
 from tests.report.pages import Element, read
 from videoanalysis.report.page import render
 from videoanalysis.report.thumbnails import Thumbnail
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, Transition
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.video_analysis import VideoAnalysis
 
@@ -85,11 +85,50 @@ def test_no_text_becomes_markup():
 def test_each_scene_change_has_one_mark_where_the_cut_is():
     found = analysis(seconds=20, cuts=(3.4, 12.04))
     marks = page(found).all(class_="scene-change")
-    assert [float(mark.one("line", "cut").attributes["x1"]) for mark in marks] == [170, 602]
+    assert [float(mark.one("line", "change").attributes["x1"]) for mark in marks] == [170, 602]
     assert [mark.one("title").text for mark in marks] == [
         "scene change at 0:03.4, score 0.500",
         "scene change at 0:12.0, score 0.500",
     ]
+
+
+def with_shots() -> VideoAnalysis:
+    message = answer(seconds=20)
+    message.cuts.add(time_seconds=3.4, previous_frame_seconds=3.36, strength=0.314)
+    message.cuts.add(time_seconds=15, previous_frame_seconds=14.5, strength=0.2, coarse=True)
+    message.transitions.add(start_seconds=6, end_seconds=7, kind=Transition.KIND_FADE)
+    message.transitions.add(start_seconds=18, end_seconds=20, kind=Transition.KIND_DISSOLVE)
+    return VideoAnalysis.from_message(message)
+
+
+def test_cuts_and_transitions_are_marked_where_they_are_in_order_of_time():
+    marks = page(with_shots()).one(class_="shots").all("i")
+    assert [mark.classes for mark in marks] == [["of-cut"], ["of-fade"], ["of-cut", "coarse"], ["of-dissolve"]]
+    assert [percent(mark.attributes["style"], "left") for mark in marks] == [17, 30, 75, 90]
+    assert [percent(mark.attributes["style"], "width") for mark in (marks[1], marks[3])] == [5, 10]
+
+
+def test_cuts_and_transitions_can_be_read_and_pointed_at():
+    root = page(with_shots())
+    texts = [
+        "cut at 0:03.4, strength 0.31",
+        "fade from 0:06.0 to 0:07.0",
+        "cut between 0:14.5 and 0:15.0",
+        "dissolve from 0:18.0 to 0:20.0",
+    ]
+    shots = root.one("details", "shot-list")
+    assert shots.one("summary").text == "2 cuts, 2 transitions"
+    assert [entry.text for entry in shots.all("li")] == texts
+    assert [mark.attributes["title"] for mark in root.one(class_="shots").all("i")] == texts
+
+
+def test_the_legend_names_the_kinds_of_marks_that_are_drawn():
+    def legend(found: VideoAnalysis) -> list[str]:
+        return [entry.text for entry in page(found).one(class_="legend").all("li")][4:]
+
+    assert legend(with_shots()) == ["cut", "fade", "dissolve"]
+    assert legend(analysis()) == []
+    assert not page(analysis()).all(class_="shots") + page(analysis()).all(class_="shot-list")
 
 
 def test_scores_and_threshold_are_drawn_to_one_scale():

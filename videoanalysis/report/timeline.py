@@ -1,11 +1,11 @@
-"""Draws the timeline of a report: thumbnails, scene scores, threshold, scene changes and scenes over time."""
+"""Draws the timeline of a report: thumbnails, scene scores, scene changes, cuts, transitions and scenes over time."""
 
 from math import ceil, floor
 
-from videoanalysis.formatting import clock
+from videoanalysis.formatting import clock, count
 from videoanalysis.report.markup import Markup, element, joined
 from videoanalysis.report.pictures import Pictures
-from videoanalysis.video_analysis import SceneChange, VideoAnalysis
+from videoanalysis.video_analysis import Cut, SceneChange, Transition, VideoAnalysis
 
 # Units of the plot, which is stretched to the width of the page.
 _WIDTH, _HEIGHT = 1000.0, 100.0
@@ -25,6 +25,7 @@ class Timeline:
         self._pictures = pictures
         self._start = analysis.scenes[0].start_seconds if analysis.scenes else 0.0
         self._duration = max(analysis.video_duration_seconds - self._start, 1e-3)
+        self._shots: list[Cut | Transition] = sorted([*analysis.cuts, *analysis.transitions], key=_start)
         self._scores = [
             (time, score)
             for chunk in analysis.chunks
@@ -42,20 +43,24 @@ class Timeline:
             "div",
             self._filmstrip(),
             element("div", self._plot(), *self._score_labels(), class_="plot"),
+            element("div", *self._shot_marks(), class_="shots", aria_hidden="true") if self._shots else Markup(),
             element("div", *self._scenes(), class_="bands"),
             element("div", *self._time_labels(), class_="axis"),
             class_="canvas long" if self._min_pixels > _PAGE_PIXELS else "canvas",
             style=f"min-width:{self._min_pixels}px",
         )
-        return joined([self._legend(), element("div", canvas, class_="scroller", tabindex="0")])
+        scroller = element("div", canvas, class_="scroller", tabindex="0")
+        return joined([self._legend(), scroller, self._shot_list()])
 
     def _legend(self) -> Markup:
         entries = [
             ("of-score", "scene score of each sampled frame"),
             ("of-threshold", f"threshold {self._threshold:g}"),
-            ("of-cut", "scene change"),
+            ("of-change", "scene change"),
             ("of-chunk", "start of a chunk"),
         ]
+        kinds = {_kind(shot) for shot in self._shots}
+        entries += [(f"of-{kind}", kind) for kind in ("cut", "fade", "dissolve") if kind in kinds]
         return element("ul", *(element("li", text, class_=kind) for kind, text in entries), class_="legend")
 
     def _filmstrip(self) -> Markup:
@@ -93,7 +98,7 @@ class Timeline:
             "g",
             element("title", title),
             self._vertical("near", x),
-            self._vertical("cut", x),
+            self._vertical("change", x),
             # A zero-length line with round caps stays a dot when the plot is stretched.
             element("path", d=f"M{dot[0]:.2f},{dot[1]:.2f}h0", class_="dot"),
             class_="scene-change",
@@ -118,6 +123,25 @@ class Timeline:
                 style=f"top:{self._y(self._threshold):.2f}%",
             )
         ]
+
+    def _shot_marks(self) -> list[Markup]:
+        """Of cuts and transitions, in a row of their own: they come from the pictures, not from the scene scores."""
+        marks = []
+        for shot in self._shots:
+            style = f"left:{self._percent(_start(shot))}"
+            if isinstance(shot, Transition):
+                style += f";width:{(shot.end_seconds - shot.start_seconds) / self._duration * 100:.3f}%"
+            kind = f"of-{_kind(shot)}{' coarse' if isinstance(shot, Cut) and shot.coarse else ''}"
+            marks.append(element("i", class_=kind, title=_described(shot), style=style))
+        return marks
+
+    def _shot_list(self) -> Markup:
+        """The same as text."""
+        if not self._shots:
+            return Markup()
+        counts = count(len(self._analysis.cuts), "cut"), count(len(self._analysis.transitions), "transition")
+        entries = element("ol", *(element("li", _described(shot)) for shot in self._shots))
+        return element("details", element("summary", ", ".join(counts)), entries, class_="shot-list")
 
     def _scenes(self) -> list[Markup]:
         return [
@@ -155,6 +179,22 @@ class Timeline:
 
     def _percent(self, seconds: float) -> str:
         return f"{(seconds - self._start) / self._duration * 100:.3f}%"
+
+
+def _start(shot: Cut | Transition) -> float:
+    return shot.time_seconds if isinstance(shot, Cut) else shot.start_seconds
+
+
+def _kind(shot: Cut | Transition) -> str:
+    return "cut" if isinstance(shot, Cut) else shot.kind
+
+
+def _described(shot: Cut | Transition) -> str:
+    if isinstance(shot, Transition):
+        return f"{shot.kind} from {clock(shot.start_seconds)} to {clock(shot.end_seconds)}"
+    if shot.coarse:
+        return f"cut between {clock(shot.previous_frame_seconds)} and {clock(shot.time_seconds)}"
+    return f"cut at {clock(shot.time_seconds)}, strength {shot.strength:.2f}"
 
 
 def _short(seconds: float, step: float) -> str:
