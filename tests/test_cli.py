@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import grpc
@@ -22,7 +23,7 @@ from google.protobuf import json_format
 
 from tests import processes
 from tests.decoder.samples import MODEL, make_bank
-from tests.rendering import render, steady
+from tests.rendering import calm_picture, render, steady
 from tests.test_client import Call, Service, chunk, rest, serving
 from tests.text_bank.test_builder import FakeEncoder, encoder_address
 from videoanalysis.errors import Unavailable
@@ -169,6 +170,84 @@ def test_options_shape_the_request(running):
     assert len(answer.chunks[0].frame_times_seconds) == 4
     ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", "--min-probability", 1)
     assert not json_format.Parse(ended.stdout, AnalyzeVideoResponse()).tags
+
+
+@pytest.fixture(scope="module")
+def cut_clip(running: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a video of eight seconds with cuts at 2.6, 3.4 and 6.2 s."""
+    cuts = (Fraction(26, 10), Fraction(34, 10), Fraction(62, 10))
+    path = render(tmp_path_factory.mktemp("cut") / "cuts.mp4", steady(10, 8), cuts=cuts, draw=calm_picture)
+    uri = "s3://videoanalysis/cuts.mp4"
+    ended = run("analyze", path, "--address", running.state["address"], "--upload", uri, **running.s3)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.split()[:2] for line in ended.stdout.splitlines() if line.split()[1:2] == ["cut"]]
+    assert rows == [["0:02.6", "cut"], ["0:03.4", "cut"], ["0:06.2", "cut"]]
+    return uri
+
+
+def analyzed(running: Up, *arguments: object) -> AnalyzeVideoResponse:
+    ended = run("analyze", "--address", running.state["address"], "--json", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+
+
+def test_no_cuts_are_looked_for_where_they_are_turned_off(running, cut_clip):
+    ended = run("analyze", cut_clip, "--address", running.state["address"], "--no-cuts")
+    assert ended.returncode == 0, ended.stderr
+    assert "no cut" in ended.stdout
+    answer = analyzed(running, cut_clip, "--no-cuts")
+    assert not answer.cuts
+    assert not any(chunk.cuts for chunk in answer.chunks)
+
+
+def test_scenes_end_at_cuts_if_so_told(running, cut_clip):
+    answer = analyzed(running, cut_clip, "--scenes-by-cuts", "--scene-threshold", 2)
+    assert [(scene.start_seconds, scene.end_seconds) for scene in answer.scenes] == [
+        (0, 2.6),
+        (2.6, 3.4),
+        (3.4, 6.2),
+        (6.2, 8),
+    ]
+    by_changes = analyzed(running, cut_clip, "--scene-threshold", 2)
+    assert len(by_changes.scenes) == 1
+    assert by_changes.cuts == answer.cuts
+
+
+def test_of_a_range_the_cuts_inside_are_shown(running, cut_clip):
+    answer = analyzed(running, cut_clip, "--start", 3, "--end", 7, "--scenes-by-cuts")
+    assert [cut.time_seconds for cut in answer.cuts] == [3.4, 6.2]
+    assert [(scene.start_seconds, scene.end_seconds) for scene in answer.scenes] == [(3, 3.4), (3.4, 6.2), (6.2, 7)]
+
+
+def test_scenes_by_cuts_need_the_cuts():
+    ended = run("analyze", "sample://clip", "--no-cuts", "--scenes-by-cuts")
+    assert ended.returncode == 2
+    assert ended.stderr == "error: --scenes-by-cuts: needs the cuts that --no-cuts turns off\n"
+
+
+def test_a_stored_result_is_decoded_again_by_a_service_or_by_a_stack_of_its_model(running, cut_clip, tmp_path):
+    stored = analyzed(running, cut_clip, "--embeddings")
+    (tmp_path / "result.json").write_text(json_format.MessageToJson(stored))
+    again = ["redecode", tmp_path / "result.json", "--json", "--label", "rain"]
+    remote = run(*again, "--address", running.state["address"])
+    local = run(*again, "--engine", "synthetic", TMPDIR=str(tmp_path), **SMALL)
+    answers = []
+    for ended in (remote, local):
+        assert ended.returncode == 0, ended.stderr
+        answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
+        assert [tag.text for tag in answer.tags] == ["rain"]
+        assert answer.cuts == stored.cuts
+        answers.append(answer.tags[0].score)
+    assert answers[0] == answers[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("options", [["--tls"], ["--engine", "synthetic", "--address", "127.0.0.1:9"]])
+def test_options_of_redecode_that_contradict_each_other_are_usage_errors(tmp_path, options):
+    (tmp_path / "result.json").write_text("{}")
+    ended = run("redecode", tmp_path / "result.json", *options)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_file_that_the_service_cannot_read_is_told_with_the_way_out(running, clip):

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from videoanalysis import tensors
 from videoanalysis.channels import connect
 from videoanalysis.client import AnalysisOptions, AsyncClient, Client
 from videoanalysis.errors import (
@@ -36,6 +38,8 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoResponse,
     ChunkResult,
     Progress,
+    RedecodeAccepted,
+    RedecodeVideoResponse,
     Scene,
     StreamAnalyzeVideoResponse,
 )
@@ -71,9 +75,13 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def StreamAnalyzeVideo(self, request, context):
-        call = self.calls[min(len(self.requests), len(self.calls) - 1)]
-        self.requests.append(request.analysis)
         self.tokens.append(request.resume_token)
+        async for event in self.perform(request.analysis, context):
+            yield event
+
+    async def perform(self, request, context):
+        call = self.calls[min(len(self.requests), len(self.calls) - 1)]
+        self.requests.append(request)
         self.authorizations.append(dict(context.invocation_metadata()).get("authorization"))
         self.called.set()
         try:
@@ -114,6 +122,30 @@ async def with_client(address: str, attempts: int = 5, **arguments: object) -> V
             return client.analyze(URI, **arguments)
 
     return await asyncio.to_thread(analyze)
+
+
+STORED = AnalyzeVideoResponse(
+    chunks=[ChunkResult(chunk_index=0, embeddings=tensors.to_proto(np.ones((1, 4), np.float16)))]
+)
+
+
+async def redecoded_with_async_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
+    async with AsyncClient(address, attempts=attempts) as client:
+        return await client.redecode(STORED, **arguments)
+
+
+async def redecoded_with_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
+    def redecode() -> VideoAnalysis:
+        with Client(address, attempts=attempts) as client:
+            return client.redecode(STORED, **arguments)
+
+    return await asyncio.to_thread(redecode)
+
+
+@pytest.fixture(params=[redecoded_with_async_client, redecoded_with_client], ids=["AsyncClient", "Client"])
+def redecode(request: pytest.FixtureRequest) -> Iterator[Callable]:
+    """redecode(address, attempts=…, **arguments) of either client."""
+    return request.param
 
 
 @pytest.fixture(params=[with_async_client, with_client], ids=["AsyncClient", "Client"])
@@ -416,6 +448,61 @@ async def test_what_was_refused_before_it_began_is_repeated_although_it_writes(a
     async with serving(service) as address:
         await analyze(address, output_uri="s3://bucket/answer.json")
     assert len(service.requests) == 2
+
+
+# ---- answers from stored embeddings
+
+ACCEPTED = RedecodeVideoResponse(accepted=RedecodeAccepted())
+AGAIN = RedecodeVideoResponse(chunk=ChunkResult(chunk_index=0), finished_scenes=[Scene(end_seconds=1)])
+REDECODED = Call([ACCEPTED, AGAIN, RedecodeVideoResponse(summary=AnalyzeVideoResponse(stream_id="done"))])
+
+
+class Redecoder(Service):
+    async def RedecodeVideo(self, requests, context):
+        header = (await anext(aiter(requests))).header
+        async for event in self.perform(header.analysis, context):
+            yield event
+
+
+async def test_redecoding_that_is_refused_for_overload_is_called_again_after_the_delay(redecode):
+    delays = []
+    service = Redecoder([Call(failure=Overloaded("full", retry_after_seconds=0.05)), REDECODED])
+    async with serving(service) as address:
+        analysis = await redecode(address, attempts=1, on_retry=lambda _, seconds, __: delays.append(seconds))
+    assert analysis.stream_id == "done"
+    assert len(delays) == 1
+    assert delays[0] > 0.05
+
+
+@pytest.mark.parametrize("events", [[], [ACCEPTED], [ACCEPTED, AGAIN]], ids=["at once", "accepted", "after a chunk"])
+async def test_redecoding_that_breaks_restarts_and_keeps_nothing_of_the_first_call(redecode, events):
+    service = Redecoder([Call(events, code=grpc.StatusCode.UNAVAILABLE), REDECODED])
+    async with serving(service) as address:
+        analysis = await redecode(address)
+    assert [found.chunk_index for found in analysis.chunks] == [0]
+    assert len(analysis.scenes) == 1
+    assert len({request.stream_id for request in service.requests}) == 1
+
+
+async def test_redecoding_is_given_up_after_so_many_attempts(redecode):
+    service = Redecoder([Call([ACCEPTED], DRAINING)])
+    async with serving(service) as address:
+        with pytest.raises(Unavailable, match="draining"):
+            await redecode(address, attempts=3)
+    assert len(service.requests) == 3
+
+
+async def test_redecoding_that_is_invalid_is_not_repeated(redecode):
+    service = Redecoder([Call(failure=InvalidInput("labels: too many"))])
+    async with serving(service) as address:
+        with pytest.raises(InvalidInput, match="too many"):
+            await redecode(address)
+    assert len(service.requests) == 1
+
+
+async def test_text_of_redecoding_that_is_not_utf8_is_refused_by_the_name_of_its_field(redecode):
+    with pytest.raises(InvalidInput, match="text_bank: holds bytes that are not valid UTF-8"):
+        await redecode("127.0.0.1:9", text_bank="\udcff")
 
 
 async def test_one_client_serves_many_analyses_at_once():

@@ -3,7 +3,8 @@
 Transient failures are retried within the time limit: overload after the delay that the service requests,
 unavailability a limited number of times in a row. An analysis is idempotent, so it is retried at any point: it resumes
 after the last chunk received, on any replica, if the service issues resume tokens, and restarts otherwise. An analysis
-with an `output_uri`, to which it writes, is retried only if the service refused it before starting.
+with an `output_uri`, to which it writes, is retried only if the service refused it before starting. Redecoding is
+retried at any point, from the beginning.
 """
 
 import asyncio
@@ -148,7 +149,8 @@ class AsyncClient:
         Raises ServiceError within `timeout_seconds`. Cancellation, or an exception of a callback, also cancels the
         work in the service.
         """
-        attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
+        retries = _Retries(on_retry, timeout_seconds, self._attempts)
+        attempts = _Attempts(_request(video_uri=video_uri, **options), on_progress, retries)
         while True:
             request, seconds = attempts.begin()
             call = self._stub.StreamAnalyzeVideo(request, timeout=seconds, metadata=_metadata(self._token))
@@ -167,26 +169,32 @@ class AsyncClient:
         self,
         stored: AnalyzeVideoResponse,
         *,
+        on_retry: OnRetry = _ignore,
         timeout_seconds: float = TIMEOUT_SECONDS,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
         """The answer for the video of `stored`, analysed with include_embeddings, by another text bank or thresholds.
 
-        Options about sampling have no effect. Raises ServiceError; nothing is repeated.
+        Options about sampling have no effect. Raises ServiceError within `timeout_seconds`.
         """
-        redecoding = Redecoding(stored, options)
-        call = self._stub.RedecodeVideo(
-            redecoding.requests_async(), timeout=timeout_seconds, metadata=_metadata(self._token)
-        )
-        try:
-            async for response in call:
-                redecoding.receive(response)
-            return redecoding.result()
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        finally:
-            redecoding.end()
-            call.cancel()
+        request, retries = _request(**options), _Retries(on_retry, timeout_seconds, self._attempts)
+        while True:
+            redecoding = Redecoding(stored, request)
+            call = self._stub.RedecodeVideo(
+                redecoding.requests_async(), timeout=retries.remaining_seconds(), metadata=_metadata(self._token)
+            )
+            try:
+                async for response in call:
+                    redecoding.receive(response)
+                return redecoding.result()
+            except grpc.RpcError as error:
+                backoff = retries.backoff_after(
+                    error, has_started=redecoding.has_started, is_transient=_is_broken_off(error)
+                )
+            finally:
+                redecoding.end()
+                call.cancel()
+            await asyncio.sleep(backoff)
 
 
 class Client:
@@ -232,7 +240,8 @@ class Client:
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
         """As AsyncClient.analyze."""
-        attempts = _Attempts(video_uri, options, on_progress, on_retry, timeout_seconds, self._attempts)
+        retries = _Retries(on_retry, timeout_seconds, self._attempts)
+        attempts = _Attempts(_request(video_uri=video_uri, **options), on_progress, retries)
         while True:
             request, seconds = attempts.begin()
             call = self._stub.StreamAnalyzeVideo(request, timeout=seconds, metadata=_metadata(self._token))
@@ -251,56 +260,100 @@ class Client:
         self,
         stored: AnalyzeVideoResponse,
         *,
+        on_retry: OnRetry = _ignore,
         timeout_seconds: float = TIMEOUT_SECONDS,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
         """As AsyncClient.redecode."""
-        redecoding = Redecoding(stored, options)
-        call = self._stub.RedecodeVideo(redecoding.requests(), timeout=timeout_seconds, metadata=_metadata(self._token))
-        try:
-            for response in call:
-                redecoding.receive(response)
-            return redecoding.result()
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        finally:
-            redecoding.end()
-            call.cancel()
+        request, retries = _request(**options), _Retries(on_retry, timeout_seconds, self._attempts)
+        while True:
+            redecoding = Redecoding(stored, request)
+            call = self._stub.RedecodeVideo(
+                redecoding.requests(), timeout=retries.remaining_seconds(), metadata=_metadata(self._token)
+            )
+            try:
+                for response in call:
+                    redecoding.receive(response)
+                return redecoding.result()
+            except grpc.RpcError as error:
+                backoff = retries.backoff_after(
+                    error, has_started=redecoding.has_started, is_transient=_is_broken_off(error)
+                )
+            finally:
+                redecoding.end()
+                call.cancel()
+            time.sleep(backoff)
 
 
-# Own code, not tenacity or stamina: progress restores the attempts, the server sets the delay of a refusal, and each
-# call resumes after the last chunk.
-def _request(video_uri: str, options: AnalysisOptions) -> AnalyzeVideoRequest:
+def _request(**fields: Any) -> AnalyzeVideoRequest:
+    """The request with an id: all calls of one analysis have the same in the service's log."""
     request = AnalyzeVideoRequest()
-    fields: dict[str, Any] = {"video_uri": video_uri, **options}
     for name, value in fields.items():
         try:
             request.MergeFrom(AnalyzeVideoRequest(**{name: value}))
         except UnicodeEncodeError as error:
             raise InvalidInput(f"{name}: holds bytes that are not valid UTF-8", field=name) from error
+    request.stream_id = request.stream_id or uuid.uuid4().hex
     return request
+
+
+# Own code, not tenacity or stamina: progress restores the attempts, and the server sets the delay of a refusal.
+class _Retries:
+    """Whether a call that failed is made again, and when."""
+
+    def __init__(self, on_retry: OnRetry, timeout_seconds: float, attempts: int) -> None:
+        self._on_retry = on_retry
+        self._deadline = time.monotonic() + timeout_seconds
+        self._attempts = self._attempts_left = attempts
+        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+
+    def remaining_seconds(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def restore(self) -> None:
+        """After progress."""
+        self._attempts_left, self._backoff_seconds = self._attempts, _FIRST_BACKOFF_SECONDS
+
+    def backoff_after(
+        self, error: grpc.RpcError, *, has_started: bool, is_transient: bool = False, resumes_at_seconds: float = 0.0
+    ) -> float:
+        """Seconds until the next call; raises ServiceError if the failure is final."""
+        failure = from_rpc_error(error)
+        is_overload = isinstance(failure, Overloaded)
+        # gRPC itself returns RESOURCE_EXHAUSTED for a message over the size limit: retrying cannot help.
+        is_transient |= carries_details(error) if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
+        if not is_transient:
+            raise failure from error
+        if has_started or not is_overload:
+            self._attempts_left -= 1
+        backoff = self._backoff_seconds * random.uniform(0.5, 1)
+        self._backoff_seconds = min(2 * self._backoff_seconds, _MAX_BACKOFF_SECONDS)
+        if isinstance(failure, Overloaded):
+            # The jitter spreads callers that were refused together.
+            backoff += failure.retry_after_seconds
+        if self._attempts_left <= 0 or backoff >= self.remaining_seconds():
+            raise failure from error
+        self._on_retry(failure, backoff, resumes_at_seconds)
+        return backoff
+
+    def restart_after(self, error: grpc.RpcError) -> None:
+        """Another call at once, from the beginning; raises ServiceError after too many of them."""
+        refusal = from_rpc_error(error)
+        # Progress does not restore this attempt: two replicas that reject each other's tokens must not loop for ever.
+        self._attempts -= 1
+        self._attempts_left = min(self._attempts_left - 1, self._attempts)
+        if self._attempts_left <= 0:
+            raise refusal from error
+        self._on_retry(refusal, 0.0, 0.0)
 
 
 class _Attempts:
     """One analysis over several calls: the next request, the results so far, and whether a failure is final."""
 
-    def __init__(
-        self,
-        video_uri: str,
-        options: AnalysisOptions,
-        on_progress: OnProgress,
-        on_retry: OnRetry,
-        timeout_seconds: float,
-        attempts: int,
-    ) -> None:
-        self._request = _request(video_uri, options)
-        # All calls of one analysis have the same id in the service's log.
-        self._request.stream_id = self._request.stream_id or uuid.uuid4().hex
+    def __init__(self, request: AnalyzeVideoRequest, on_progress: OnProgress, retries: _Retries) -> None:
+        self._request = request
         self._on_progress = on_progress
-        self._on_retry = on_retry
-        self._deadline = time.monotonic() + timeout_seconds
-        self._attempts = self._attempts_left = attempts
-        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+        self._retries = retries
         # Received so far, finished scenes only, and the token to resume from; empty: cannot resume.
         self._chunks: list[ChunkResult] = []
         self._scenes: list[Scene] = []
@@ -316,7 +369,7 @@ class _Attempts:
         self._earlier_chunks = len(self._chunks)
         self._has_started = False
         request = StreamAnalyzeVideoRequest(analysis=self._request, resume_token=self._token)
-        return request, self._remaining_seconds()
+        return request, self._retries.remaining_seconds()
 
     def receive(self, response: StreamAnalyzeVideoResponse) -> VideoAnalysis | None:
         """The complete analysis after the last message, otherwise None."""
@@ -333,8 +386,7 @@ class _Attempts:
                 self._scenes += response.finished_scenes
                 self._token = response.resume_token
                 if self._token:
-                    # Progress restores the attempts.
-                    self._attempts_left, self._backoff_seconds = self._attempts, _FIRST_BACKOFF_SECONDS
+                    self._retries.restore()
             case "summary":
                 return VideoAnalysis.from_message(self._merge(response.summary))
         return None
@@ -357,43 +409,27 @@ class _Attempts:
         """Seconds until the next call; raises ServiceError if the failure is final."""
         failure = from_rpc_error(error)
         is_from_service = carries_details(error)
-        is_refusal = is_from_service and not self._has_started
-        is_overload = isinstance(failure, Overloaded)
         if self._earlier_chunks and is_from_service and failure.reason in _TOKEN_REJECTIONS:
-            return self._restart(failure, error)
-        # gRPC itself returns RESOURCE_EXHAUSTED for a message over the size limit: retrying cannot help.
-        is_transient = is_from_service if is_overload else error.code() == grpc.StatusCode.UNAVAILABLE
-        # A program that was paused for a while goes on where it was.
-        is_transient |= bool(self._token) and failure.reason == ErrorReason.CALLER_TOO_SLOW
-        if not is_transient or (self._request.output_uri and not is_refusal):
+            self._retries.restart_after(error)
+            self._reset()
+            return 0.0
+        if self._request.output_uri and (self._has_started or not is_from_service):
             raise failure from error
-        if not (is_overload and is_refusal):
-            self._attempts_left -= 1
-        backoff = self._backoff_seconds * random.uniform(0.5, 1)
-        self._backoff_seconds = min(2 * self._backoff_seconds, _MAX_BACKOFF_SECONDS)
-        if isinstance(failure, Overloaded):
-            # The jitter spreads callers that were refused together.
-            backoff += failure.retry_after_seconds
-        if self._attempts_left <= 0 or backoff >= self._remaining_seconds():
-            raise failure from error
-        self._on_retry(failure, backoff, self._received_seconds() if self._token else 0.0)
-        return backoff
-
-    def _restart(self, refusal: ServiceError, error: grpc.RpcError) -> float:
-        # Progress does not restore this attempt: two replicas that reject each other's tokens must not loop for ever.
-        self._attempts -= 1
-        self._attempts_left = min(self._attempts_left - 1, self._attempts)
-        if self._attempts_left <= 0:
-            raise refusal from error
-        self._reset()
-        self._on_retry(refusal, 0.0, 0.0)
-        return 0.0
+        return self._retries.backoff_after(
+            error,
+            has_started=self._has_started or not is_from_service,
+            # A program that was paused for a while goes on where it was.
+            is_transient=bool(self._token) and failure.reason == ErrorReason.CALLER_TOO_SLOW,
+            resumes_at_seconds=self._received_seconds() if self._token else 0.0,
+        )
 
     def _received_seconds(self) -> float:
         return self._chunks[-1].start_seconds + self._chunks[-1].duration_seconds
 
-    def _remaining_seconds(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
+
+def _is_broken_off(error: grpc.RpcError) -> bool:
+    """Whether the call may have ended while a request was written, which gRPC reports as INTERNAL."""
+    return error.code() == grpc.StatusCode.INTERNAL and not carries_details(error)
 
 
 def _check_credentials(service: object, credentials: grpc.ChannelCredentials | None) -> None:

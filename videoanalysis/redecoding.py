@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 from videoanalysis.errors import InvalidInput, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
@@ -21,46 +20,54 @@ _REPLACED = ("tags", "caption", "scene_changes", "scenes", "chunks", "timing", "
 
 
 class Redecoding:
-    """`stored` is an answer with embeddings; `options` are fields of AnalyzeVideoRequest. Raises InvalidInput."""
+    """One call. `stored` is an answer with embeddings, else InvalidInput; `request` asks for what is decoded now."""
 
-    def __init__(self, stored: AnalyzeVideoResponse, options: Mapping[str, Any]) -> None:
+    def __init__(self, stored: AnalyzeVideoResponse, request: AnalyzeVideoRequest) -> None:
         if not stored.chunks or not all(chunk.HasField("embeddings") for chunk in stored.chunks):
             raise InvalidInput("the stored answer has no embeddings: analyse with include_embeddings (--embeddings)")
         self._stored = stored
-        self._options = options
+        self._request = request
         self._answer = AnalyzeVideoResponse()
         self._answer.CopyFrom(stored)
         for field in _REPLACED:
             self._answer.ClearField(field)
         self._has_summary = False
-        self._is_refused = True
-        # A refusal that arrives while chunks are written would be lost, so they are sent once the header is accepted.
-        self._decided = threading.Event()
-        self._decided_async = asyncio.Event()
+        self.has_started = False
+        # gRPC replaces a status that arrives while a message is written, so each chunk waits for the answer before it.
+        self._has_ended = False
+        self._answered = threading.Semaphore(0)
+        self._answered_async = asyncio.Semaphore(0)
 
     def requests(self) -> Iterator[RedecodeVideoRequest]:
         yield self._header()
-        self._decided.wait()
-        yield from self._chunks()
+        for chunk in self._chunks():
+            self._answered.acquire()
+            if self._has_ended:
+                return
+            yield chunk
 
     async def requests_async(self) -> AsyncIterator[RedecodeVideoRequest]:
         yield self._header()
-        await self._decided_async.wait()
-        for request in self._chunks():
-            yield request
+        for chunk in self._chunks():
+            await self._answered_async.acquire()
+            if self._has_ended:
+                return
+            yield chunk
 
     def end(self) -> None:
         """The call has ended."""
-        self._decided.set()
-        self._decided_async.set()
+        self._has_ended = True
+        self._allow_next()
+
+    def _allow_next(self) -> None:
+        self._answered.release()
+        self._answered_async.release()
 
     def _header(self) -> RedecodeVideoRequest:
-        header = RedecodeHeader(analysis=AnalyzeVideoRequest(**self._options), model=self._stored.model)
+        header = RedecodeHeader(analysis=self._request, model=self._stored.model)
         return RedecodeVideoRequest(header=header)
 
     def _chunks(self) -> Iterator[RedecodeVideoRequest]:
-        if self._is_refused:
-            return
         for stored in self._stored.chunks:
             chunk = ChunkResult()
             chunk.CopyFrom(stored)
@@ -72,13 +79,14 @@ class Redecoding:
         self._answer.scenes.extend(response.finished_scenes)
         match response.WhichOneof("event"):
             case "accepted":
-                self._is_refused = False
-                self.end()
+                self.has_started = True
+                self._allow_next()
             case "chunk":
                 chunk = response.chunk
                 chunk.embeddings.CopyFrom(self._stored.chunks[len(self._answer.chunks)].embeddings)
                 self._answer.scene_changes.extend(chunk.scene_changes)
                 self._answer.chunks.append(chunk)
+                self._allow_next()
             case "summary":
                 self._answer.MergeFrom(response.summary)
                 self._answer.model.CopyFrom(self._stored.model)

@@ -72,7 +72,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(job.deadline.remaining()):
                 with self._demand.request():
-                    async with self._admission.admit(self._share(job), job.deadline) as slot:
+                    async with self._admission.admit(self._share(job), job.deadline, redecodes=True) as slot:
                         pinned = await self._models.pin_stored(job.request, job.model, job.deadline)
                         run = StoredVideoRun(
                             self._resources.decoders,

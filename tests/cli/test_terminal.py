@@ -6,7 +6,7 @@ from rich.console import Console
 from videoanalysis.cli import terminal
 from videoanalysis.errors import Overloaded, Unavailable
 from videoanalysis.stack import bundled_model
-from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, StageTiming, Timing
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, Cut, StageTiming, Timing, Transition
 from videoanalysis.v1.decoder_pb2 import CaptionScore, SceneChange, TagScore, TextBankInfo
 from videoanalysis.v1.encoder_pb2 import ModelInfo
 from videoanalysis.video_analysis import Progress, VideoAnalysis
@@ -135,3 +135,34 @@ def test_the_cut_is_shown_with_the_frames_around_it():
     change = SceneChange(timestamp_seconds=3.75, previous_timestamp_seconds=3.125, cut_seconds=3.4, score=0.5)
     cut = next(line for line in shown(AnalyzeVideoResponse(scene_changes=[change])) if line.startswith("0:03.4"))
     assert cut.split() == ["0:03.4", "0:03.1", "and", "0:03.8", "0.500"]
+
+
+def test_cuts_and_transitions_are_shown_in_order_of_time():
+    answer = AnalyzeVideoResponse(
+        cuts=[
+            Cut(time_seconds=3.4, previous_frame_seconds=3.36, strength=0.314),
+            Cut(time_seconds=75, previous_frame_seconds=74.5, strength=0.2, coarse=True),
+        ],
+        transitions=[
+            Transition(start_seconds=60, end_seconds=61.5, kind=Transition.KIND_DISSOLVE),
+            Transition(start_seconds=0, end_seconds=1, kind=Transition.KIND_FADE),
+        ],
+    )
+    output = shown(answer)
+    heading = next(index for index, line in enumerate(output) if line.split() == ["new", "shot", "by", "strength"])
+    assert [line.split() for line in output[heading + 2 :][:4]] == [
+        ["0:00.0", "to", "0:01.0", "fade"],
+        ["0:03.4", "cut", "0.31"],
+        ["1:00.0", "to", "1:01.5", "dissolve"],
+        ["1:15.0", "coarse", "cut", "0.20"],
+    ]
+
+
+def test_that_there_is_no_cut_is_stated():
+    assert "no cut" in shown(AnalyzeVideoResponse())
+
+
+def test_the_first_of_many_cuts_are_shown_and_the_others_counted():
+    output = shown(AnalyzeVideoResponse(cuts=[Cut(time_seconds=index, strength=0.5) for index in range(1, 31)]))
+    assert sum(line.split()[1:] == ["cut", "0.50"] for line in output) == 20
+    assert "and 10 more; --json prints all" in output

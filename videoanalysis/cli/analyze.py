@@ -1,20 +1,19 @@
 """`videoanalysis analyze`: analyses one video with a running service, or with a stack started for it."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import grpc
 import typer
 from google.protobuf import json_format
 from rich.console import Console
 
 from videoanalysis import client
 from videoanalysis import report as reports
-from videoanalysis.cli import options, runner, s3, terminal
+from videoanalysis.cli import options, runner, s3, service, terminal
+from videoanalysis.cli.service import LocalService, RemoteService
 from videoanalysis.client import AnalysisOptions, AsyncClient
-from videoanalysis.errors import Unavailable
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.report import FRAME_RATES, SCENE_LIST_FORMATS, Footage, FrameRate
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
@@ -22,17 +21,12 @@ from videoanalysis.stack import bundled_model
 from videoanalysis.v1.analysis_pb2 import CUT_DETECTION_OFF, PRIORITY_BATCH, SCENE_BOUNDARIES_CUTS
 from videoanalysis.video_analysis import VideoAnalysis
 
-if TYPE_CHECKING:
-    from videoanalysis.stack.stack import Stack
-
 
 def analyze(
     video: Annotated[
         str, typer.Argument(metavar="VIDEO", help="A file, or a URI that the service can read, such as sample://clip.")
     ],
-    address: Annotated[
-        str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for this video.")
-    ] = None,
+    address: options.Address = None,
     tls: options.Tls = False,
     ca: options.Ca = None,
     cert: options.Cert = None,
@@ -107,7 +101,6 @@ def analyze(
     engine: options.Engine = "siglip",
 ) -> None:
     """Show tags, caption, scene changes, cuts and timings of one video."""
-    options.check_model(model, engine)
     path = None if "://" in video else Path(video)
     if path is not None and not path.is_file():
         runner.usage_error(f"{video}: no such file")
@@ -135,28 +128,30 @@ def analyze(
         include_embeddings=embeddings or None,
         priority=PRIORITY_BATCH if batch else None,
     )
-    stderr = Console(stderr=True)
-    # A program that reads the JSON gets errors on stderr and no progress.
-    activity = terminal.Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
-    call = _Call(
-        analysis_options, timeout, activity, options.credentials(tls, ca, cert, key), options.token(token_file)
+    activity = terminal.activity(as_json)
+    target = service.locate(
+        address,
+        tls=tls,
+        ca=ca,
+        cert=cert,
+        key=key,
+        token_file=token_file,
+        model=model,
+        engine=engine,
+        activity=activity,
     )
-    if address is not None:
-        if model is not None or engine != "siglip":
-            runner.usage_error("--model and --engine apply to a local stack, not to the service at --address")
-        analysis = _analyze_remotely(address, path or video, upload, call)
-    elif tls or ca or cert or token_file:
-        runner.usage_error("--tls, --ca, --cert and --token-file apply to the service at --address")
-    elif upload is not None:
-        runner.usage_error("--upload: needs --address; without it the file goes into the bucket of the local stack")
-    elif video.startswith("s3://"):
-        runner.usage_error(f"{video}: name the service that can read it with --address HOST:PORT")
-    else:
-        with runner.require_extra("stack"):
-            from videoanalysis.stack.stack import Stack, StackError
+    locate_video = _locator(target, path or video, upload, activity)
 
-        stack = Stack(model=model, engine=engine, on_step=activity.show_step)
-        analysis = runner.run(_analyze_locally(stack, path or video, call), StackError)
+    async def call(client: AsyncClient) -> VideoAnalysis:
+        return await client.analyze(
+            await locate_video(),
+            on_progress=activity.show_progress,
+            on_retry=activity.show_retry,
+            timeout_seconds=timeout,
+            **analysis_options,
+        )
+
+    analysis = target.run(call, activity)
     if as_json:
         typer.echo(json_format.MessageToJson(analysis.message))
         if caveat := bundled_model.caveat(analysis.message.model):
@@ -180,66 +175,36 @@ def analyze(
             typer.echo(f"Written: {file}")
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One analysis, for whichever service performs it."""
-
-    options: AnalysisOptions
-    timeout_seconds: float
-    activity: terminal.Activity
-    credentials: grpc.ChannelCredentials | None = None
-    token: client.Token | None = None
-
-    async def to(self, address: str, video_uri: str) -> VideoAnalysis:
-        async with AsyncClient(address, credentials=self.credentials, token=self.token) as service:
-            return await service.analyze(
-                video_uri,
-                on_progress=self.activity.show_progress,
-                on_retry=self.activity.show_retry,
-                timeout_seconds=self.timeout_seconds,
-                **self.options,
-            )
-
-
-async def _analyze_locally(stack: "Stack", video: Path | str, call: _Call) -> VideoAnalysis:
-    """`video` is a file, or a URI that the services of the stack can read."""
-    with call.activity:
-        async with stack:
-            if isinstance(video, Path):
-                call.activity.show_step("uploading the video")
-                video = await stack.upload(video)
-            call.activity.show_step(f"calling the ingress at {stack.address}")
-            analysis = await stack.guard(call.to(stack.address, video))
-            call.activity.show_step("stopping")
-        return analysis
-
-
-def _analyze_remotely(address: str, video: Path | str, upload: str | None, call: _Call) -> VideoAnalysis:
-    """`video` is a file to upload to `upload`, or a URI that the service can read."""
-    if isinstance(video, Path) and upload is None:
+def _locator(
+    target: RemoteService | LocalService, video: Path | str, upload: str | None, activity: terminal.Activity
+) -> Callable[[], Awaitable[str]]:
+    """Returns a URI that the service can read; `video` is one, or a file, which is uploaded first."""
+    if isinstance(target, LocalService):
+        if upload is not None:
+            runner.usage_error("--upload: needs --address; without it the file goes into the bucket of the local stack")
+        if isinstance(video, str) and video.startswith("s3://"):
+            runner.usage_error(f"{video}: name the service that can read it with --address HOST:PORT")
+    elif isinstance(video, Path) and upload is None:
         runner.usage_error(
-            f"{video} is a file of this machine, which the service at {address} cannot read; "
+            f"{video} is a file of this machine, which the service at {target.address} cannot read; "
             "upload it with --upload s3://bucket/key"
         )
-    if isinstance(video, str) and upload is not None:
+    elif isinstance(video, str) and upload is not None:
         runner.usage_error(f"--upload: {video} is not a file of this machine")
     uri = s3.parse_uri(upload, "--upload") if upload is not None else None
 
-    async def run() -> VideoAnalysis:
-        with call.activity:
-            if isinstance(video, Path) and uri is not None:
-                call.activity.show_step("uploading")
-                with await asyncio.to_thread(video.open, "rb") as file:
-                    await s3.put(uri, file)
-            try:
-                return await call.to(address, str(uri or video))
-            except Unavailable as error:
-                if error.reason != Unavailable.default_reason:
-                    raise
-                # A reason of gRPC's, such as a refused connection.
-                raise Unavailable(f"no answer from {address}: {error.message}") from error
+    async def locate() -> str:
+        if isinstance(video, str):
+            return video
+        activity.show_step("uploading the video")
+        if isinstance(target, LocalService):
+            return await target.stack.upload(video)
+        assert uri is not None
+        with await asyncio.to_thread(video.open, "rb") as file:
+            await s3.put(uri, file)
+        return str(uri)
 
-    return runner.run(run())
+    return locate
 
 
 def _footage(video: str, path: Path | None, frame_rate: FrameRate) -> Footage:

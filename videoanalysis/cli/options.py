@@ -12,6 +12,9 @@ from videoanalysis.cli import runner
 from videoanalysis.stack import bundled_model
 from videoanalysis.tls import TlsFiles, channel_credentials
 
+Address = Annotated[
+    str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for this call.")
+]
 Model = Annotated[
     str | None,
     typer.Option(help="SigLIP checkpoint: a directory or a Hugging Face hub id.", show_default=bundled_model.NAME),

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from videoanalysis import client
 from videoanalysis import report as reports
-from videoanalysis.cli import options, runner, terminal
+from videoanalysis.cli import options, runner, service, terminal
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
@@ -20,7 +20,7 @@ def redecode(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="What `analyze --json --embeddings` printed.", dir_okay=False)
     ],
-    address: Annotated[str, typer.Option(help="host:port of a service.")],
+    address: options.Address = None,
     tls: options.Tls = False,
     ca: options.Ca = None,
     cert: options.Cert = None,
@@ -44,8 +44,13 @@ def redecode(
         float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="the text bank's")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
+    model: options.Model = None,
+    engine: options.Engine = "siglip",
 ) -> None:
-    """Answer again for an analysed video, without the video and without a GPU."""
+    """Answer again for an analysed video, without the video and without a GPU.
+
+    A local stack must have the model of the result.
+    """
     stored = _read(result)
     asked = AnalysisOptions(
         labels=label,
@@ -55,17 +60,26 @@ def redecode(
         min_probability=min_probability,
         include_scene_scores=report is not None,
     )
-    credentials, token = options.credentials(tls, ca, cert, key), options.token(token_file)
+    activity = terminal.activity(as_json)
+    target = service.locate(
+        address,
+        tls=tls,
+        ca=ca,
+        cert=cert,
+        key=key,
+        token_file=token_file,
+        model=model,
+        engine=engine,
+        activity=activity,
+    )
 
-    async def run() -> VideoAnalysis:
-        async with AsyncClient(address, credentials=credentials, token=token) as service:
-            answer = await service.redecode(stored, timeout_seconds=timeout, **asked)
-        if report is not None:
-            threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
-            await reports.write_report(report, answer, result.name, None, threshold)
-        return answer
+    async def call(client: AsyncClient) -> VideoAnalysis:
+        return await client.redecode(stored, on_retry=activity.show_retry, timeout_seconds=timeout, **asked)
 
-    analysis = runner.run(run())
+    analysis = target.run(call, activity)
+    if report is not None:
+        threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
+        runner.run(reports.write_report(report, analysis, result.name, None, threshold))
     if as_json:
         typer.echo(json_format.MessageToJson(analysis.message))
     else:

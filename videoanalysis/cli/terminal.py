@@ -80,6 +80,12 @@ class Activity:
             self._last_text, self._next_fraction = text, fraction + _LINE_FRACTION
 
 
+def activity(as_json: bool) -> Activity:
+    """On stderr. A program that reads JSON from stdout gets no progress, only errors."""
+    stderr = Console(stderr=True)
+    return Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
+
+
 def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
     """Print the result; `video` is the name to show for the video."""
     frames = sum(len(chunk.frame_times_seconds) for chunk in analysis.chunks)

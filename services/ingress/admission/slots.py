@@ -20,11 +20,12 @@ class Slot:
     """A slot that a video holds.
 
     `patience_seconds` bounds how long it waits for a caller that does not read: all in all no longer than the video was
-    worked on, and that many seconds more.
+    worked on, and that many seconds more. `times` are those of its kind of work.
     """
 
-    def __init__(self, share: Share, patience_seconds: float) -> None:
+    def __init__(self, share: Share, times: ServiceTimes, patience_seconds: float) -> None:
         self.share = share
+        self.times = times
         self.video_seconds = 0.0
         """Of the video, as far as it is known; 0 before."""
         self._patience_seconds = patience_seconds
@@ -81,6 +82,7 @@ class Admission:
         self._max_waiting = max_waiting
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
         self._times = ServiceTimes()
+        self._redecoding_times = ServiceTimes()
         self._slots: set[Slot] = set()
         self._arriving: Counter[str] = Counter()
         self._patience_seconds = patience_seconds
@@ -126,28 +128,32 @@ class Admission:
         )
 
     def _remaining_seconds(self, slot: Slot) -> float:
-        return max(0.0, self._times.of(slot.video_seconds) - slot.service_seconds)
+        return max(0.0, slot.times.of(slot.video_seconds) - slot.service_seconds)
 
     @asynccontextmanager
-    async def admit(self, share: Share, deadline: Deadline) -> AsyncIterator[Slot]:
-        """Holds a slot for as long as the context lasts."""
-        await self._acquire(share, deadline)
-        slot = Slot(share, self._patience_seconds)
+    async def admit(self, share: Share, deadline: Deadline, *, redecodes: bool = False) -> AsyncIterator[Slot]:
+        """Holds a slot for as long as the context lasts.
+
+        A call that `redecodes` is much shorter than an analysis, and says nothing of how long one takes.
+        """
+        times = self._redecoding_times if redecodes else self._times
+        await self._acquire(share, times, deadline)
+        slot = Slot(share, times, self._patience_seconds)
         self._slots.add(slot)
         try:
             yield slot
-            self._times.observe(slot.service_seconds, slot.video_seconds)
+            times.observe(slot.service_seconds, slot.video_seconds)
         finally:
             self._slots.discard(slot)
             self._release(share)
 
-    async def _acquire(self, share: Share, deadline: Deadline) -> None:
+    async def _acquire(self, share: Share, times: ServiceTimes, deadline: Deadline) -> None:
         if self._may_start(share):
             self._occupy(share)
             return
         self._check_own_limit(share)
         wait = self.expected_wait(share)
-        least = self._times.shortest_seconds
+        least = times.shortest_seconds
         if _MARGIN * (wait + least) > deadline.remaining():
             raise Overloaded(
                 f"the deadline would pass: about {wait:.1f} s to wait, at least {least:.1f} s for a video",

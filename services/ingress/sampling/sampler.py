@@ -423,7 +423,8 @@ class DecodePass:
         transitions: list[FoundTransition] = []
         frames = 0
         if self._shots is not None:
-            start = self.plan.first_tick_from(chunk.span.start)
+            # A cut lies between two frames of what is analysed; the first frame of a range is none.
+            start = self.plan.first_tick_from(chunk.span.start) + (chunk.span.start == self.plan.start)
             cuts, transitions, frames = self._shots.pop(start, self._end_tick(chunk), is_last=is_last)
         return SampledSpan(chunk.span, chunk.samples, cuts, transitions, frames)
 

@@ -335,3 +335,22 @@ async def test_without_a_limit_of_its_own_a_caller_may_fill_the_queue_and_its_ba
     assert caught.value.reason == ErrorReason.OVERLOADED
     release.set()
     await asyncio.gather(*tasks)
+
+
+async def test_calls_that_redecode_do_not_shorten_the_estimate_for_videos():
+    admission = Admission(max_running=1, max_waiting=10)
+    admission._times.observe(20.0, video_seconds=10)
+    for _ in range(10):
+        async with admission.admit(SHARE, Deadline.after(SOON), redecodes=True) as slot:
+            slot.video_seconds = 3600
+    async with admission.admit(SHARE, Deadline.after(SOON)):
+        assert admission.expected_wait(SHARE) == pytest.approx(20, abs=0.5)
+
+
+async def test_a_call_that_redecodes_is_expected_to_take_as_long_as_others_of_its_kind():
+    admission = Admission(max_running=1, max_waiting=10)
+    admission._times.observe(2000.0, video_seconds=10)
+    async with admission.admit(SHARE, Deadline.after(SOON), redecodes=True):
+        pass
+    async with admission.admit(SHARE, Deadline.after(SOON), redecodes=True):
+        assert admission.expected_wait(SHARE) == pytest.approx(0, abs=0.5)

@@ -48,7 +48,14 @@ def video(directory: Path, name: str) -> Path:
 
 
 def chunks(
-    path: Path, *, seconds: int = 2, first: int = 0, tolerance: Fraction = Fraction(0), detect: bool = True
+    path: Path,
+    *,
+    seconds: int = 2,
+    first: int = 0,
+    tolerance: Fraction = Fraction(0),
+    detect: bool = True,
+    start: Fraction = Fraction(0),
+    end: Fraction | None = None,
 ) -> list[SampledChunk]:
     out = np.empty((4, 32, 32, 3), np.uint8)
     found = []
@@ -61,6 +68,8 @@ def chunks(
         first_chunk=first,
         tolerance=tolerance,
         detect_cuts=detect,
+        start=start,
+        end=end,
     ) as sampler:
         while (chunk := sampler.next_chunk(out)) is not None:
             found.append(chunk)
@@ -89,6 +98,19 @@ def test_a_video_that_is_sampled_from_a_later_chunk_has_the_same_cuts(tmp_path: 
         assert [(chunk.index, chunk.cuts, chunk.transitions) for chunk in rest] == [
             (chunk.index, chunk.cuts, chunk.transitions) for chunk in whole[first:]
         ]
+
+
+# In the middle of a shot; at the first frame of one; with the last frame before a cut as the last one.
+@pytest.mark.parametrize(("start", "end"), [("1.2", "13.5"), ("3.24", "12"), ("2.5", "9"), ("5.5", "15")])
+@pytest.mark.parametrize("name", ["b_frames.mp4", "short_groups.mp4", "mpeg2.ts"])
+def test_of_a_range_every_cut_inside_is_found_to_the_frame(tmp_path: Path, name: str, start: str, end: str):
+    first, last = Fraction(start), Fraction(end)
+    found = chunks(video(tmp_path, name), start=first, end=last)
+    cuts = [cut for chunk in found for cut in chunk.cuts]
+    expected = [float(cut) for cut in CUTS if first < cut < last]
+    assert len(expected) >= 3
+    assert [float(cut.time) for cut in cuts] == pytest.approx(expected, abs=0.002)
+    assert [float(cut.previous) for cut in cuts] == pytest.approx([cut - 1 / RATE for cut in expected], abs=0.002)
 
 
 def test_with_a_tolerance_what_is_not_exact_is_said(tmp_path: Path):
