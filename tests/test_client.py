@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +29,9 @@ from videoanalysis.errors import (
     Overloaded,
     ServiceError,
     Unavailable,
+    Unimplemented,
 )
+from videoanalysis.partial_analysis import PartialAnalysis
 from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1 import analysis_pb2_grpc
 from videoanalysis.v1.analysis_pb2 import (
@@ -60,6 +64,7 @@ class Call:
     failure: ServiceError | None = None
     # Fails with a bare code, as gRPC itself does.
     code: grpc.StatusCode | None = None
+    words: str = "said without details"
     hangs: bool = False
 
 
@@ -70,7 +75,7 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
     calls: Sequence[Call]
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
-    authorizations: list[str | None] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,7 +87,7 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
     async def perform(self, request, context):
         call = self.calls[min(len(self.requests), len(self.calls) - 1)]
         self.requests.append(request)
-        self.authorizations.append(dict(context.invocation_metadata()).get("authorization"))
+        self.metadata.append(dict(context.invocation_metadata()))
         self.called.set()
         try:
             for event in call.events:
@@ -94,16 +99,18 @@ class Service(analysis_pb2_grpc.VideoAnalysisServiceServicer):
         if call.failure is not None:
             await context.abort(status_code(call.failure), str(call.failure), trailing_metadata(call.failure))
         if call.code is not None:
-            await context.abort(call.code, "said without details")
+            await context.abort(call.code, call.words)
 
 
 @asynccontextmanager
-async def serving(service: Service, health: health_aio.HealthServicer | None = None) -> AsyncIterator[str]:
+async def serving(
+    service: Service, health: health_aio.HealthServicer | None = None, at: str = "127.0.0.1:0"
+) -> AsyncIterator[str]:
     server = grpc.aio.server()
     if health is not None:
         add_HealthServicer_to_server(health, server)
     analysis_pb2_grpc.add_VideoAnalysisServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(at)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -111,17 +118,27 @@ async def serving(service: Service, health: health_aio.HealthServicer | None = N
         await server.stop(None)
 
 
-async def with_async_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
-    async with AsyncClient(address, attempts=attempts) as client:
+OF_CLIENTS = {"patience_seconds", "metadata"}
+
+
+async def with_async_client(address: str, **arguments: object) -> VideoAnalysis:
+    async with AsyncClient(address, **_of_client(arguments)) as client:
         return await client.analyze(URI, **arguments)
 
 
-async def with_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
+async def with_client(address: str, **arguments: object) -> VideoAnalysis:
+    of_client = _of_client(arguments)
+
     def analyze() -> VideoAnalysis:
-        with Client(address, attempts=attempts) as client:
+        with Client(address, **of_client) as client:
             return client.analyze(URI, **arguments)
 
     return await asyncio.to_thread(analyze)
+
+
+def _of_client(arguments: dict[str, object]) -> dict[str, object]:
+    """The arguments that a client itself takes; removes them from the others."""
+    return {name: arguments.pop(name) for name in OF_CLIENTS & arguments.keys()}
 
 
 STORED = AnalyzeVideoResponse(
@@ -129,14 +146,16 @@ STORED = AnalyzeVideoResponse(
 )
 
 
-async def redecoded_with_async_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
-    async with AsyncClient(address, attempts=attempts) as client:
+async def redecoded_with_async_client(address: str, **arguments: object) -> VideoAnalysis:
+    async with AsyncClient(address, **_of_client(arguments)) as client:
         return await client.redecode(STORED, **arguments)
 
 
-async def redecoded_with_client(address: str, attempts: int = 5, **arguments: object) -> VideoAnalysis:
+async def redecoded_with_client(address: str, **arguments: object) -> VideoAnalysis:
+    of_client = _of_client(arguments)
+
     def redecode() -> VideoAnalysis:
-        with Client(address, attempts=attempts) as client:
+        with Client(address, **of_client) as client:
             return client.redecode(STORED, **arguments)
 
     return await asyncio.to_thread(redecode)
@@ -144,13 +163,13 @@ async def redecoded_with_client(address: str, attempts: int = 5, **arguments: ob
 
 @pytest.fixture(params=[redecoded_with_async_client, redecoded_with_client], ids=["AsyncClient", "Client"])
 def redecode(request: pytest.FixtureRequest) -> Iterator[Callable]:
-    """redecode(address, attempts=…, **arguments) of either client."""
+    """redecode(address, patience_seconds=…, **arguments) of either client."""
     return request.param
 
 
 @pytest.fixture(params=[with_async_client, with_client], ids=["AsyncClient", "Client"])
 def analyze(request: pytest.FixtureRequest) -> Iterator[Callable]:
-    """analyze(address, attempts=…, **arguments) of either client."""
+    """analyze(address, patience_seconds=…, **arguments) of either client."""
     return request.param
 
 
@@ -248,12 +267,12 @@ async def test_an_answer_without_a_summary_is_no_answer(analyze):
 
 async def test_a_service_that_is_away_is_unavailable(analyze):
     with pytest.raises(Unavailable):
-        await analyze("127.0.0.1:9", attempts=1)
+        await analyze("127.0.0.1:9", patience_seconds=0)
 
 
 async def test_the_time_limit_ends_the_call(analyze):
     async with serving(Service([Call(hangs=True)])) as address:
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceeded, match=r"^the time limit of 0.2 s has passed$"):
             await analyze(address, timeout_seconds=0.2)
 
 
@@ -321,20 +340,23 @@ async def test_a_stream_that_breaks_goes_on_behind_the_last_chunk_if_there_is_a_
     assert told == [20, 20, 30]
 
 
-async def test_a_video_that_gets_ahead_may_be_cut_off_more_often_than_there_are_attempts(analyze):
+async def test_a_video_that_gets_ahead_may_be_cut_off_as_often_as_it_takes(analyze):
     calls = [Call([chunk(index, 10 * index, b"%d" % index)], code=LOST) for index in range(12)]
     service = Service([*calls, Call([rest()])])
     async with serving(service) as address:
-        check_whole(await analyze(address, attempts=2), 12)
+        check_whole(await analyze(address, patience_seconds=0.1), 12)
     assert service.tokens == [b"", *(b"%d" % index for index in range(12))]
 
 
 async def test_one_that_does_not_get_ahead_is_given_up(analyze):
     service = Service([Call([chunk(0, 0, b"one")], code=LOST), Call([progress(STAGE_ANALYZING)], code=LOST)])
     async with serving(service) as address:
-        with pytest.raises(Unavailable):
-            await analyze(address, attempts=3)
-    assert service.tokens == [b"", b"one", b"one"]
+        with pytest.raises(Unavailable) as caught:
+            await analyze(address, patience_seconds=0.1)
+    assert service.tokens[:3] == [b"", b"one", b"one"]
+    assert len(service.tokens) == 5
+    assert caught.value.partial.resume_token == b"one"
+    assert [received.chunk_index for received in caught.value.partial.chunks] == [0]
 
 
 @pytest.mark.parametrize(("kind", "reason"), TOKEN_REFUSALS, ids=[reason for _, reason in TOKEN_REFUSALS])
@@ -358,8 +380,8 @@ async def test_a_video_whose_tokens_are_refused_again_and_again_is_given_up_alth
     service = Service([ahead, refusal] * 20)
     async with serving(service) as address:
         with pytest.raises(InvalidInput):
-            await analyze(address, attempts=3)
-    assert service.tokens == [b"", b"one"] * 2
+            await analyze(address)
+    assert service.tokens == [b"", b"one"] * 6
 
 
 async def test_an_object_that_changes_while_it_is_read_is_an_error_without_a_token(analyze):
@@ -393,7 +415,7 @@ async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
     refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
     service = Service([refused, refused, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, attempts=1, on_retry=lambda _, seconds, __: told.append(seconds))
+        analysis = await analyze(address, patience_seconds=0, on_retry=lambda _, seconds, __: told.append(seconds))
     assert analysis.stream_id == "done"
     assert len(told) == 2
     assert all(seconds > 0.05 for seconds in told)
@@ -408,12 +430,137 @@ async def test_overload_that_outlasts_the_time_limit_is_told_at_once(analyze):
     assert len(service.requests) == 1
 
 
-async def test_unavailability_is_believed_after_so_many_attempts(analyze):
+async def test_unavailability_is_final_when_patience_ends_and_not_before_five_calls(analyze):
     service = Service([Call(failure=DRAINING)])
     async with serving(service) as address:
         with pytest.raises(Unavailable, match="draining"):
-            await analyze(address, attempts=3)
-    assert len(service.requests) == 3
+            await analyze(address, patience_seconds=0.1)
+    assert len(service.requests) == 5
+
+
+async def test_without_patience_the_first_failure_is_final(analyze):
+    service = Service([Call(failure=DRAINING)])
+    async with serving(service) as address:
+        with pytest.raises(Unavailable, match="draining"):
+            await analyze(address, patience_seconds=0)
+    assert len(service.requests) == 1
+
+
+async def test_a_service_that_starts_late_is_awaited(analyze):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+    refused = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    analysis = asyncio.ensure_future(
+        analyze(address, on_retry=lambda *_: loop.call_soon_threadsafe(refused.set), timeout_seconds=60)
+    )
+    await asyncio.wait_for(refused.wait(), 10)
+    async with serving(Service([GOOD]), at=address):
+        assert (await analysis).stream_id == "done"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("UNKNOWN", "Stream removed"), ("INTERNAL", "Received RST_STREAM with error code 2")]
+)
+async def test_a_connection_that_breaks_in_the_words_of_grpc_is_retried(analyze, code, words):
+    service = Service([Call([chunk(0, 0, b"one")], code=grpc.StatusCode[code], words=words), Call([rest()])])
+    async with serving(service) as address:
+        check_whole(await analyze(address), 1)
+    assert service.tokens == [b"", b"one"]
+
+
+async def test_another_service_is_named_as_such(analyze):
+    async with serving(Service([Call(code=grpc.StatusCode.UNIMPLEMENTED)])) as address:
+        with pytest.raises(Unimplemented, match="older release"):
+            await analyze(address)
+
+
+async def test_an_interrupted_analysis_continues_in_another_client_from_what_was_written(analyze):
+    service = Service([Call([chunk(0, 0, b"one"), chunk(1, 10, b"two")], InvalidInput("no")), Call([rest()])])
+    async with serving(service) as address:
+        with pytest.raises(InvalidInput) as caught:
+            await analyze(address)
+        stored = PartialAnalysis.from_json(caught.value.partial.to_json())
+        check_whole(await analyze(address, partial=stored), 2)
+    assert service.tokens == [b"", b"two"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"resumeToken": 1}', '{"resumeToken": "é"}', '{"resumeToken": "", "chunks": 1}']
+)
+def test_what_is_no_partial_analysis_is_refused(text):
+    with pytest.raises(InvalidInput, match="no partial analysis"):
+        PartialAnalysis.from_json(text)
+
+
+async def test_each_chunk_is_handed_over_as_it_arrives(analyze):
+    received = []
+    async with serving(Service([Call([chunk(0, 0), chunk(1, 10), rest()])])) as address:
+        await analyze(address, on_chunk=received.append)
+    assert [found.start_seconds for found in received] == [0, 10]
+
+
+async def test_metadata_and_trace_context_go_with_each_call(analyze):
+    service = Service([Call(failure=DRAINING), GOOD])
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with serving(service) as address:
+        await analyze(address, metadata=[("x-team", "films")], traceparent=traceparent)
+    assert [sent["x-team"] for sent in service.metadata] == ["films", "films"]
+    assert [sent["traceparent"] for sent in service.metadata] == [traceparent, traceparent]
+
+
+async def test_one_text_in_place_of_labels_is_refused(analyze):
+    async with serving(service := Service([])) as address:
+        with pytest.raises(TypeError, match="labels"):
+            await analyze(address, labels="a car")
+    assert service.requests == []
+
+
+async def test_an_option_that_there_is_not_is_named(analyze):
+    with pytest.raises(TypeError, match="top_k"):
+        await analyze("127.0.0.1:9", top_k=3)
+
+
+async def test_a_client_that_is_not_entered_connects_with_its_first_call():
+    async with serving(Service([GOOD])) as address:
+        client = AsyncClient(address)
+        assert (await client.analyze(URI)).stream_id == "done"
+        await client.close()
+        synchronous = Client(address)
+        assert (await asyncio.to_thread(synchronous.analyze, URI)).stream_id == "done"
+        synchronous.close()
+
+
+async def test_interceptors_surround_each_call():
+    seen = []
+
+    class Recorder(grpc.UnaryStreamClientInterceptor):
+        def intercept_unary_stream(self, continuation, client_call_details, request):
+            seen.append(client_call_details.method)
+            return continuation(client_call_details, request)
+
+    class AsyncRecorder(grpc.aio.UnaryStreamClientInterceptor):
+        async def intercept_unary_stream(self, continuation, client_call_details, request):
+            seen.append(client_call_details.method)
+            return await continuation(client_call_details, request)
+
+    async with serving(Service([GOOD])) as address:
+        async with AsyncClient(address, interceptors=[AsyncRecorder()]) as client:
+            await client.analyze(URI)
+        with Client(address, interceptors=[Recorder()]) as synchronous:
+            await asyncio.to_thread(synchronous.analyze, URI)
+    assert [str(method, "ascii") if isinstance(method, bytes) else method for method in seen] == [
+        "/videoanalysis.v1.VideoAnalysisService/StreamAnalyzeVideo"
+    ] * 2
+
+
+def test_the_package_names_the_client_and_its_version():
+    program = (
+        "import videoanalysis; from videoanalysis import Client; print(Client.__name__, videoanalysis.__version__)"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert printed == ["Client", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]]
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"])
@@ -468,7 +615,7 @@ async def test_redecoding_that_is_refused_for_overload_is_called_again_after_the
     delays = []
     service = Redecoder([Call(failure=Overloaded("full", retry_after_seconds=0.05)), REDECODED])
     async with serving(service) as address:
-        analysis = await redecode(address, attempts=1, on_retry=lambda _, seconds, __: delays.append(seconds))
+        analysis = await redecode(address, patience_seconds=0, on_retry=lambda _, seconds, __: delays.append(seconds))
     assert analysis.stream_id == "done"
     assert len(delays) == 1
     assert delays[0] > 0.05
@@ -484,12 +631,12 @@ async def test_redecoding_that_breaks_restarts_and_keeps_nothing_of_the_first_ca
     assert len({request.stream_id for request in service.requests}) == 1
 
 
-async def test_redecoding_is_given_up_after_so_many_attempts(redecode):
+async def test_redecoding_is_given_up_when_patience_ends(redecode):
     service = Redecoder([Call([ACCEPTED], DRAINING)])
     async with serving(service) as address:
         with pytest.raises(Unavailable, match="draining"):
-            await redecode(address, attempts=3)
-    assert len(service.requests) == 3
+            await redecode(address, patience_seconds=0)
+    assert len(service.requests) == 1
 
 
 async def test_redecoding_that_is_invalid_is_not_repeated(redecode):
@@ -541,7 +688,7 @@ async def test_the_token_of_each_attempt_goes_with_it():
             else:
                 async with AsyncClient(address, token=lambda current=current: next(current)) as client:
                     await client.analyze(URI)
-        assert service.authorizations == ["Bearer first", "Bearer second"]
+        assert [sent.get("authorization") for sent in service.metadata] == ["Bearer first", "Bearer second"]
 
 
 async def test_a_channel_of_the_caller_stays_open():
@@ -586,7 +733,7 @@ async def test_a_service_that_drains_finishes_what_it_has_and_is_asked_no_more()
 
     service, health = Draining([]), health_aio.HealthServicer()
     await health.set("readiness", HealthCheckResponse.SERVING)
-    async with serving(service, health) as address, AsyncClient(address, attempts=1) as client:
+    async with serving(service, health) as address, AsyncClient(address, patience_seconds=0) as client:
         under_way = asyncio.Event()
         call = asyncio.create_task(client.analyze(URI, on_progress=lambda _: under_way.set()))
         await asyncio.wait_for(under_way.wait(), 10)
@@ -602,7 +749,7 @@ async def test_a_client_that_is_closed_ends_what_is_under_way():
     service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
     async with serving(service) as address:
         heard = threading.Event()
-        with Client(address, attempts=1) as client:
+        with Client(address, patience_seconds=0) as client:
             under_way = asyncio.create_task(asyncio.to_thread(client.analyze, URI, on_progress=lambda _: heard.set()))
             assert await asyncio.to_thread(heard.wait, 10)
         with pytest.raises(ServiceError):

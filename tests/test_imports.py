@@ -65,6 +65,9 @@ PARTS = [
     "stack",
     "formatting",
     "client",
+    "attempts",
+    "partial_analysis",
+    "retries",
     "redecoding",
     "video_analysis",
 ]
@@ -81,6 +84,8 @@ def test_the_parts_of_the_library_import_in_one_direction():
         f"{module} in {file}"
         for module, file in imports("videoanalysis")
         if module.startswith("videoanalysis.")
+        # It names the client for its users, and imports it when it is used.
+        and file != "videoanalysis/__init__.py"
         and order.index(part_of(module)) < order.index(part_of(file.removesuffix(".py").replace("/", ".")))
     ]
     assert backwards == []

@@ -22,6 +22,7 @@ from videoanalysis.errors import (
     ServiceError,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
     Violations,
 )
 from videoanalysis.status import STATUS, from_rpc_error, status_code, trailing_metadata
@@ -39,6 +40,7 @@ TABLE = [
     (Overloaded, "RESOURCE_EXHAUSTED", ErrorReason.OVERLOADED),
     (Unavailable, "UNAVAILABLE", ErrorReason.UNAVAILABLE),
     (DeadlineExceeded, "DEADLINE_EXCEEDED", ErrorReason.DEADLINE_EXCEEDED),
+    (Unimplemented, "UNIMPLEMENTED", ErrorReason.UNIMPLEMENTED),
 ]
 KINDS = [kind for kind, _, _ in TABLE]
 

@@ -8,7 +8,8 @@
     ├── FailedPrecondition    FAILED_PRECONDITION  not in this state: another model, an object over the limit
     ├── Overloaded            RESOURCE_EXHAUSTED   try again after `retry_after_seconds`
     ├── Unavailable           UNAVAILABLE          a service behind this one does not answer, or this one is draining
-    └── DeadlineExceeded      DEADLINE_EXCEEDED    the caller's time is up
+    ├── DeadlineExceeded      DEADLINE_EXCEEDED    the caller's time is up
+    └── Unimplemented         UNIMPLEMENTED        the server does not know the method; no service of ours sends it
 
 `videoanalysis.status` maps them to gRPC statuses and back. Anything else that leaves a handler is a bug: it is logged
 and answered as a bare INTERNAL.
@@ -16,7 +17,7 @@ and answered as a bare INTERNAL.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -33,6 +34,8 @@ class ServiceError(Exception):
     """
 
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
+    # For callers of the client library: the PartialAnalysis from which the analysis that failed can continue.
+    partial: Any = None
 
     def __init__(
         self,
@@ -159,3 +162,7 @@ class Unavailable(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     default_reason = ErrorReason.DEADLINE_EXCEEDED
+
+
+class Unimplemented(ServiceError):
+    default_reason = ErrorReason.UNIMPLEMENTED

@@ -1,5 +1,6 @@
 """Errors to gRPC statuses with google.rpc details, and back: what a server sends and what its caller reads."""
 
+import math
 from contextlib import suppress
 
 import grpc
@@ -18,11 +19,13 @@ from videoanalysis.errors import (
     ServiceError,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 DOMAIN = "videoanalysis"
 _DETAILS_KEY = "grpc-status-details-bin"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 STATUS: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,6 +36,7 @@ STATUS: dict[type[ServiceError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
 }
 _BY_CODE = {code: kind for kind, code in STATUS.items()}
 _REASONS: dict[str, ErrorReason] = {name: getattr(ErrorReason, name) for name, _ in ErrorReason.items()}
@@ -43,7 +47,7 @@ def status_code(error: ServiceError) -> grpc.StatusCode:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
 
 
-def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
+def trailing_metadata(error: ServiceError) -> tuple[tuple[str, str | bytes], ...]:
     """The google.rpc.Status of `error` as the trailing metadata in which gRPC carries it."""
     info = error_details_pb2.ErrorInfo(reason=error.reason_name, domain=DOMAIN)
     details: list[any_pb2.Any] = [any_pb2.Any()]
@@ -61,7 +65,11 @@ def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
     details[0] = _packed(info)
     code = code_pb2.Code.Value(status_code(error).name)
     status = status_pb2.Status(code=code, message=error.message, details=details)
-    return ((_DETAILS_KEY, status.SerializeToString()),)
+    metadata: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, status.SerializeToString())]
+    if isinstance(error, Overloaded):
+        # What gRPC's own retries wait for, where a service config of the caller has them.
+        metadata.append((_PUSHBACK_KEY, str(math.ceil(1000 * error.retry_after_seconds))))
+    return tuple(metadata)
 
 
 def from_rpc_error(error: grpc.RpcError) -> ServiceError:
@@ -72,7 +80,11 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     """
     code: grpc.StatusCode = error.code()
     reason = ErrorReason.INTERNAL if code is grpc.StatusCode.INTERNAL else ErrorReason.ERROR_REASON_UNSPECIFIED
-    translated = _BY_CODE.get(code, Unavailable)(error.details() or code.name, reason=reason)
+    if code is grpc.StatusCode.UNIMPLEMENTED and not carries_details(error):
+        message = "the server does not know this call: it is another service, or an older release of this one"
+    else:
+        message = error.details() or code.name
+    translated = _BY_CODE.get(code, Unavailable)(message, reason=reason)
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY:
             # What others put there may be anything.

@@ -18,6 +18,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOO_MANY_CALLS: _ClassVar[ErrorReason]
     CALLER_TOO_SLOW: _ClassVar[ErrorReason]
     UNAUTHENTICATED: _ClassVar[ErrorReason]
+    UNIMPLEMENTED: _ClassVar[ErrorReason]
     MALFORMED_URI: _ClassVar[ErrorReason]
     BUCKET_NOT_ALLOWED: _ClassVar[ErrorReason]
     FILE_NOT_ALLOWED: _ClassVar[ErrorReason]
@@ -73,6 +74,7 @@ INTERNAL: ErrorReason
 TOO_MANY_CALLS: ErrorReason
 CALLER_TOO_SLOW: ErrorReason
 UNAUTHENTICATED: ErrorReason
+UNIMPLEMENTED: ErrorReason
 MALFORMED_URI: ErrorReason
 BUCKET_NOT_ALLOWED: ErrorReason
 FILE_NOT_ALLOWED: ErrorReason
