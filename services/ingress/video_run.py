@@ -6,6 +6,7 @@ The stages overlap: while chunk k is decoded, chunk k + 1 is encoded and chunk k
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -43,9 +44,19 @@ from services.ingress.sampling import (
 from services.ingress.timed_media import TimedMedia
 from videoanalysis import tensors
 from videoanalysis.errors import InvalidInput
-from videoanalysis.v1.analysis_pb2 import STAGE_ANALYZING, AnalyzeVideoResponse, ChunkResult, Progress, Usage
+from videoanalysis.v1.analysis_pb2 import (
+    STAGE_ANALYZING,
+    STAGE_DOWNLOADING,
+    AnalyzeVideoResponse,
+    ChunkResult,
+    Progress,
+    Stage,
+    Usage,
+)
 from videoanalysis.v1.decoder_pb2 import DecodeChunkRequest, DecodeChunkResponse, SceneChange, SceneState
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+_SECONDS_BETWEEN_REPORTS = 0.5  # of the download
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,7 @@ class VideoRun:
         )
         self._shots = Shots(start.shots if start else None)
         self._scene_state: SceneState | None = start.scene_state if start else None
+        self._is_analyzing = asyncio.Event()
         if start:
             video.usage.accelerator_seconds = start.accelerator_seconds
 
@@ -133,16 +145,29 @@ class VideoRun:
         trace.enter(Part.SAMPLE_QUEUE)
         self._media.trace = trace
         async with self._resources.sampling.sample(self._media, self._spec) as sampled:
-            await sampled.open()
-            analysed = self._request.analysed_seconds(sampled.claimed_duration_seconds or 0.0)
-            await self._video.observer.opened(analysed, self._pinned.model, self._pinned.text_bank)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._report_download())
+                await sampled.open()
+                analysed = self._request.analysed_seconds(sampled.claimed_duration_seconds or 0.0)
+                await self._video.observer.opened(analysed, self._pinned.model, self._pinned.text_bank)
                 tasks.create_task(self._sample(sampled, trace, tasks))
                 while isinstance(item := await self._in_flight.get(), _ChunkInFlight):
                     await self._deliver(item, sampled)
+                self._is_analyzing.set()
             assert sampled.end is not None
             self._video.usage.frames_decoded += sampled.frames_decoded
             return await self._answer(item, sampled.end)
+
+    async def _report_download(self) -> None:
+        """Bytes as they arrive, until the first chunk is analysed."""
+        while not (self._is_analyzing.is_set() or self._media.complete):
+            await self._video.observer.progress(self._progress(STAGE_DOWNLOADING))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SECONDS_BETWEEN_REPORTS):
+                    await self._is_analyzing.wait()
+
+    def _progress(self, stage: Stage, **more: float) -> Progress:
+        return Progress(stage=stage, downloaded_bytes=self._media.bytes_fetched, total_bytes=self._media.size, **more)
 
     async def _sample(self, sampled: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
         """Starts to encode every chunk as soon as there is memory for its frames and it is sampled."""
@@ -223,10 +248,11 @@ class VideoRun:
         result = self._chunk_result(sampled, encoded, decoded)
         result.cuts.extend(cuts)
         result.transitions.extend(transitions)
+        self._is_analyzing.set()
         await self._video.observer.chunk(result, scenes, self._token(sampled, video))
         await self._video.observer.progress(
-            Progress(
-                stage=STAGE_ANALYZING,
+            self._progress(
+                STAGE_ANALYZING,
                 analyzed_seconds=float(sampled.start + sampled.duration),
                 claimed_duration_seconds=video.claimed_duration_seconds or 0.0,
             )

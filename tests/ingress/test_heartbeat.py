@@ -145,6 +145,25 @@ async def test_progress_is_repeated_while_a_stage_stands_still(
         assert (await summary(call)).video_duration_seconds == pytest.approx(3)
 
 
+async def test_bytes_are_reported_as_they_arrive_until_the_first_chunk_and_with_those_after_it(movie, tmp_path: Path):
+    storage = HeldStorage(movie)
+    async with system(tmp_path, storage=storage) as running:
+        storage.gates["last bytes"].clear()
+        call = stream(running)
+        progress = []
+        while not progress or progress[-1].downloaded_bytes == 0:
+            event = await asyncio.wait_for(call.read(), LARGEST_GAP_SECONDS)
+            progress.append(event.progress)
+        assert progress[-1].stage == STAGE_DOWNLOADING
+        assert (progress[-1].downloaded_bytes, progress[-1].total_bytes) == (len(movie) // 2, len(movie))
+        storage.gates["last bytes"].set()
+        while (event := await asyncio.wait_for(call.read(), LARGEST_GAP_SECONDS)).WhichOneof("event") != "chunk":
+            assert event.progress.stage == STAGE_DOWNLOADING
+        last = (await call.read()).progress
+        assert (last.stage, last.downloaded_bytes, last.total_bytes) == (STAGE_ANALYZING, len(movie), len(movie))
+        await summary(call)
+
+
 async def test_progress_is_repeated_in_the_queue_and_its_estimate_goes_down(movie, tmp_path: Path):
     storage = HeldStorage(movie)
     async with (

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -20,6 +20,9 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=20)
 _UNENCODED = {"Accept-Encoding": "identity"}
+_ATTEMPTS = 4  # of a range, in a row without any byte
+_FIRST_BACKOFF_SECONDS = 0.1
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LEAST_BYTES_PER_SECOND, _PACE_SECONDS = 16 << 10, 30.0  # on average, once so much time has passed
 
 
@@ -105,6 +108,31 @@ class _RemoteObject:
         return None
 
     async def blocks(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to `end`, going on where a broken transfer stopped.
+
+        Raises Unavailable after `_ATTEMPTS` transfers in a row without any, and RangesNotSupported before the first
+        byte if the server can only send all.
+        """
+        done, attempt = start, 0
+        while done < end:
+            attempt += 1
+            try:
+                async with aclosing(self._transfer(done, end)) as blocks:
+                    async for block in blocks:
+                        done += len(block)
+                        attempt = 0
+                        yield block
+            except _BrokenOff:
+                if attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+            except RangesNotSupported as error:
+                if done == start:
+                    raise
+                raise _broken_off() from error
+
+    async def _transfer(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to `end`, of the version that `head` found, in one request."""
         headers = {"If-Match": self.version, "Range": f"bytes={start}-{end - 1}"}
         async with self.get(headers) as response:
             if response.status == 412 or response.headers.get("ETag", self.version) != self.version:
@@ -167,12 +195,18 @@ def _check_status(status: int, partial: bool = False) -> None:
         raise InvalidInput(
             f"{FIELD}: redirects are not followed; name the target", reason=ErrorReason.REDIRECTED, field=FIELD
         )
+    if status in _TRANSIENT:
+        raise _BrokenOff(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
     if status != 200 and not (partial and status == 206):
         raise Unavailable(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
 
 
-def _broken_off() -> Unavailable:
-    return Unavailable(
+class _BrokenOff(Unavailable):
+    """Another attempt may succeed."""
+
+
+def _broken_off() -> _BrokenOff:
+    return _BrokenOff(
         f"{FIELD}: the server did not answer, or broke off", reason=ErrorReason.STORAGE_UNAVAILABLE, field=FIELD
     )
 
