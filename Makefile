@@ -24,13 +24,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 FUZZ_SECONDS := 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint demo bench fuzz lock images check-images
+.PHONY: help setup tools test lint contract demo bench fuzz lock images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
 	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
 	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
+	@echo 'make contract  the protos as they are become those that later changes must stay compatible with'
 	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
 	@echo 'make bench   measure sampling against its alternatives, in under ten minutes, into benchmarks/RESULTS.md'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
@@ -76,6 +77,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/contract.binpb
 	$(BIN)/mypy
 
 demo: setup
@@ -100,6 +102,10 @@ lock:
 	        $$(sed -n 's/^\(nvidia[a-z0-9-]*\)==.*/--no-emit-package \1/p' constraints.txt) || exit; \
 	    { sed -n '/^#/p' $$lock; cat $$lock.new; } >$$lock.tmp && mv $$lock.tmp $$lock && rm $$lock.new || exit; \
 	done
+
+# What `make lint` compares the protos with. After a release, so that callers of that release are not broken.
+contract: setup
+	$(BIN)/buf build --exclude-source-info --output protos/contract.binpb
 
 bench: setup
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench]'

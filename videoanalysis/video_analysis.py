@@ -302,7 +302,8 @@ class TextBank:
 class VideoAnalysis:
     """The result for a whole video; `caption` and `text_bank` are None if the service has no bank.
 
-    `message` is the response that it was converted from.
+    `claimed_duration_seconds` is that of the container's header, 0 where it is unknown. `message` is the response that
+    it was converted from.
     """
 
     stream_id: str
@@ -314,6 +315,7 @@ class VideoAnalysis:
     scenes: tuple[Scene, ...]
     chunks: tuple[Chunk, ...]
     video_duration_seconds: float
+    claimed_duration_seconds: float
     decode_failures: int
     frames_dropped: int
     timing: Timing
@@ -335,6 +337,7 @@ class VideoAnalysis:
             scenes=tuple(map(Scene.from_message, message.scenes)),
             chunks=tuple(map(Chunk.from_message, message.chunks)),
             video_duration_seconds=message.video_duration_seconds,
+            claimed_duration_seconds=message.claimed_duration_seconds,
             decode_failures=message.decode_failures,
             frames_dropped=message.frames_dropped,
             timing=Timing.from_message(message.timing),
@@ -343,6 +346,11 @@ class VideoAnalysis:
             text_bank=TextBank.from_message(message.text_bank) if message.text_bank.name else None,
             message=message,
         )
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether much of what the container claims is missing: the file was cut short, or its header is wrong."""
+        return self.claimed_duration_seconds > 1.02 * self.video_duration_seconds + 1
 
     def scene_at(self, seconds: float) -> Scene | None:
         """The scene that is shown then; None outside of the video."""

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from services.ingress.admission import Caller, Deadline
 from services.ingress.sources import Source
@@ -75,20 +76,24 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     """Raises InvalidInput naming every field whose value is not allowed."""
     violations = Violations()
     check = violations.require
-    frames = request.frames_per_chunk or _DEFAULT_FRAMES
-    seconds = request.chunk_duration_seconds or _DEFAULT_CHUNK_SECONDS
-    top_k = request.top_k_tags or _DEFAULT_TOP_K
-    threshold = request.scene_threshold if request.HasField("scene_threshold") else DEFAULT_SCENE_THRESHOLD
-    alpha = request.ema_alpha if request.HasField("ema_alpha") else DEFAULT_EMA_ALPHA
-    min_probability = request.min_probability if request.HasField("min_probability") else None
+
+    def given(field: str, default: Any) -> Any:
+        return getattr(request, field) if request.HasField(field) else default
+
+    frames: int = given("frames_per_chunk", _DEFAULT_FRAMES)
+    seconds: float = given("chunk_duration_seconds", _DEFAULT_CHUNK_SECONDS)
+    top_k: int = given("top_k_tags", _DEFAULT_TOP_K)
+    threshold: float = given("scene_threshold", DEFAULT_SCENE_THRESHOLD)
+    alpha: float = given("ema_alpha", DEFAULT_EMA_ALPHA)
+    min_probability: float | None = given("min_probability", None)
     check(
         len(request.stream_id) <= _MAX_ID_CHARACTERS and request.stream_id.isprintable(),
         "stream_id",
         f"over {_MAX_ID_CHARACTERS} characters, or not printable",
     )
-    check(frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
+    check(1 <= frames <= MAX_FRAMES_PER_CHUNK, "frames_per_chunk", f"{frames}, must be 1 to {MAX_FRAMES_PER_CHUNK}")
     check(1 <= seconds <= 600, "chunk_duration_seconds", f"{seconds}, must be 1 to 600")
-    check(top_k <= MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {MAX_TOP_K}")
+    check(1 <= top_k <= MAX_TOP_K, "top_k_tags", f"{top_k}, must be 1 to {MAX_TOP_K}")
     _check_labels(request, check)
     check(
         not request.text_bank or is_bank_name(request.text_bank),

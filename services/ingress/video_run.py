@@ -156,7 +156,7 @@ class VideoRun:
                 self._is_analyzing.set()
             assert sampled.end is not None
             self._video.usage.frames_decoded += sampled.frames_decoded
-            return await self._answer(item, sampled.end)
+            return await self._answer(item, sampled.end, sampled.claimed_duration_seconds)
 
     async def _report_download(self) -> None:
         """Bytes as they arrive, until the first chunk is analysed."""
@@ -323,13 +323,17 @@ class VideoRun:
             result.embeddings.CopyFrom(tensors.to_proto(encoded.embeddings.astype(np.float16)))
         return result
 
-    async def _answer(self, trace: Trace, end: VideoEnd) -> AnalyzeVideoResponse:
+    async def _answer(
+        self, trace: Trace, end: VideoEnd, claimed_duration_seconds: float | None
+    ) -> AnalyzeVideoResponse:
         trace.enter(Part.DECODE_COMPUTE)
         answer = await self._summary.answer(self._video.job.deadline)
         self._video.timeline.delivered(trace)
         answer.stream_id = self._request.stream_id
         answer.decode_failures = end.decode_failures
         answer.frames_dropped = end.frames_dropped
+        if self._request.end is None:
+            answer.claimed_duration_seconds = claimed_duration_seconds or 0.0
         self._video.usage.bytes_read = self._media.bytes_fetched
         answer.usage.CopyFrom(self._video.usage)
         answer.model.CopyFrom(self._pinned.model)

@@ -106,7 +106,13 @@ def test_results_of_a_model_that_knows_no_real_videos_carry_a_caveat(model, caus
 
 def test_packets_that_could_not_be_decoded_are_counted():
     assert "3 packets of the video could not be decoded" in shown(AnalyzeVideoResponse(decode_failures=3))
-    assert not any("could not be decoded" in line for line in shown(AnalyzeVideoResponse()))
+
+
+def test_a_file_that_ends_before_its_container_says_so():
+    cut_short = AnalyzeVideoResponse(video_duration_seconds=18, claimed_duration_seconds=40)
+    assert "the file claims 0:40.0 and ends after 0:18.0: it may have been cut short" in shown(cut_short)
+    rounded = AnalyzeVideoResponse(video_duration_seconds=39.5, claimed_duration_seconds=40)
+    assert not any("claims" in line for line in shown(rounded))
 
 
 def test_without_a_terminal_progress_is_printed_as_lines():

@@ -48,9 +48,9 @@ def test_every_frame_detection_is_requested_by_name():
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("frames_per_chunk", [65, 2**32 - 1]),
-        ("chunk_duration_seconds", [0.5, -10, 601, float("nan"), float("inf")]),
-        ("top_k_tags", [101]),
+        ("frames_per_chunk", [0, 65, 2**32 - 1]),
+        ("chunk_duration_seconds", [0, 0.5, -10, 601, float("nan"), float("inf")]),
+        ("top_k_tags", [0, 101]),
         ("min_probability", [-0.1, 1.1, float("nan")]),
         ("sampling_tolerance_seconds", [-0.1, 5.1, float("nan"), float("inf")]),
         ("reuse_difference", [-0.1, 1.1, float("nan")]),

@@ -44,6 +44,7 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
+from videoanalysis.video_analysis import VideoAnalysis
 
 CUTS = (Fraction(31, 10), Fraction(13, 2), Fraction(8))
 SECONDS, CHUNK, FRAMES = 11, 4, 8
@@ -131,6 +132,20 @@ async def test_frames_that_resemble_each_other_are_encoded_once(tmp_path):
             first = [scenes.index(scene) for scene in scenes]
             assert np.array_equal(repeated, every[first])
         assert alike.frames_dropped == 0
+
+
+async def test_the_answer_tells_how_much_the_container_claims_of_a_file_that_was_cut_short(tmp_path):
+    whole = render(tmp_path / "whole.mkv", steady(10, SECONDS), options={"g": "10", "bf": "0"})
+    cut_short = tmp_path / "cut_short.mkv"
+    cut_short.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    async with system(tmp_path) as running:
+        complete = VideoAnalysis.from_message(await analyze(running, request(whole)))
+        short = VideoAnalysis.from_message(await analyze(running, request(cut_short)))
+        part = VideoAnalysis.from_message(await analyze(running, request(whole, end_seconds=2)))
+    assert (complete.claimed_duration_seconds, complete.ends_early) == (pytest.approx(SECONDS), False)
+    assert (short.claimed_duration_seconds, short.ends_early) == (pytest.approx(SECONDS), True)
+    assert 6 < short.video_duration_seconds < 8
+    assert (part.claimed_duration_seconds, part.ends_early) == (0, False)
 
 
 async def test_with_a_tolerance_key_frames_stand_for_the_frames_near_them(tmp_path):

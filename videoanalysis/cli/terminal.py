@@ -99,6 +99,9 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
         parts.append(Text(caveat, "yellow"))
     if analysis.decode_failures:
         parts.append(Text(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded", "yellow"))
+    if analysis.ends_early:
+        claimed, found = clock(analysis.claimed_duration_seconds), clock(analysis.video_duration_seconds)
+        parts.append(Text(f"the file claims {claimed} and ends after {found}: it may have been cut short", "yellow"))
     if analysis.frames_dropped:
         parts.append(Text(f"{count(analysis.frames_dropped, 'frame')} had no place in the video", "yellow"))
     parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis)]

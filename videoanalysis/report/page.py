@@ -83,6 +83,9 @@ def _header(analysis: VideoAnalysis, video: str) -> Markup:
     warnings = [bundled_model.caveat(analysis.message.model) or ""]
     if analysis.decode_failures:
         warnings.append(f"{count(analysis.decode_failures, 'packet')} of the video could not be decoded.")
+    if analysis.ends_early:
+        claimed, found = clock(analysis.claimed_duration_seconds), clock(analysis.video_duration_seconds)
+        warnings.append(f"The file claims {claimed} and ends after {found}: it may have been cut short.")
     if analysis.frames_dropped:
         warnings.append(f"{count(analysis.frames_dropped, 'frame')} of the video had no place by their timestamps.")
     return element(

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvideoanalysis/v1/tensor.proto\x12\x10videoanalysis.v1\"Z\n\x06Tensor\x12\x33\n\x0c\x65lement_type\x18\x01 \x01(\x0e\x32\x1d.videoanalysis.v1.ElementType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*_\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvideoanalysis/v1/tensor.proto\x12\x10videoanalysis.v1\"Z\n\x06Tensor\x12\x33\n\x0c\x65lement_type\x18\x01 \x01(\x0e\x32\x1d.videoanalysis.v1.ElementType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*_\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x42:\n\x14\x63om.videoanalysis.v1P\x01Z videoanalysis/v1;videoanalysisv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoanalysis.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024com.videoanalysis.v1P\001Z videoanalysis/v1;videoanalysisv1'
   _globals['_ELEMENTTYPE']._serialized_start=143
   _globals['_ELEMENTTYPE']._serialized_end=238
   _globals['_TENSOR']._serialized_start=51
