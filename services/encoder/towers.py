@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
 # transformers' names of them → the argument of `gelu`.
 _ACTIVATIONS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}
@@ -83,7 +83,9 @@ class VisionTower(nn.Module):
         patches = (shape.image_size // shape.patch_size) ** 2
         self.embeddings = nn.ModuleDict(
             {
-                "patch_embedding": nn.Conv2d(shape.num_channels, shape.hidden_size, shape.patch_size, shape.patch_size),
+                "patch_embedding": _PatchEmbedding(
+                    shape.num_channels, shape.hidden_size, shape.patch_size, shape.patch_size
+                ),
                 "position_embedding": nn.Embedding(patches, shape.hidden_size),
             }
         )
@@ -92,7 +94,7 @@ class VisionTower(nn.Module):
         self.head = _AttentionPooling(shape)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.embeddings["patch_embedding"](pixels).flatten(2).transpose(1, 2)
+        patches = self.embeddings["patch_embedding"](pixels)
         hidden = self.encoder(patches + self.embeddings["position_embedding"].weight)
         features: Tensor = self.head(self.post_layernorm(hidden))
         return features
@@ -120,6 +122,22 @@ class TextTower(nn.Module):
         embedded = self.embeddings["token_embedding"](tokens) + self.embeddings["position_embedding"].weight
         features: Tensor = self.head(self.final_layer_norm(self.encoder(embedded)[:, -1]))
         return features
+
+
+class _PatchEmbedding(nn.Conv2d):
+    """Pixels [n, channels, size, size] → [n, patches, hidden_size].
+
+    Patches do not overlap, so the convolution is one matrix product, without the copies that a convolution makes.
+    """
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        size = self.kernel_size[0]
+        count, channels, extent, _ = pixels.shape
+        across = extent // size
+        within = across * size  # a convolution leaves out what does not fill a patch, too
+        rows = pixels[:, :, :within, :within].permute(0, 2, 3, 1).reshape(count, across, size, across, size * channels)
+        patches = rows.transpose(2, 3).reshape(count, across * across, size * size * channels)
+        return linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
 
 
 class _Encoder(nn.Module):
@@ -186,9 +204,19 @@ class _AttentionPooling(nn.Module):
         self.mlp = _Mlp(shape)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        query = self.probe.expand(len(hidden), -1, -1)
-        # Without weights it is one fused attention.
-        pooled = self.attention(query, hidden, hidden, need_weights=False)[0][:, 0]
+        # The module itself multiplies keys and values by a copy of its weights for each patch: in bfloat16 on a CPU,
+        # that takes longer than all layers.
+        count, length, width = hidden.shape
+        weights = torch.split(self.attention.in_proj_weight, [width, 2 * width])
+        biases = torch.split(self.attention.in_proj_bias, [width, 2 * width])
+        query = linear(self.probe, weights[0], biases[0]).expand(count, 1, width)
+        key, value = linear(hidden, weights[1], biases[1]).view(count, length, 2, width).unbind(2)
+        heads = self.attention.num_heads
+        query, key, value = (
+            each.reshape(count, -1, heads, width // heads).transpose(1, 2) for each in (query, key, value)
+        )
+        attended = scaled_dot_product_attention(query, key, value)
+        pooled = self.attention.out_proj(attended.transpose(1, 2).reshape(count, width))
         return pooled + self.mlp(self.layernorm(pooled))  # type: ignore[no-any-return]
 
 
