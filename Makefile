@@ -24,13 +24,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 FUZZ_SECONDS := 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint contract demo bench fuzz lock images check-images
+.PHONY: help setup tools test lint polyglot contract demo bench fuzz lock images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
 	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
 	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
+	@echo 'make polyglot  build and run the clients in Go, Node and Java of docs/other-languages.md'
 	@echo 'make contract  the protos as they are become those that later changes must stay compatible with'
 	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
 	@echo 'make bench   measure sampling against its alternatives, in under ten minutes, into benchmarks/RESULTS.md'
@@ -83,6 +84,10 @@ lint: setup
 demo: setup
 	@mkdir -p build
 	$(BIN)/videoanalysis analyze services/ingress/sources/sample_clip.mp4 --report build/report.html
+
+# With Java, which `make test` leaves out: Maven downloads for minutes.
+polyglot: setup
+	POLYGLOT_JAVA=1 $(BIN)/python -m pytest tests/polyglot
 
 # Not among the tests: atheris has no wheels for the newest Python.
 fuzz: setup
