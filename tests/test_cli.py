@@ -629,6 +629,21 @@ async def test_an_ingress_wakes_an_encoder_before_the_bank_that_it_will_need_is_
     assert [request.video_uri for request in ingress.requests] == ["sample://clip"]
 
 
+async def test_a_bank_is_built_once_what_it_waits_for_is_ready(tmp_path):
+    (tmp_path / "tags.txt").write_text("kitchen\n")
+    (tmp_path / "descriptions.txt").write_text("A person cooking\n")
+    out = tmp_path / "rooms.safetensors"
+    reasons = (ErrorReason.ENCODER_UNAVAILABLE, ErrorReason.BANK_NOT_READY)
+    ingress = Service([Call(failure=Unavailable("no encoder yet", reason=reason)) for reason in reasons])
+    async with serving(ingress) as woken, encoder_address(FakeEncoder()) as encoder:
+        build = ["textbank", "build", tmp_path, "--encoder", encoder, "--out", out, "--wake", woken, "--wait", "60"]
+        ended = await asyncio.to_thread(run, *build)
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"waiting up to 60 s: the ingress at {woken}: no encoder yet\n" in ended.stderr
+    assert out.exists()
+
+
 def test_texts_that_make_no_bank_are_told(running, tmp_path):
     (tmp_path / "tags.txt").write_text("")
     (encoder,) = running.state["encoder"]

@@ -1,9 +1,9 @@
-"""A fake API server with the parts that `helm` reads: the available kinds, and Secrets."""
+"""A fake API server with the parts that `helm` reads: the available kinds, and Secrets; and helm's install into it."""
 
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from tests.chart import helm, manifests
 from tests.chart.kinds import built_in_kinds
 
 _SECRET = re.compile(r"/api/v1/namespaces/([^/]+)/secrets/([^/?]+)")
@@ -56,6 +57,17 @@ def cluster(
             yield {"KUBECONFIG": str(config), "HOME": str(directory)}
         finally:
             server.shutdown()
+
+
+def install(
+    environment: dict[str, str], values: str = "local", changes: Mapping[str, Any] | None = None
+) -> tuple[helm.Rendered, str]:
+    """The objects and the notes of a release that is not stored."""
+    options = ["--dry-run=server", "--disable-openapi-validation", "--output=json"]
+    ended = helm.run("install", values, changes, environment=environment, arguments=options)
+    assert ended.returncode == 0, ended.stderr
+    release = json.loads(ended.stdout)
+    return helm.Rendered(manifests.load(release["manifest"])), release["info"]["notes"]
 
 
 def _kubeconfig(url: str) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.chart import manifests
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "video-analysis"
 RELEASE, NAMESPACE = "va", "media"
 NAME = f"{RELEASE}-video-analysis"
 SERVICES = ("ingress", "encoder", "decoder")
+# Rendering without a cluster needs one.
+RESUME_SECRET = "resume-keys"
 
 CUSTOM_KINDS = (
+    "cert-manager.io/v1/Certificate",
     "gateway.networking.k8s.io/v1/GRPCRoute",
     "keda.sh/v1alpha1/ScaledObject",
     "monitoring.coreos.com/v1/PodMonitor",
@@ -172,7 +176,7 @@ def render(
 def _render(values: str, changes: str, kubernetes: str, kinds: tuple[str, ...]) -> Rendered:
     ended = run("template", values, json.loads(changes), kubernetes=kubernetes, kinds=kinds)
     assert ended.returncode == 0, ended.stderr
-    return Rendered(item for item in yaml.load_all(ended.stdout, yaml.CSafeLoader) if item)
+    return Rendered(manifests.load(ended.stdout))
 
 
 def complaint(values: str, changes: Mapping[str, Any]) -> str:
@@ -194,9 +198,11 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """`helm template`, `lint` or `install`, with values from a set, or from none but `changes`.
 
-    With an `environment` that names a cluster, helm reads version and kinds from it.
+    With an `environment` that names a cluster, helm reads version, kinds and generated keys from it.
     """
     file, given = VALUES.get(values, (None, {}))
+    if command == "template" and environment is None:
+        given = {"resumeTokens": {"existingSecret": RESUME_SECRET}, **given}
     options = ["--namespace", NAMESPACE, *(["--values", str(CHART / file)] if file else []), "--values", "-"]
     if environment is None:
         options += ["--kube-version", f"{kubernetes}.0"]

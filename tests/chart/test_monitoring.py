@@ -3,24 +3,30 @@
 import json
 import re
 
+import promql_parser
 import pytest
 
 from docs.generate import metrics
-from tests.chart.helm import CHART, NAME, ROOT, SERVICES, render
+from tests.chart.helm import NAME, ROOT, SERVICES, render
 
 OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
-DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
-# Series of other programs: KEDA's operator, the GPU exporter, and a process's own, which only Linux has.
-_OTHERS = re.compile(r"keda_scaler_\w+|DCGM_FI_\w+|process_start_time_seconds")
-_WORDS = {"absent", "and", "avg", "by", "changes", "count", "histogram_quantile", "label_replace", "le", "max", "on"}
-_WORDS |= {"or", "rate", "sum", "unless", "vector"}
+# Series of other programs: KEDA's operator, the GPU exporter, the kubelet, and a process's own, which only Linux has.
+_OTHERS = re.compile(r"keda_scaler_\w+|DCGM_FI_\w+|container_cpu_usage_seconds_total|process_start_time_seconds")
+# Exactly the pods of the three Deployments of this release.
+_PODS = f"{NAME}-(ingress|encoder|decoder)-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}"
 
 
-def series(query: str) -> set[str]:
-    """The names of the series that a query reads."""
-    bare = re.sub(r'"[^"]*"', "", query)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(by|on|ignoring)\s*\([^)]*\)", " ", bare)
-    return set(re.findall(r"[A-Za-z_]\w*", bare)) - _WORDS
+def selectors(query: str) -> list[tuple[str, dict[str, tuple[str, str]]]]:
+    """The series that a query reads, each with operator and value by label; raises ValueError for an invalid query."""
+    found = []
+
+    def visit(node: object) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            matchers = {matcher.name: (str(matcher.op), matcher.value) for matcher in node.matchers.matchers}
+            found.append((node.name, matchers))
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +41,84 @@ def alerts() -> list[dict]:
     return list(group["rules"])
 
 
+def dashboard(values: str = "gpu", changes: dict | None = None) -> dict:
+    (text,) = render(values, changes).one("ConfigMap", "dashboard")["data"].values()
+    return dict(json.loads(text))
+
+
+def panels(title: str = "") -> list[dict]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row" and title in panel["title"]]
+
+
+def expressions(panels: list[dict]) -> list[str]:
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
 def queries() -> list[str]:
-    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
-    return [rule["expr"] for rule in alerts()] + panels
+    return [rule["expr"] for rule in alerts()] + expressions(panels())
 
 
 def test_every_series_of_an_alert_or_a_panel_exists(known):
-    queried = {name for query in queries() for name in series(query) if not _OTHERS.fullmatch(name)}
+    queried = {name for query in queries() for name, _ in selectors(query) if not _OTHERS.fullmatch(name)}
     assert "videoanalysis_queue_depth" in queried
     assert queried - known == set()
 
 
-def test_brackets_of_queries_are_balanced():
-    for query in queries():
-        bare = re.sub(r'"[^"]*"', '""', query)
-        for opening, closing in ("()", "{}", "[]"):
-            assert bare.count(opening) == bare.count(closing), query
+def test_every_metric_of_the_services_is_on_the_dashboard_or_in_an_alert(known):
+    """Except those that another one on it implies."""
+    queried = {name for query in queries() for name, _ in selectors(query)}
+    implied = {"grpc_server_started_total", "grpc_server_handling_seconds_count", "grpc_server_handling_seconds_sum"}
+    seen_elsewhere = {"videoanalysis_arriving", "videoanalysis_sampling_sandbox"}
+    own = {
+        name for name in known if name.startswith(("videoanalysis", "grpc_server")) and not name.endswith("_created")
+    }
+    assert own - queried - implied - seen_elsewhere == set()
+
+
+@pytest.mark.parametrize("query", ["sum(rate(up[5m])", "rate(up)", "nosuch(up)", 'up{pod=~"("}', "sum(up[5m])"])
+def test_an_invalid_query_is_found(query):
+    with pytest.raises(ValueError, match=r"."):
+        selectors(query)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_has_panels_for_queue_slots_latency_and_errors(service):
+    (queue,) = panels(f"{service}: queue, slots and replicas")
+    read = {(name, matchers["service"][1]) for query in expressions([queue]) for name, matchers in selectors(query)}
+    metrics = ("queue_depth", "waiting", "running", "slots")
+    assert read == {(f"videoanalysis_{metric}", service) for metric in metrics}
+    (latency,) = panels(f"{service}: duration of calls")
+    (errors,) = panels(f"{service}: calls by error and reason")
+    read_by_service = {
+        (name, matchers["grpc_service"][1])
+        for query in expressions([latency, errors])
+        for name, matchers in selectors(query)
+    }
+    api = {"ingress": "VideoAnalysisService", "encoder": "EncoderService", "decoder": "DecoderService"}[service]
+    series = ("grpc_server_handling_seconds_bucket", "grpc_server_handled_total", "videoanalysis_refused_total")
+    assert read_by_service == {(name, f"videoanalysis.v1.{api}") for name in series}
+
+
+def test_every_stage_of_a_video_has_a_panel():
+    stages = {
+        stage
+        for query in expressions(panels())
+        for name, matchers in selectors(query)
+        if name == "videoanalysis_stage_seconds_total" and "stage" in matchers
+        for stage in matchers["stage"][1].split("|")
+    }
+    assert stages == {"download", "sample", "encode", "decode"}
+
+
+def test_the_cost_of_a_minute_of_video_is_shown_in_gpu_and_cpu_seconds():
+    spent = set()
+    for panel in panels("seconds for a minute of video"):
+        (query,) = expressions([panel])
+        (cost, _), (video, _) = selectors(query)
+        assert video == "videoanalysis_video_seconds_total"
+        assert query.endswith("/ 60)"), "a minute"
+        spent.add(cost)
+    assert spent == {"videoanalysis_accelerator_seconds_total", "container_cpu_usage_seconds_total"}
 
 
 def test_every_alert_has_a_severity_a_summary_and_a_runbook_line():
@@ -73,10 +141,19 @@ def test_a_runbook_url_is_the_anchor_of_its_alert():
     assert not [rule for rule in group["rules"] if "runbook_url" in rule["annotations"]]
 
 
-def test_alerts_select_only_series_of_their_release():
+def test_alerts_and_panels_select_only_series_of_their_release():
+    for query in queries():
+        for name, matchers in selectors(query):
+            if name.startswith("keda_"):
+                scope = {"exported_namespace": "media", "scaledObject": f"{NAME}-(ingress|encoder|decoder)"}
+            else:
+                scope = {"namespace": "media", "pod": _PODS}
+            assert {label: matchers[label][1] for label in scope} == scope, query
+
+
+def test_alerts_of_two_releases_have_different_labels():
     for rule in alerts():
-        for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
-            assert selector.startswith(f'namespace="media",pod=~"{NAME}-.+"'), rule["alert"]
+        assert (rule["labels"]["namespace"], rule["labels"]["release"]) == ("media", NAME)
 
 
 def test_alerts_use_the_limits_of_the_autoscaler():
@@ -116,16 +193,27 @@ def test_a_monitor_keeps_the_label_service_and_selects_every_pod(kind):
     assert sorted(reached) == ["decoder", "encoder", "ingress"]
 
 
-def test_the_dashboard_is_complete_and_labelled_for_grafana():
-    dashboard = render("local").one("ConfigMap", "dashboard")
-    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
-    (text,) = dashboard["data"].values()
-    assert json.loads(text) == DASHBOARD
+def test_the_dashboard_is_labelled_for_grafana_and_names_its_release():
+    item = render("local").one("ConfigMap", "dashboard")
+    assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+    # The sidecar writes the files of all namespaces into one directory.
+    ((file, text),) = item["data"].items()
+    assert file == f"media-{NAME}.json"
+    assert "@" not in text
+    assert dashboard()["title"] == f"Video analysis media/{NAME}"
+    assert len(dashboard()["uid"]) <= 40
+
+
+def test_the_dashboard_links_to_the_traces_if_their_url_is_known():
+    url = "https://tempo.example.com/explore"
+    (link,) = dashboard("local", {"metrics": {"dashboard": {"tracesUrl": url}}})["links"]
+    assert (link["title"], link["url"]) == ("Traces", url)
+    assert dashboard()["links"] == []
 
 
 def test_panels_of_the_dashboard_do_not_overlap():
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard()["panels"]:
         place = panel["gridPos"]
         cells = {
             (x, y)

@@ -1,5 +1,7 @@
 """Rendered objects are valid for the API servers of several Kubernetes versions."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from tests.chart import helm, kinds
@@ -22,7 +24,8 @@ def test_every_object_is_valid(values, kubernetes):
 
 @pytest.mark.parametrize("mode", ["prometheus", "hpa", "none"])
 def test_every_object_is_valid_in_every_autoscaling_mode(mode):
-    served = {"prometheus": {"serverAddress": "http://prometheus:9090", "authenticationRef": "prometheus"}}
+    prometheus = {"serverAddress": "http://prometheus:9090", "authenticationRef": {"name": "prometheus"}}
+    served = {"prometheus": prometheus}
     changes = {"autoscaling": {"mode": mode, "hpa": {"metricName": "videoanalysis_queue_depth"}, **served}}
     rendered = render("local", changes)
     assert [problem for item in rendered for problem in kinds.problems(item, KUBERNETES[-1])] == []
@@ -44,20 +47,36 @@ def test_validation_applies_keda_s_rule_that_metadata_are_strings():
     assert found.endswith("2 is not of type 'string'")
 
 
-@pytest.mark.parametrize("absent", CUSTOM_KINDS)
-def test_only_objects_of_a_missing_kind_are_omitted(absent):
-    present = [kind for kind in CUSTOM_KINDS if kind != absent]
-    changes = {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}}
-    if absent.endswith("ServiceMonitor"):
-        changes["metrics"] = {"podMonitor": {"enabled": False}, "serviceMonitor": {"enabled": True}}
-
-    def rendered(known: list[str]) -> set[str]:
-        objects = render("local", changes, kinds=known)
+@pytest.mark.parametrize("absent", ["monitoring.coreos.com/v1/PodMonitor", "monitoring.coreos.com/v1/PrometheusRule"])
+def test_monitoring_objects_are_omitted_where_their_kind_is_missing(absent):
+    def rendered(known: Iterable[str]) -> set[str]:
+        objects = render("local", kinds=known)
         return {f"{item['apiVersion']}/{item['kind']} {item['metadata']['name']}" for item in objects}
 
-    missing = rendered(list(CUSTOM_KINDS)) - rendered(present)
-    assert missing
+    missing = rendered(CUSTOM_KINDS) - rendered([kind for kind in CUSTOM_KINDS if kind != absent])
     assert {name.split()[0] for name in missing} == {absent}
+
+
+ASKED_FOR = {
+    "keda.sh/v1alpha1/ScaledObject": {},
+    "cert-manager.io/v1/Certificate": {
+        "tls": {"enabled": True, "certManager": {"enabled": True, "issuerRef": {"name": "ca"}}}
+    },
+    "gateway.networking.k8s.io/v1/GRPCRoute": {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}},
+    "monitoring.coreos.com/v1/ServiceMonitor": {
+        "metrics": {"podMonitor": {"enabled": False}, "serviceMonitor": {"enabled": True}}
+    },
+}
+
+
+@pytest.mark.parametrize("absent", ASKED_FOR)
+def test_what_is_asked_for_is_refused_where_its_kind_is_missing(absent):
+    present = [kind for kind in CUSTOM_KINDS if kind != absent]
+    ended = helm.run("template", "local", ASKED_FOR[absent], kinds=present)
+    assert ended.returncode != 0
+    assert f"--api-versions {absent}." in ended.stderr
+    # The group's version alone will do.
+    assert helm.run("template", "local", ASKED_FOR[absent], kinds=[*present, absent.rpartition("/")[0]]).returncode == 0
 
 
 def test_two_releases_in_a_namespace_share_no_object():

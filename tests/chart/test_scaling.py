@@ -3,9 +3,8 @@
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, CUSTOM_KINDS, NAME, SERVICES, VALUES, render
+from tests.chart.helm import CHART, NAME, SERVICES, VALUES, render
 
-WITHOUT_KEDA = [kind for kind in CUSTOM_KINDS if not kind.startswith("keda")]
 HPA = {"autoscaling": {"mode": "hpa", "hpa": {"metricName": "videoanalysis_queue_depth"}}}
 PROMETHEUS = {"autoscaling": {"mode": "prometheus", "prometheus": {"serverAddress": "http://prometheus:9090"}}}
 
@@ -32,12 +31,6 @@ def test_without_an_autoscaler_the_values_set_the_replica_count():
     replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
     assert replicas == {"ingress": 2, "encoder": 3, "decoder": 1}
     assert not {"HorizontalPodAutoscaler", "ScaledObject"} & {item["kind"] for item in rendered}
-
-
-def test_without_keda_the_replica_count_is_the_minimum_and_at_least_one():
-    rendered = render("gpu", {"encoder": {"autoscaling": {"minReplicas": 0}}}, kinds=WITHOUT_KEDA)
-    replicas = {name: item["spec"]["replicas"] for name, item in rendered.deployments().items()}
-    assert replicas == {"ingress": 2, "encoder": 1, "decoder": 1}
 
 
 def test_nothing_is_scaled_by_cpu():
@@ -108,7 +101,7 @@ def test_an_encoder_may_scale_to_zero_and_only_then_has_a_cooldown():
 
 
 def test_the_prometheus_query_is_the_same_sum_over_this_release():
-    own = f'namespace="media",pod=~"{NAME}-ingress-.+"'
+    own = f'namespace="media",pod=~"{NAME}-(ingress)-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}"'
     for service, spec in scaled_objects("gpu", PROMETHEUS).items():
         (trigger,) = spec["triggers"]
         assert trigger["type"] == "prometheus"
@@ -129,5 +122,11 @@ def test_an_hpa_reads_the_metric_that_the_adapter_s_rule_serves():
     for service in SERVICES:
         (metric,) = rendered.one("HorizontalPodAutoscaler", service)["spec"]["metrics"]
         assert metric["external"]["metric"]["name"] == rule["name"]["as"]
-        assert metric["external"]["metric"]["selector"] == {"matchLabels": {"service": service}}
+        assert metric["external"]["metric"]["selector"] == {
+            "matchLabels": {
+                "service": service,
+                "app_kubernetes_io_name": "video-analysis",
+                "app_kubernetes_io_instance": "va",
+            }
+        }
         assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "2"}

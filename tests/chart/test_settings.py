@@ -1,6 +1,5 @@
 """The services accept the environment of their pods, and every setting can be given by a value."""
 
-import base64
 import json
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from kubernetes.utils import parse_quantity
 from docs.generate.chart import DERIVED_FROM_OTHER_VALUES
 from docs.generate.settings import SETTINGS
 from services.ingress.sampling.sampled_video import WORKER_BYTES
-from services.ingress.settings import MIN_KEY_BYTES
 from tests.chart.helm import CHART, NAME, ROOT, SERVICES, VALUES, render
 
 _OTHERS = {
@@ -173,16 +171,6 @@ def test_downloads_fit_their_volume(read):
         limit = scratch["emptyDir"]["sizeLimit"]
         assert limit.endswith("Gi")
         assert int(read[values, "ingress"]["scratch_bytes"]) < int(limit.removesuffix("Gi")) << 30
-
-
-def test_signing_keys_are_a_secret_that_the_services_accept():
-    rendered = render()
-    (container,) = rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"]
-    (keys,) = [item for item in container["env"] if item["name"] == "INGRESS_RESUME_KEYS"]
-    reference = keys["valueFrom"]["secretKeyRef"]
-    secret = rendered.of_kind("Secret")[reference["name"]]
-    (key,) = json.loads(base64.b64decode(secret["data"][reference["key"]]))
-    assert len(key) >= MIN_KEY_BYTES
 
 
 def test_an_existing_secret_with_signing_keys_replaces_the_generated_one():

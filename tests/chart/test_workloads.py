@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chart.helm import NAME, SERVICES, VALUES, render
+from tests.chart.helm import NAME, VALUES, render
 
 _VOLUMES_OF_RESTRICTED = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi"}
 
@@ -243,31 +243,3 @@ def test_policies_select_existing_pods():
 def test_a_new_chart_version_alone_replaces_no_pods():
     for deployment in render().deployments().values():
         assert "helm.sh/chart" not in deployment["spec"]["template"]["metadata"]["labels"]
-
-
-def test_each_component_supports_the_usual_pod_options():
-    options = {
-        "affinity": {"nodeAffinity": {}},
-        "envFrom": [{"secretRef": {"name": "more"}}],
-        "extraEnv": [{"name": "MORE", "value": "x"}],
-        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
-        "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
-        "initContainers": [{"name": "first", "image": "first"}],
-        "nodeSelector": {"pool": "x"},
-        "podAnnotations": {"note": "x"},
-        "podLabels": {"label": "x"},
-        "priorityClassName": "high",
-        "runtimeClassName": "special",
-        "tolerations": [{"key": "x", "operator": "Exists"}],
-    }
-    for service, deployment in render("local", dict.fromkeys(SERVICES, options)).deployments().items():
-        template = deployment["spec"]["template"]
-        pod, (container,) = template["spec"], template["spec"]["containers"]
-        for key in ("affinity", "nodeSelector", "priorityClassName", "runtimeClassName", "tolerations"):
-            assert pod[key] == options[key], service
-        assert pod["initContainers"][0]["name"] == "first"
-        assert container["envFrom"] == options["envFrom"]
-        assert options["extraEnv"][0] in container["env"]
-        assert options["extraVolumes"][0] in pod["volumes"]
-        assert options["extraVolumeMounts"][0] in container["volumeMounts"]
-        assert template["metadata"]["annotations"]["note"] == template["metadata"]["labels"]["label"] == "x"

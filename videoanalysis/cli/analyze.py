@@ -11,7 +11,7 @@ from rich.console import Console
 
 from videoanalysis import client
 from videoanalysis import report as reports
-from videoanalysis.cli import options, runner, s3, service, terminal
+from videoanalysis.cli import options, runner, s3, service, terminal, waiting
 from videoanalysis.cli.service import LocalService, RemoteService
 from videoanalysis.client import AnalysisOptions, AsyncClient
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
@@ -97,6 +97,7 @@ def analyze(
         typer.Option("--batch", help="Batch priority: interactive requests go first."),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
+    wait: waiting.Wait = 0,
     model: options.Model = None,
     engine: options.Engine = "siglip",
 ) -> None:
@@ -143,13 +144,18 @@ def analyze(
     locate_video = _locator(target, path or video, upload, activity)
 
     async def call(client: AsyncClient) -> VideoAnalysis:
-        return await client.analyze(
-            await locate_video(),
-            on_progress=activity.show_progress,
-            on_retry=activity.show_retry,
-            timeout_seconds=timeout,
-            **analysis_options,
-        )
+        uri = await locate_video()
+
+        async def analyze() -> VideoAnalysis:
+            return await client.analyze(
+                uri,
+                on_progress=activity.show_progress,
+                on_retry=activity.show_retry,
+                timeout_seconds=timeout,
+                **analysis_options,
+            )
+
+        return await waiting.until_ready(analyze, wait, activity.show_step)
 
     analysis = target.run(call, activity)
     if as_json:

@@ -1,22 +1,25 @@
 """`videoanalysis textbank`: builds, checks and shows text banks."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import grpc
 import typer
 from rich.console import Console
 
 from videoanalysis.atomic_write import write_atomically
-from videoanalysis.cli import options, runner, s3
+from videoanalysis.cli import options, runner, s3, waiting
 from videoanalysis.client import AsyncClient, Token
-from videoanalysis.errors import ServiceError
+from videoanalysis.errors import ServiceError, Unavailable
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from videoanalysis.text_bank.format import TextBank
     from videoanalysis.text_bank.stored_scenes import StoredScenes
+
+_Result = TypeVar("_Result")
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show text banks.")
 
@@ -65,6 +68,7 @@ def build(
             help="host:port of an ingress; its sample clip is analysed first, which scales encoders up from zero."
         ),
     ] = None,
+    wait: waiting.Wait = 0,
     tls: options.Tls = False,
     ca: options.Ca = None,
     cert: options.Cert = None,
@@ -82,12 +86,20 @@ def build(
         runner.usage_error(f"--out: no such directory: {Path(out).parent}")
 
     credentials = options.credentials(tls, ca, cert, key)
-    if wake is not None:
-        runner.run(_wake(wake, credentials, options.token(token_file)))
-    embedding = _embed(directory, name or directory.resolve().name, encoder, template, credentials)
-    bank = runner.run(embedding, InvalidTextBank)
-    if model_digest not in (None, bank.model_digest):
-        runner.fail(f"the encoder at {encoder} serves model {bank.model_digest}, not {model_digest}; try again later")
+
+    async def embed() -> "TextBank":
+        bank = await _embed(directory, name or directory.resolve().name, encoder, template, credentials)
+        if model_digest not in (None, bank.model_digest):
+            raise Unavailable(f"it serves model {bank.model_digest}, not {model_digest}; try again later")
+        return bank
+
+    async def build_when_ready() -> "TextBank":
+        if wake is not None:
+            token = options.token(token_file)
+            await _until_ready(lambda: _wake(wake, credentials, token), f"the ingress at {wake}", wait)
+        return await _until_ready(embed, f"the encoder at {encoder}", wait)
+
+    bank = runner.run(build_when_ready(), InvalidTextBank)
     if not force and (pairs := textbank_lint.same_embeddings(bank)):
         runner.fail(
             f"the model cannot distinguish some texts of {directory}; reword them, or build the bank anyway with "
@@ -218,6 +230,16 @@ def show(
         typer.echo(text_bank_table.as_json(found))
     else:
         text_bank_table.show(Console(), found)
+
+
+async def _until_ready(call: Callable[[], Awaitable[_Result]], what: str, seconds: float) -> _Result:
+    async def naming_what() -> _Result:
+        try:
+            return await call()
+        except Unavailable as error:
+            raise Unavailable(f"{what}: {error.message}", reason=error.reason) from error
+
+    return await waiting.until_ready(naming_what, seconds, lambda line: typer.echo(line, err=True))
 
 
 async def _wake(ingress: str, credentials: grpc.ChannelCredentials | None, token: Token | None) -> None:

@@ -79,6 +79,48 @@
 {{- end }}
 {{- end }}
 
+{{- if eq (include "video-analysis.scaler" .) "ScaledObject" }}
+{{- if not (or (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject") (.Capabilities.APIVersions.Has "keda.sh/v1alpha1")) }}
+{{- $wrong = append $wrong (printf "autoscaling.mode is %s, but the cluster does not have KEDA's ScaledObject: install KEDA 2.20.1 or newer first, or set autoscaling.mode to hpa or none. Where manifests are rendered without the cluster, say that it has it: --api-versions keda.sh/v1alpha1/ScaledObject." $scaling.mode) }}
+{{- end }}
+{{- end }}
+{{- if and $scaling.prometheus.authModes (not $scaling.prometheus.authenticationRef.name) }}
+{{- $wrong = append $wrong "autoscaling.prometheus.authenticationRef.name is required together with autoscaling.prometheus.authModes: the object with their parameters." }}
+{{- end }}
+
+{{- if not $values.resumeTokens.existingSecret }}
+{{- if not (get (fromYaml (include "video-analysis.keptResumeKeys" .)) "known") }}
+{{- $wrong = append $wrong "resumeTokens.existingSecret is required where manifests are rendered without the cluster (helm template, --dry-run=client, Argo CD): a key generated here would be another one at each rendering. Create it once: kubectl create secret generic video-resume-keys --from-literal=keys='[\"'$(openssl rand -hex 24)'\"]'." }}
+{{- end }}
+{{- end }}
+
+{{- range $name := list "ingress" "encoder" "decoder" }}
+{{- $ports := dict "port" (index $values $name).port "ports.health" $values.ports.health "ports.metrics" $values.ports.metrics }}
+{{- if eq $name "ingress" }}{{ $_ := set $ports "ports.scaling" $values.ports.scaling }}{{ end }}
+{{- if lt (len (values $ports | uniq)) (len $ports) }}
+{{- $given := list }}
+{{- range $key, $port := $ports }}{{ $given = append $given (printf "%s %v" (eq $key "port" | ternary (printf "%s.port" $name) $key) $port) }}{{ end }}
+{{- $wrong = append $wrong (printf "%s must differ: a pod of the %s opens each of them." (join ", " $given) $name) }}
+{{- end }}
+{{- end }}
+
+{{- $labels := dict "commonLabels" $values.commonLabels "textBanks.job.podLabels" $values.textBanks.job.podLabels }}
+{{- range $name := list "pods" "ingress" "encoder" "decoder" "test" }}{{ $_ := set $labels (printf "%s.podLabels" $name) (index $values $name).podLabels }}{{ end }}
+{{- range $key, $given := $labels }}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- if hasKey (default (dict) $given) $label }}
+{{- $wrong = append $wrong (printf "%s must not have %s: Services and Deployments select their pods by it. nameOverride changes the name." $key $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- $kinds := dict "metrics.serviceMonitor" (list $values.metrics.serviceMonitor "monitoring.coreos.com/v1/ServiceMonitor") "grpcRoute" (list $values.grpcRoute "gateway.networking.k8s.io/v1/GRPCRoute") "tls.certManager" (list (dict "enabled" (and $tls.enabled $tls.certManager.enabled)) "cert-manager.io/v1/Certificate") }}
+{{- range $key, $pair := $kinds }}
+{{- if and (first $pair).enabled (not (or ($.Capabilities.APIVersions.Has (last $pair)) ($.Capabilities.APIVersions.Has (dir (last $pair))))) }}
+{{- $wrong = append $wrong (printf "%s.enabled is true, but the cluster does not have %s. Where manifests are rendered without the cluster, say that it has it: --api-versions %s." $key (last $pair) (last $pair)) }}
+{{- end }}
+{{- end }}
+
 {{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled }}
 {{- $wrong = append $wrong "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled: enable only one of the two, otherwise every series is scraped twice." }}
 {{- end }}

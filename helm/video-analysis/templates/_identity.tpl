@@ -15,7 +15,7 @@ metrics_tls: {{ $tls.metrics }}
 tls_client_ca: /tls/own/ca.crt
 {{- else }}
 {{- if $tls.callerCA.existingSecret }}
-tls_client_ca: /tls/callers/{{ $tls.callerCA.secretKey }}
+tls_client_ca: {{ printf "/tls/callers/%s" $tls.callerCA.secretKey | quote }}
 {{- end }}
 upstream_tls_ca: /tls/own/ca.crt
 upstream_tls_cert: /tls/own/tls.crt
@@ -29,7 +29,7 @@ decoder_tls_name: {{ include "video-analysis.name" (dict "root" .root "name" "de
 {{- define "video-analysis.settings.authentication" -}}
 {{- $authentication := .Values.authentication }}
 {{- if $authentication.tokens.existingSecret }}
-tokens_file: /authentication/tokens/{{ $authentication.tokens.secretKey }}
+tokens_file: {{ printf "/authentication/tokens/%s" $authentication.tokens.secretKey | quote }}
 {{- end }}
 {{- with $authentication.jwt }}
 {{- if .keysUrl }}
@@ -66,22 +66,22 @@ policy_file: /authentication/policy/policy.yaml
 {{- $values := .root.Values }}
 {{- if $values.tls.enabled }}
 - name: tls
-  secret: {secretName: {{ include "video-analysis.tlsSecret" . }}, defaultMode: 0440}
+  secret: {secretName: {{ include "video-analysis.tlsSecret" . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if eq .name "ingress" }}
 {{- with $values.tls.callerCA.existingSecret }}
 {{- if $values.tls.enabled }}
 - name: caller-ca
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- with $values.authentication.tokens.existingSecret }}
 - name: tokens
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if $values.authentication.policy }}
 - name: policy
-  configMap: {name: {{ include "video-analysis.name" (dict "root" .root "name" "policy") }}}
+  configMap: {name: {{ include "video-analysis.name" (dict "root" .root "name" "policy") | quote }}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -95,7 +95,7 @@ policy_file: /authentication/policy/policy.yaml
 {{- end }}
 {{- with .Values.authentication.client }}
 {{- if .existingSecret }}
-- --token-file=/authentication/client/{{ .secretKey }}
+- {{ printf "--token-file=/authentication/client/%s" .secretKey | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -112,10 +112,10 @@ policy_file: /authentication/policy/policy.yaml
 {{- define "video-analysis.clientVolumes" -}}
 {{- if .Values.tls.enabled }}
 - name: tls
-  secret: {secretName: {{ include "video-analysis.tlsSecret" (dict "root" . "name" "client") }}, defaultMode: 0440}
+  secret: {secretName: {{ include "video-analysis.tlsSecret" (dict "root" . "name" "client") | quote }}, defaultMode: 0440}
 {{- end }}
 {{- with .Values.authentication.client.existingSecret }}
 - name: token
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}

@@ -13,8 +13,8 @@ grace_seconds: {{ $component.shutdown.graceSeconds }}
 {{- define "video-analysis.settings.ingress" -}}
 {{- $values := .root.Values }}
 scaling_port: {{ $values.ports.scaling }}
-encoders: {{ include "video-analysis.location" (dict "root" .root "name" "encoder") }}
-decoders: {{ include "video-analysis.location" (dict "root" .root "name" "decoder") }}
+encoders: {{ include "video-analysis.location" (dict "root" .root "name" "encoder") | quote }}
+decoders: {{ include "video-analysis.location" (dict "root" .root "name" "decoder") | quote }}
 image_size: {{ $values.model.imageSize }}
 allowed_buckets: {{ $values.allowedBuckets | toJson }}
 {{- include "video-analysis.settings.authentication" .root }}
@@ -81,8 +81,8 @@ kubernetes:///{{ $service }}:grpc
 - name: INGRESS_RESUME_KEYS
   valueFrom:
     secretKeyRef:
-      name: {{ include "video-analysis.resumeSecret" .root }}
-      key: {{ $values.resumeTokens.secretKey }}
+      name: {{ include "video-analysis.resumeSecret" .root | quote }}
+      key: {{ $values.resumeTokens.secretKey | quote }}
 {{- end }}
 {{- if eq .name "encoder" }}
 {{- include "video-analysis.modelEnv" .root }}
@@ -91,9 +91,6 @@ kubernetes:///{{ $service }}:grpc
 {{- end }}
 # The root file system is read-only.
 - {name: HOME, value: /tmp}
-{{- with $component.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{- define "video-analysis.s3Env" -}}
@@ -101,7 +98,7 @@ kubernetes:///{{ $service }}:grpc
 {{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ $key }}
   valueFrom:
-    secretKeyRef: {name: {{ $.Values.s3.existingSecret }}, key: {{ $key }}}
+    secretKeyRef: {name: {{ $.Values.s3.existingSecret | quote }}, key: {{ $key }}}
 {{- end }}
 {{- end }}
 {{- end }}
