@@ -51,6 +51,8 @@ class ServiceError(Exception):
         super().__init__(self.message)
         self.reason = reason or self.default_reason
         self.field = field
+        self.details: dict[str, object] = {}
+        """For the log, never for callers."""
 
     @property
     def reason_name(self) -> str:

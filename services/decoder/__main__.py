@@ -32,7 +32,7 @@ def main() -> None:
 
 async def _serve(settings: DecoderSettings) -> None:
     with ThreadPoolExecutor(settings.compute_threads, "ranking") as threads:
-        async with open_location(settings.banks, settings.s3_endpoint_url, settings.s3_region) as location:
+        async with open_location(settings.banks, settings.open_storage) as location:
             text_banks = TextBankStore(location, settings.max_bank_bytes, settings.expected_banks)
             decoder_metrics.register(text_banks, settings.compute_threads)
             server = Server(settings, [_SERVICE_NAME])

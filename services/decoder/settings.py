@@ -5,11 +5,11 @@ from pydantic_settings import SettingsConfigDict
 
 from videoanalysis.errors import InvalidInput
 from videoanalysis.limits import is_bank_name
-from videoanalysis.settings import ServiceSettings
 from videoanalysis.storage import S3Uri
+from videoanalysis.storage.settings import S3Settings
 
 
-class DecoderSettings(ServiceSettings):
+class DecoderSettings(S3Settings):
     model_config = SettingsConfigDict(env_prefix="DECODER_")
 
     port: int = Field(50053, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
@@ -33,8 +33,6 @@ class DecoderSettings(ServiceSettings):
         5, gt=0, description="Interval between checks for new, changed and removed banks."
     )
     max_bank_bytes: int = Field(1 << 28, gt=0, description="Larger files are rejected; each bank is held in memory.")
-    s3_endpoint_url: str | None = Field(None, pattern="^https?://", description="Endpoint of an S3-compatible store.")
-    s3_region: str | None = Field(None, description="Region of the bucket; unset: as the AWS settings say.")
     compute_threads: int = Field(1, ge=1, description="Threads that rank against large banks; about the pod's CPUs.")
 
     @field_validator("expected_banks")

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,10 +72,12 @@ class Bucket:
 
 
 @asynccontextmanager
-async def open_location(banks: str, endpoint_url: str | None, region: str | None) -> AsyncIterator[Location | None]:
+async def open_location(
+    banks: str, open_storage: Callable[[], AbstractAsyncContextManager[Storage]]
+) -> AsyncIterator[Location | None]:
     """The location that the setting `banks` names, None if it is empty."""
     if banks.startswith("s3://"):
-        async with Storage.open(endpoint_url, region) as storage:
+        async with open_storage() as storage:
             yield Bucket(storage, S3Uri.parse(banks.rstrip("/") + "/", "banks"))
     else:
         yield Directory(Path(banks)) if banks else None

@@ -37,7 +37,6 @@ from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.reloaded_files import ReloadedFiles
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
-from videoanalysis.storage import Storage
 from videoanalysis.tls import channel_credentials
 from videoanalysis.v1 import analysis_pb2, analysis_pb2_grpc
 
@@ -94,11 +93,10 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         tls=replica_tls(settings, settings.decoder_tls_name),
         **limits,
     )
-    storage = Storage.open(settings.s3_endpoint_url, settings.s3_region)
     # Child processes start before the server, whose threads they must not inherit.
     async with (
         SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
-        storage as s3,
+        settings.open_storage() as s3,
         encoders,
         decoders,
         authentication(settings) as callers,

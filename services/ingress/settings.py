@@ -9,7 +9,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.ingress.dispatch import Location
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
-from videoanalysis.settings import ServiceSettings, check_pair
+from videoanalysis.settings import check_pair
+from videoanalysis.storage.settings import S3Settings
 from videoanalysis.tls import TlsFiles
 
 MIN_KEY_BYTES = 32
@@ -17,7 +18,7 @@ MIN_KEY_BYTES = 32
 _JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
-class IngressSettings(ServiceSettings):
+class IngressSettings(S3Settings):
     model_config = SettingsConfigDict(env_prefix="INGRESS_", frozen=True)
 
     port: int = Field(50051, ge=0, le=65535, description="Port of the gRPC server; 0 lets the system choose.")
@@ -142,8 +143,6 @@ class IngressSettings(ServiceSettings):
         [], description='Networks, such as "10.1.0.0/16", that https:// hosts may be in although they are not public.'
     )
     allowed_output_prefixes: list[str] = Field([], description="Prefixes of s3:// URIs to which responses may go.")
-    s3_endpoint_url: str | None = Field(None, description="For S3-compatible stores. Never taken from a caller.")
-    s3_region: str | None = Field(None, description="Default: the environment's.")
 
     scratch_dir: Path | None = Field(None, description="Directory for downloads. Default: the system's.")
     scratch_bytes: int = Field(20 << 30, description="Disk space for downloads, all videos together.")

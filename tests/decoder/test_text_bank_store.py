@@ -1,6 +1,7 @@
 import asyncio
 import os
 import time
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 from services.decoder.text_bank_store import Bucket, Directory, TextBankStore, Version, open_location
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank
 from videoanalysis.errors import FailedPrecondition, NotFound, Unavailable
-from videoanalysis.storage import S3Uri
+from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 MAX_BYTES = 1 << 20
@@ -260,9 +261,9 @@ async def test_a_bucket_that_does_not_exist_yet_is_waited_for(storage, bucket):
 async def test_the_setting_names_a_location(s3_endpoint, s3_credentials, storage, bucket, tmp_path):
     await storage.write(S3Uri(bucket, "textbanks/a.safetensors"), make_bank().to_bytes(), "application/octet-stream")
     for prefix in (f"s3://{bucket}/textbanks", f"s3://{bucket}/textbanks/"):
-        async with open_location(prefix, s3_endpoint, None) as location:
+        async with open_location(prefix, partial(Storage.open, s3_endpoint)) as location:
             assert list(await location.versions()) == [f"s3://{bucket}/textbanks/a.safetensors"]
-    async with open_location(str(tmp_path), None, None) as location:
+    async with open_location(str(tmp_path), Storage.open) as location:
         assert isinstance(location, Directory)
-    async with open_location("", None, None) as location:
+    async with open_location("", Storage.open) as location:
         assert location is None

@@ -32,6 +32,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STORAGE_UNAVAILABLE: _ClassVar[ErrorReason]
     STORAGE_MISCONFIGURED: _ClassVar[ErrorReason]
     SCRATCH_FULL: _ClassVar[ErrorReason]
+    OBJECT_ARCHIVED: _ClassVar[ErrorReason]
+    OBJECT_NOT_READABLE: _ClassVar[ErrorReason]
+    STORAGE_FULL: _ClassVar[ErrorReason]
     NOT_A_VIDEO: _ClassVar[ErrorReason]
     NO_VIDEO_STREAM: _ClassVar[ErrorReason]
     TOO_MANY_DECODE_FAILURES: _ClassVar[ErrorReason]
@@ -88,6 +91,9 @@ STORAGE_ACCESS_DENIED: ErrorReason
 STORAGE_UNAVAILABLE: ErrorReason
 STORAGE_MISCONFIGURED: ErrorReason
 SCRATCH_FULL: ErrorReason
+OBJECT_ARCHIVED: ErrorReason
+OBJECT_NOT_READABLE: ErrorReason
+STORAGE_FULL: ErrorReason
 NOT_A_VIDEO: ErrorReason
 NO_VIDEO_STREAM: ErrorReason
 TOO_MANY_DECODE_FAILURES: ErrorReason

@@ -385,7 +385,7 @@ async def test_leaving_a_download_closes_its_connection():
 @pytest.mark.parametrize(
     ("status", "kind", "reason"),
     [
-        (400, Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+        (400, FailedPrecondition, ErrorReason.OBJECT_NOT_READABLE),
         (401, PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
         (403, PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
         (404, NotFound, ErrorReason.OBJECT_NOT_FOUND),
