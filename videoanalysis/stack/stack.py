@@ -97,6 +97,11 @@ class Stack:
         """host:port of the first ingress."""
         return self.services["ingress"][0].address
 
+    @property
+    def directory(self) -> Path:
+        """Of its logs and temporary files, removed at the end."""
+        return self._directory
+
     async def __aenter__(self) -> Self:
         if problem := source_tree.missing_services():
             raise StackError(problem)
