@@ -263,7 +263,7 @@ class Sampler:
             video_duration=video_duration,
             start=self._start,
             end=self._end,
-            packets_from=video.packets_from if video.has_one_clock else None,
+            packets_from=video.packets_from if self._can_seek(video) else None,
             keep_shots=self._detect_cuts,
         )
         return DecodePass(
@@ -275,6 +275,19 @@ class Sampler:
             use_pts=self._use_pts,
             shots=ShotDetector(float(1 / video.time_base)) if self._detect_cuts else None,
         )
+
+    def _can_seek(self, video: VideoFile) -> bool:
+        """Whether what comes before the range need not be read again and again: its place in the file is known."""
+        if video.has_one_clock or not self._start:
+            return video.has_one_clock
+        with VideoFile(
+            self._media,
+            max_pixels=self._limits.max_pixels,
+            max_packets=self._limits.max_packets,
+            on_packet=self._on_packet,
+        ) as scanned:
+            video.entry_points = scanned.find_entry_points(self._start)
+        return video.entry_points is not None
 
     def _is_too_long(self) -> bool:
         """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""

@@ -1,9 +1,12 @@
 """Untrusted video files: opened without touching anything else, decoded within limits."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
+from math import ceil
 from types import TracebackType
 from typing import Self, cast
 
@@ -15,7 +18,7 @@ from av.video.stream import VideoStream
 
 from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.memory import PictureFormat
-from services.ingress.sampling.timeline import Clock, Packet
+from services.ingress.sampling.timeline import JUMP_SECONDS, Clock, Packet
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -41,7 +44,20 @@ _MAX_PACKET_BYTES = 64 << 20
 # Back to the last entry point before a time, in steps that double, up to ten hours.
 _SEEK_STEP_SECONDS = 2
 _MAX_SEEKS = 16
+_PACKETS_COMPARED = 16  # at the entry point of a file without an index
+_MAX_PACKETS_BEFORE_ENTRY = 1000  # in one page of Ogg
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """Where decoding can start in a file without an index."""
+
+    pts: int
+    position: int  # bytes
+    packets: list[
+        tuple[int, int, int, int]
+    ]  # pts, dts, duration and size: of the first ones before the next such point
 
 
 def refused(reason: ErrorReason, message: str) -> InvalidInput:
@@ -82,6 +98,8 @@ class VideoFile:
         self._max_packets = max_packets
         self._on_packet = on_packet
         self.threads = threads
+        self.entry_points: list[EntryPoint] | None = None
+        """As `find_entry_points` returns them, by pts; None where the demuxer is relied on to find them."""
         options = {
             "format_whitelist": ",".join(FORMATS),
             "protocol_whitelist": "file",
@@ -253,10 +271,44 @@ class VideoFile:
         """Whether times after a jump in the file are those of the whole."""
         return not self._is_spliced()
 
+    def find_entry_points(self, seconds: Fraction) -> list[EntryPoint] | None:
+        """Reads the packets up to `seconds` after the first one, without decoding any; for a file just opened.
+
+        None unless every packet has times that show that the clock neither jumps nor starts again: only then is a
+        place in the file known to be a place on the timeline.
+        """
+        found: list[EntryPoint] = []
+        jump = round(JUMP_SECONDS / self.time_base)
+        before = end = None
+        try:
+            for count, packet in enumerate(self._container.demux(self._stream)):
+                if packet.size == 0:
+                    continue
+                self._on_packet()
+                pts, dts = packet.pts, packet.dts
+                if count > self._max_packets or packet.is_corrupt or pts is None or dts is None or dts > pts:
+                    return None
+                if before is None or end is None:
+                    end = pts + ceil((seconds + JUMP_SECONDS) / self.time_base)
+                elif not before < dts <= before + jump:
+                    return None
+                elif dts > end:
+                    break
+                before = dts
+                if packet.is_keyframe and packet.pos is not None and self._is_entry_point(packet):
+                    found.append(EntryPoint(pts, packet.pos, []))
+                if found and len(found[-1].packets) < _PACKETS_COMPARED:
+                    found[-1].packets.append((pts, dts, packet.duration or 0, packet.size))
+        except (av.FFmpegError, IndexError, MemoryError):
+            return None
+        return found
+
     def packets_from(self, pts: int) -> Iterator[Packet] | None:
         """From the last entry point at or before `pts` on, without those presented before it; None if none is found."""
         if self.clock.breaks:
             return None
+        if self.entry_points is not None:
+            return self._packets_from_entry_point(pts)
         target, step = pts, round(_SEEK_STEP_SECONDS / self.time_base)
         for _ in range(_MAX_SEEKS):
             try:
@@ -268,6 +320,26 @@ class VideoFile:
             if entry is not None and entry.entry_point and entry.pts is not None and entry.pts <= pts:
                 return chain([entry], _not_before(entry.pts, packets))
             target, step = target - step, 2 * step
+        return None
+
+    def _packets_from_entry_point(self, pts: int) -> Iterator[Packet] | None:
+        """None also if the packets are not the same as when all were read: where a file has few timestamps, what a
+        packet's are may depend on those before it."""
+        known = self.entry_points or []
+        place = bisect_right(known, pts, key=lambda entry: entry.pts) - 1
+        if place < 0:
+            return None
+        try:
+            self._container.seek(known[place].position, stream=self._stream, unsupported_byte_offset=True)
+        except av.FFmpegError:
+            return None
+        self.start_afresh()
+        entry, packets = known[place], self.packets()
+        for packet in islice(packets, _MAX_PACKETS_BEFORE_ENTRY):
+            if packet.pts == entry.pts:
+                first = [packet, *islice(packets, len(entry.packets) - 1)]
+                found = [(one.pts, one.dts, one.duration, one.size) for one in first]
+                return _not_before(entry.pts, chain(first, packets)) if found == entry.packets else None
         return None
 
     def _is_entry_point(self, packet: "MediaPacket[VideoStream]") -> bool:

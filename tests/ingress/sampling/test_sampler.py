@@ -257,9 +257,8 @@ def test_damage_outside_a_range_does_not_matter_to_it(name: str) -> None:
 
 
 def test_a_range_is_read_and_decoded_alone(tmp_path: Path) -> None:
-    options = {"g": "25", "sc_threshold": "0"}
     for suffix in ("mp4", "mkv"):
-        video = render(tmp_path / f"video.{suffix}", steady(25, 120), options=options, draw=noise_picture)
+        video = render(tmp_path / f"video.{suffix}", steady(25, 120), options=SHORT_GROUPS, draw=noise_picture)
         whole = sample(video)
         read: list[tuple[int, int]] = []
 
@@ -273,6 +272,43 @@ def test_a_range_is_read_and_decoded_alone(tmp_path: Path) -> None:
         assert part.frame_times == whole.frame_times[100:104]
         assert part.frames_decoded <= whole.frames_decoded / 20
         assert sum(end - start for start, end in read) < video.stat().st_size / 8
+
+
+SHORT_GROUPS = {"g": "25", "sc_threshold": "0"}
+WITHOUT_INDEX: dict[str, dict[str, Any]] = {
+    "h264.ts": {"options": SHORT_GROUPS},
+    "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2", "g": "12"}},
+    "vp8.ogg": {"codec": "libvpx", "options": {"g": "25", "deadline": "realtime", "cpu-used": "8"}},
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_INDEX)
+def test_without_an_index_a_range_is_decoded_alone(tmp_path: Path, name: str) -> None:
+    video = render(tmp_path / name, steady(25, 30), draw=noise_picture, **WITHOUT_INDEX[name])
+    whole = sample(video)
+    part = sample(video, start=Fraction(20), end=Fraction(24))
+    assert part.frame_times == whole.frame_times[20:24]
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(part.pixels, whole.pixels[20:24], strict=True))
+    assert part.frames_decoded <= whole.frames_decoded / 4
+
+
+# Where the clock of the second of two parts of 6 s starts, in seconds. That of the first one starts at 10 s.
+@pytest.mark.parametrize("second", [10, 12, 40, 1000])
+@pytest.mark.parametrize(("start", "end"), [(2, 4), (5, 8), (7, 10)])
+def test_a_range_is_where_it_is_in_the_whole_though_the_clock_jumps(
+    tmp_path: Path, second: int, start: int, end: int
+) -> None:
+    parts = [
+        render(tmp_path / f"{clock}_{color}.ts", steady(25, 6), start=clock, cuts=[-1] * color, options=SHORT_GROUPS)
+        for color, clock in enumerate((10, second))
+    ]
+    video = tmp_path / "video.ts"
+    video.write_bytes(b"".join(part.read_bytes() for part in parts))
+    whole = sample(video)
+    assert len(whole.chunks) == 12
+    part = sample(video, start=Fraction(start), end=Fraction(end))
+    assert part.frame_times == whole.frame_times[start:end]
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(part.pixels, whole.pixels[start:end], strict=True))
 
 
 @pytest.mark.parametrize("name", ["h264_25fps.mp4", "mpeg2.ts", "open_gop.mkv", "packets_without_pts.avi"])
