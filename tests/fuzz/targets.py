@@ -201,7 +201,7 @@ TARGETS = {
     ),
     "tensor": Target(_tensor, _messages(_rows(2), Tensor(shape=[-1]), Tensor(shape=[2**62, 4], data=b"1234"))),
     "text-bank": Target(_text_bank, [_bank()]),
-    "token": Target(_token, [b"\x01" + bytes(32) + struct.pack("<q", 0) + bytes(60)]),
+    "token": Target(_token, [b"\x02" + bytes(32) + struct.pack("<q", 0) + bytes(60)]),
     "request": Target(
         _request,
         _messages(

@@ -1,9 +1,10 @@
 """The state of an analysis behind one of its chunks: everything the chunks after it need, in a few kilobytes."""
 
-import json
+import math
 import struct
 from dataclasses import astuple, dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from services.ingress.answer import ShotsState, SummaryState, TextShare
 from videoanalysis import tensors
 from videoanalysis.v1.decoder_pb2 import SceneState
 
-_HEADER_LENGTH = struct.Struct("<H")
+# next_chunk, decode_failures, frames_searched, decode_all; dimensions, tags, captions; times and sums of seconds.
+_FIELDS = struct.Struct("<IIQ? HHH 8d")
+_LENGTHS = struct.Struct("<4H")  # of the digests, and of the numerator and denominator of the duration
 _TEXT = np.dtype(
     [
         ("position", "<u4"),
@@ -41,74 +44,76 @@ class ResumeState:
     shots: ShotsState
 
     def to_bytes(self) -> bytes:
-        """A JSON header, without keys to save space, then three vectors and the texts' shares, little-endian."""
-        summary = self.summary
-        ema = tensors.from_proto(self.scene_state.ema)
-        header = [
+        """Little-endian: numbers, digests and duration, then three vectors and the texts' shares."""
+        summary, scene = self.summary, self.scene_state
+        ema = tensors.from_proto(scene.ema)
+        fields = _FIELDS.pack(
             self.next_chunk,
-            self.model_digest,
-            self.text_bank_digest,
+            self.decode_failures,
+            self.frames_searched,
+            self.decode_all,
             len(ema),
-            self.scene_state.last_frame_seconds,
-            self.scene_state.last_event_seconds if self.scene_state.HasField("last_event_seconds") else None,
-            summary.duration.as_integer_ratio(),
-            summary.scene_start,
             len(summary.tags),
             len(summary.captions),
+            scene.last_frame_seconds,
+            _or_nan(scene.last_event_seconds if scene.HasField("last_event_seconds") else None),
+            summary.scene_start,
             summary.seconds_of_other_tags,
             summary.seconds_of_other_captions,
             self.accelerator_seconds,
-            self.decode_failures,
-            self.frames_searched,
-            int(self.decode_all),
-            self.shots.last_transition_end,
-            self.shots.cut_without_frame,
+            _or_nan(self.shots.last_transition_end),
+            _or_nan(self.shots.cut_without_frame),
+        )
+        parts = [
+            self.model_digest.encode(),
+            self.text_bank_digest.encode(),
+            *(
+                number.to_bytes(-(-number.bit_length() // 8), "little")
+                for number in summary.duration.as_integer_ratio()
+            ),
         ]
-        encoded = json.dumps(header, separators=(",", ":")).encode()
         vectors = np.concatenate([ema, summary.embedding_sum, summary.scene_sum]).astype(_NUMBER)
         texts = np.array([astuple(text) for text in summary.tags + summary.captions], _TEXT)
-        return b"".join([_HEADER_LENGTH.pack(len(encoded)), encoded, vectors.tobytes(), texts.tobytes()])
+        return b"".join([fields, _LENGTHS.pack(*map(len, parts)), *parts, vectors.tobytes(), texts.tobytes()])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ResumeState":
         """Reads what `to_bytes` wrote; the caller must have verified that it is nothing else."""
-        (header_bytes,) = _HEADER_LENGTH.unpack_from(data)
-        start = _HEADER_LENGTH.size
         (
             next_chunk,
-            model_digest,
-            text_bank_digest,
-            dimensions,
-            last_frame_seconds,
-            last_event_seconds,
-            duration,
-            scene_start,
-            tags,
-            captions,
-            seconds_of_other_tags,
-            seconds_of_other_captions,
-            accelerator_seconds,
             decode_failures,
             frames_searched,
             decode_all,
+            dimensions,
+            tags,
+            captions,
+            last_frame_seconds,
+            last_event_seconds,
+            scene_start,
+            seconds_of_other_tags,
+            seconds_of_other_captions,
+            accelerator_seconds,
             last_transition_end,
             cut_without_frame,
-        ) = json.loads(data[start : start + header_bytes])
-        vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, start + header_bytes)
+        ) = _FIELDS.unpack_from(data)
+        lengths = _LENGTHS.unpack_from(data, _FIELDS.size)
+        ends = list(accumulate(lengths, initial=_FIELDS.size + _LENGTHS.size))
+        model_digest, text_bank_digest, *ratio = (data[start:end] for start, end in pairwise(ends))
+        vectors: NDArray[np.float32] = np.frombuffer(data, _NUMBER, 3 * dimensions, ends[-1])
         ema, embedding_sum, scene_sum = vectors.astype(np.float32).reshape(3, dimensions)
-        texts_at = start + header_bytes + vectors.nbytes
-        texts = tuple(TextShare(*text) for text in np.frombuffer(data, _TEXT, tags + captions, texts_at).tolist())
+        shares = np.frombuffer(data, _TEXT, tags + captions, ends[-1] + vectors.nbytes)
+        texts = tuple(TextShare(*text) for text in shares.tolist())
         return cls(
             next_chunk=next_chunk,
-            model_digest=model_digest,
-            text_bank_digest=text_bank_digest,
+            model_digest=model_digest.decode(),
+            text_bank_digest=text_bank_digest.decode(),
             scene_state=SceneState(
                 ema=tensors.to_proto(ema),
-                last_event_seconds=last_event_seconds,
+                last_event_seconds=_or_none(last_event_seconds),
                 last_frame_seconds=last_frame_seconds,
             ),
             summary=SummaryState(
-                duration=Fraction(*duration),
+                duration=Fraction(*(int.from_bytes(number, "little") for number in ratio)),
                 embedding_sum=embedding_sum,
                 scene_start=scene_start,
                 scene_sum=scene_sum,
@@ -120,6 +125,14 @@ class ResumeState:
             accelerator_seconds=accelerator_seconds,
             decode_failures=decode_failures,
             frames_searched=frames_searched,
-            decode_all=bool(decode_all),
-            shots=ShotsState(last_transition_end, cut_without_frame),
+            decode_all=decode_all,
+            shots=ShotsState(_or_none(last_transition_end), _or_none(cut_without_frame)),
         )
+
+
+def _or_nan(number: float | None) -> float:
+    return math.nan if number is None else number
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else number

@@ -29,7 +29,7 @@ FIELD = "resume_token"
 MAX_TOKEN_BYTES = 16 << 10
 VALID_SECONDS = 24 * 3600
 
-_VERSION = b"\x01"
+_VERSION = b"\x02"
 _MAC_BYTES = 32
 _CLAIMS = struct.Struct("<q16s16s16s")
 

@@ -52,9 +52,9 @@ def resume_state(
     )
 
 
-def largest(dimensions: int) -> ResumeState:
-    """With as many texts as there can be, and numbers that are long when written out."""
-    return resume_state(dimensions, tags=LEADING_TAGS, captions=LEADING_CAPTIONS)
+def largest(dimensions: int, seed: int = 0) -> ResumeState:
+    """With as many texts as there can be, and a duration that is long when written out."""
+    return resume_state(dimensions, seed=seed, tags=LEADING_TAGS, captions=LEADING_CAPTIONS)
 
 
 def same(one: ResumeState, other: ResumeState) -> bool:
