@@ -24,7 +24,7 @@ _FLASH_FRAMES = 3
 # What pictures of one shot before and after a flash, or before and after black, differ by at most: as a share of the
 # change, and of the full range.
 _SAME_SHOT_SHARE, _SAME_SHOT_CHANGE = 0.5, 20 / 255
-_COARSE_SHIFTS = range(-3, 4)  # in pixels of a halved thumbnail, from one frame to the next
+_COARSE_SHIFTS = range(-3, 4)  # in pixels of a thumbnail at half size, from one frame to the next
 _CAMERA_SHARE = 0.4  # of the change: what is left of it when the camera's motion is undone
 _BLACK = 20  # of 255: no part of a black picture is brighter
 _BLACK_SECONDS = 2  # black that lasts longer is a shot of its own
@@ -40,12 +40,12 @@ class FoundCut:
     strength: float  # mean absolute difference of the two, as a share of the full range
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Frame:
     tick: int
     thumbnail: Thumbnail
     black: bool
-    change: float  # from the frame before
+    change: float  # from the frame before; 0 for the first
     gap: int  # ticks since the frame before
     left_out: bool  # frames between the two
 
@@ -70,14 +70,11 @@ class CutDetector:
             return None
         return self._frames[-1 - self._ahead].tick - int(_MERGE_SECONDS * self._second)
 
-    def add(self, tick: int, thumbnail: Thumbnail, *, left_out: bool) -> None:
-        """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
-        change, gap = 0.0, 0
-        if self._frames:
-            last = self._frames[-1]
-            change, gap = difference(thumbnail, last.thumbnail), tick - last.tick
-        else:
+    def add(self, tick: int, thumbnail: Thumbnail, change: float, *, left_out: bool) -> None:
+        """The next frame and its difference from the last one; `left_out`: whether others between are not decoded."""
+        if not self._frames:
             self._start = tick
+        gap = tick - self._frames[-1].tick if self._frames else 0
         self._frames.append(_Frame(tick, thumbnail, is_black(thumbnail), change, gap, left_out))
         self._ahead += 1
         if self._ahead > _NEIGHBOURS:
@@ -150,7 +147,7 @@ class CutDetector:
         if self._frames[position - 1].black:
             return False
         frame, before = self._frames[position].thumbnail, self._frames[position - 1].thumbnail
-        small, small_before = halved(frame), halved(before)
+        small, small_before = summed(frame), summed(before)
         shifts = [(x, y) for x in _COARSE_SHIFTS for y in _COARSE_SHIFTS]
         x, y = min(shifts, key=lambda shift: _share_left(small, small_before, *shift))
         nearby = [(2 * x + i, 2 * y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -158,6 +155,8 @@ class CutDetector:
 
     def _decide(self, examined: int | None) -> None:
         """Of candidates near each other the strongest is a cut, once none can follow."""
+        if not self._candidates:
+            return
         reach = _MERGE_SECONDS * self._second
         while self._undecided:
             cut = self._candidates[-self._undecided]
@@ -193,10 +192,10 @@ def is_clear(change: FrameChange) -> bool:
     return change.size >= _MIN_CHANGE and change.confidence >= 1 - 1 / _MIN_RATIO
 
 
-def halved(thumbnail: Thumbnail) -> Thumbnail:
-    """At half the width and height."""
+def summed(thumbnail: Thumbnail) -> Thumbnail:
+    """At half the width and height: the sum of each four pixels."""
     rows = thumbnail[::2] + thumbnail[1::2]
-    return ((rows[:, ::2] + rows[:, 1::2]) / 4).astype(np.float32)
+    return rows[:, ::2] + rows[:, 1::2]
 
 
 def is_black(thumbnail: Thumbnail) -> bool:

@@ -75,7 +75,7 @@ class CutRefiner:
             frames = video.drain() if packet is None else video.decode(packet, wanted=wanted or packet is packets[0])
             for frame in frames:
                 if frame.pts is not None and change.before <= frame.pts <= change.at:
-                    difference.add(frame, frame.pts, left_out=False)
+                    difference.add(difference.thumbnail(frame), frame.pts, left_out=False)
                     seen.append(frame.pts)
         found = difference.pop_largest()
         return found if found is not None and seen[0] == change.before and seen[-1] == change.at else change

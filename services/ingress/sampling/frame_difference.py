@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from services.ingress.sampling.pixels import Resizer
 
-_THUMBNAIL_SIZE = 32
+THUMBNAIL_SIZE = 32
 
-Thumbnail = NDArray[np.float32]  # whole numbers: sums are exact
+Thumbnail = NDArray[np.int16]  # 0 to 255; differences and sums of a few fit too
 
 
 def difference(one: Thumbnail, other: Thumbnail) -> float:
     """Mean absolute difference, as a share of the full range: 0 to 1."""
-    return float(np.abs(one - other).sum()) / (255 * one.size)
+    return int(np.abs(one - other).sum(dtype=np.int32)) / (255 * one.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,23 @@ class FrameChange:
 
 
 class FrameDifference:
-    """Compares each frame with the one before it.
-
-    Thumbnails are a hundredth of the work of sampling large pictures and up to a seventh of that of small ones.
-    """
+    """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
-        self._resize = Resizer(_THUMBNAIL_SIZE, Interpolation.FAST_BILINEAR)
+        self._resize = Resizer(THUMBNAIL_SIZE, Interpolation.FAST_BILINEAR)
         self._last: tuple[int, Thumbnail] | None = None
         self._largest: tuple[float, int, int, bool] | None = None
         self._second = 0.0
 
     def thumbnail(self, frame: VideoFrame) -> Thumbnail:
-        return self._resize(frame).astype(np.float32)
+        return self._resize(frame).astype(np.int16)
 
-    def add(self, frame: VideoFrame, pts: int, *, left_out: bool) -> Thumbnail:
-        """The next frame, whose thumbnail it returns; `left_out`: whether frames before it are not decoded."""
-        thumbnail = self.thumbnail(frame)
+    def add(self, thumbnail: Thumbnail, pts: int, *, left_out: bool) -> float:
+        """The next frame, whose difference from the one before it is returned; 0 for the first.
+
+        `left_out`: whether frames before it are not decoded.
+        """
+        change = 0.0
         if self._last is not None:
             last_pts, last = self._last
             change = difference(thumbnail, last)
@@ -57,7 +57,7 @@ class FrameDifference:
             else:
                 self._second = max(self._second, change)
         self._last = pts, thumbnail
-        return thumbnail
+        return change
 
     def pop_largest(self) -> FrameChange | None:
         """The largest change since the last call; None if the picture has not changed at all."""

@@ -316,6 +316,7 @@ class SamplingPlan:
         self._video_duration = video_duration  # None: to be foreseen
         self._origin = 0  # pts of the first presented frame
         self._origin_known = False
+        self._first_tick = 0  # of the first chunk that is handed out
         self._likely_cut: int | None = None  # the last one that was decoded
         self._origin_moved = 0  # from where the packets say
         self._ends_before_video = False  # the last chunk is planned, and more of the video follows
@@ -343,6 +344,7 @@ class SamplingPlan:
 
     def _begin_at(self, origin: int) -> None:
         self._origin = origin
+        self._first_tick = self.tick(self._chunk_start(self._first_chunk))
         self._go_to(Fraction(0))
         self.pending.clear()
 
@@ -537,7 +539,7 @@ class SamplingPlan:
             if self._planned_until is None and self._packets.ended and not any(map(self._is_wanted, upcoming)):
                 return len(upcoming)
         droppable = seen = 0
-        keep_from = self.tick(self._chunk_start(self._first_chunk)) if self._keeps_shots else None
+        keep_from = self._first_tick if self._keeps_shots else None
         for packet in self._packets.upcoming:
             if packet.pts is None or (self._planned_until is not None and packet.pts >= self._planned_until):
                 break

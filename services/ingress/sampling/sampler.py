@@ -383,6 +383,7 @@ class DecodePass:
         plan = self.plan
         plan.begin()
         shown: Shown[VideoFrame] | None = None
+        thumbnail: Thumbnail | None = None  # of it
         for following in self._timed_frames():
             start = following.start
             if plan.is_too_late(start):
@@ -393,10 +394,11 @@ class DecodePass:
             left_out = shown is not None and plan.leaves_out(shown.start, start)
             plan.presented(start)
             if shown is not None:
-                self._sample(shown, until=start)
-            thumbnail = self._difference.add(following.picture, start, left_out=left_out)
+                self._sample(shown, thumbnail, until=start)
+            thumbnail = self._difference.thumbnail(following.picture)
+            change = self._difference.add(thumbnail, start, left_out=left_out)
             if self._shots is not None:
-                self._shots.add(start, thumbnail, left_out=left_out)
+                self._shots.add(start, thumbnail, change, left_out=left_out)
             shown = following
             while plan.pending and plan.pending[0].is_certain(presented=start) and self._has_settled(plan.pending[0]):
                 chunk = plan.pending.popleft()
@@ -417,7 +419,7 @@ class DecodePass:
             raise _starts_too_late(plan.start, self.video_duration)
         plan.cover(end)
         plan.confirm_end(self.video_duration)
-        self._sample(shown, until=None)
+        self._sample(shown, thumbnail, until=None)
         for chunk in plan.pending:
             yield self._sampled_span(chunk, is_last=chunk is plan.pending[-1])
 
@@ -441,23 +443,23 @@ class DecodePass:
             cuts, transitions, frames = self._shots.pop(start, self._end_tick(chunk), is_last=is_last)
         return SampledSpan(chunk.span, chunk.samples, cuts, transitions, frames)
 
-    def _sample(self, shown: Shown[VideoFrame], until: int | None) -> None:
+    def _sample(self, shown: Shown[VideoFrame], thumbnail: Thumbnail | None, until: int | None) -> None:
         """Give the frame `shown` to every wanted time before the tick `until`, or to all that are left."""
         sample = None
         for chunk in self.plan.pending:
             due = chunk.due(until)
             if due > 0 and sample is None:
-                sample = replace(self._sampled(shown), change=self._pop_change())
+                sample = replace(self._sampled(shown, thumbnail), change=self._pop_change())
                 chunk.samples.append(sample)
                 sample, due = replace(sample, change=None), due - 1
             chunk.samples += [sample] * due
 
-    def _sampled(self, shown: Shown[VideoFrame]) -> Sample:
+    def _sampled(self, shown: Shown[VideoFrame], thumbnail: Thumbnail | None = None) -> Sample:
         return Sample(
             shown.start,
             self.plan.seconds(shown.start),
             self._resize(shown.picture).copy(),
-            self._difference.thumbnail(shown.picture),
+            self._difference.thumbnail(shown.picture) if thumbnail is None else thumbnail,
             change=None,
         )
 

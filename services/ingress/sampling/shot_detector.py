@@ -13,9 +13,9 @@ class ShotDetector:
         self._transitions = TransitionDetector(ticks_per_second)
         self._frames = 0
 
-    def add(self, tick: int, thumbnail: Thumbnail, *, left_out: bool) -> None:
-        """The next frame; `left_out`: whether frames between it and the last one are not decoded."""
-        self._cuts.add(tick, thumbnail, left_out=left_out)
+    def add(self, tick: int, thumbnail: Thumbnail, change: float, *, left_out: bool) -> None:
+        """The next frame and its difference from the last one; `left_out`: whether others between are not decoded."""
+        self._cuts.add(tick, thumbnail, change, left_out=left_out)
         self._transitions.add(tick, thumbnail)
         self._frames += 1
 

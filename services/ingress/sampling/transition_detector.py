@@ -7,17 +7,15 @@ found depends only on the frames up to CONTEXT_SECONDS before it is found.
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from services.ingress.sampling.cut_detector import halved, is_black
-from services.ingress.sampling.frame_difference import Thumbnail
+from services.ingress.sampling.cut_detector import is_black, summed
+from services.ingress.sampling.frame_difference import THUMBNAIL_SIZE, Thumbnail
 from services.ingress.sampling.plan import CONTEXT_SECONDS, DISSOLVE, FADE
 
 _MARKS_PER_SECOND = 12  # pictures compared
-_SPANS = (3, 5, 8, 12, 18, 26)  # in marks, between the pictures before and after
+_SPANS = np.array((3, 5, 8, 12, 18, 26))  # in marks, between the pictures before and after
 _MIN_CHANGE = 12 / 255  # of the full range, from one to the other
 _MAX_RESIDUAL = 0.2  # as a share of the change: how far a picture may be from a mixture
 _MAX_STEP = 0.5  # of the share, from mark to mark
@@ -27,6 +25,15 @@ _SAME_PICTURE = 0.8  # correlation: one picture in another light
 _MAX_MARK_SECONDS = 0.25  # apart
 _DECIDED_SECONDS = 0.5  # until which no larger change may follow
 _START, _END = 0.08, 0.92  # shares
+_MARKS = int(_SPANS[-1]) + 1
+_PICTURE_VALUES = 3 * (THUMBNAIL_SIZE // 4) ** 2
+_PICTURE_SUM = 16 * 255 * _PICTURE_VALUES  # of the largest values
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    tick: int
+    black: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +47,33 @@ class FoundTransition:
     strength: float  # mean absolute difference of the two, as a share of the full range
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    tick: int
-    picture: NDArray[np.float32]  # flat, 0 to 1
-    black: bool
-
-
 class TransitionDetector:
     """Frames are added in order of presentation."""
 
     def __init__(self, ticks_per_second: float) -> None:
         self._second = ticks_per_second
-        self._marks: deque[_Mark] = deque(maxlen=max(_SPANS) + 1)
+        self._marks: deque[_Mark] = deque(maxlen=_MARKS)
+        self._contiguous = 0  # how many, up to the last, have no gap between them
+        # A ring: the pictures of the marks, and the products of each two. All are whole numbers, so sums are exact.
+        self._pictures = np.zeros((_MARKS, _PICTURE_VALUES))
+        self._products = [[0.0] * _MARKS for _ in range(_MARKS)]
+        self._last = -1  # its place
         self._candidates: list[FoundTransition] = []
         self._undecided = 0  # how many of them, from the last one back
         self._found: list[FoundTransition] = []
 
     def add(self, tick: int, thumbnail: Thumbnail) -> None:
-        if self._marks and (tick - self._marks[-1].tick) * _MARKS_PER_SECOND < self._second:
+        gap = tick - self._marks[-1].tick if self._marks else 0
+        if self._marks and gap * _MARKS_PER_SECOND < self._second:
             return
-        self._marks.append(_Mark(tick, halved(thumbnail).ravel() / np.float32(255), is_black(thumbnail)))
+        self._contiguous = 1 if gap > _MAX_MARK_SECONDS * self._second else self._contiguous + 1
+        self._marks.append(_Mark(tick, is_black(thumbnail)))
+        self._last = (self._last + 1) % _MARKS
+        self._pictures[self._last] = summed(summed(thumbnail)).ravel()
+        products = (self._pictures @ self._pictures[self._last]).tolist()
+        self._products[self._last] = products
+        for row, product in zip(self._products, products, strict=True):
+            row[self._last] = product
         candidate = self._strongest()
         if candidate is not None:
             self._candidates.append(candidate)
@@ -79,40 +92,57 @@ class TransitionDetector:
 
     def _strongest(self) -> FoundTransition | None:
         """The largest change up to the last mark that is a blend."""
-        marks = list(self._marks)
-        spans = [span for span in _SPANS if span < len(marks)]
-        if not spans:
-            return None
-        earlier = np.stack([marks[-1 - span].picture for span in spans])
-        changes = np.abs(earlier - marks[-1].picture).mean(axis=1)
-        best: FoundTransition | None = None
-        for span, change in zip(spans, changes.tolist(), strict=True):
-            if change >= _MIN_CHANGE and (best is None or change > best.strength):
-                blend = self._blend(marks[-1 - span :], change)
-                best = blend or best
-        return best
+        spans = _SPANS[self._contiguous > _SPANS]
+        earlier = self._pictures[(self._last - spans) % _MARKS]
+        changes = np.abs(earlier - self._pictures[self._last]).sum(axis=1) / _PICTURE_SUM
+        for row in np.argsort(-changes, kind="stable").tolist():
+            if changes[row] < _MIN_CHANGE:
+                break
+            if (blend := self._blend(int(spans[row]), float(changes[row]))) is not None:
+                return blend
+        return None
 
-    def _blend(self, marks: list[_Mark], change: float) -> FoundTransition | None:
-        if any(after.tick - before.tick > _MAX_MARK_SECONDS * self._second for before, after in pairwise(marks)):
+    def _blend(self, span: int, change: float) -> FoundTransition | None:
+        """The transition over the last `span` marks, if all between are mixtures of the pictures at its ends."""
+        places = [(self._last - age) % _MARKS for age in range(span, -1, -1)]
+        if (shares := self._growing_shares(places)) is None:
             return None
-        pictures = np.stack([mark.picture for mark in marks])
-        step = pictures[-1] - pictures[0]
-        middle = pictures - pictures[0]
-        shares = middle @ step / (step @ step)
-        steps = np.diff(shares)
-        if steps.max() > _MAX_STEP or steps.min() < -_MAX_STEP_BACK:
+        middle = min(range(span), key=lambda number: abs(shares[number] - 0.5))
+        # The middle mostly tells, so it is looked at first.
+        if any(
+            self._residual(places, shares[number], number) > _MAX_RESIDUAL * change for number in (middle, *range(span))
+        ):
             return None
-        if np.count_nonzero((shares > _START) & (shares < _END)) < _MIN_MIXTURES:
+        shown = list(self._marks)[-1 - span :]
+        fade = shown[0].black or shown[-1].black
+        ends = self._pictures[[places[0], places[-1]]]
+        if not fade and np.corrcoef(ends)[0, 1] > _SAME_PICTURE:
             return None
-        if np.abs(middle - shares[:, None] * step).mean(axis=1).max() > _MAX_RESIDUAL * change:
-            return None
-        fade = marks[0].black or marks[-1].black
-        if not fade and np.corrcoef(pictures[0], pictures[-1])[0, 1] > _SAME_PICTURE:
-            return None
-        start = int(np.flatnonzero(shares <= _START)[-1])
-        end = int(np.flatnonzero(shares >= _END)[0])
-        known_from = marks[-1].tick + int(_DECIDED_SECONDS * self._second)
-        return FoundTransition(marks[start].tick, marks[end].tick, FADE if fade else DISSOLVE, known_from, change)
+        start = max(number for number, share in enumerate(shares) if share <= _START)
+        end = min(number for number, share in enumerate(shares) if share >= _END)
+        known_from = shown[-1].tick + int(_DECIDED_SECONDS * self._second)
+        return FoundTransition(shown[start].tick, shown[end].tick, FADE if fade else DISSOLVE, known_from, change)
+
+    def _growing_shares(self, places: list[int]) -> list[float] | None:
+        """How much of the last picture is in each: from 0 in the first to 1; None if it grows in no way of a blend."""
+        first, last = places[0], places[-1]
+        with_first, with_last = self._products[first], self._products[last]
+        offset = with_first[first] - with_first[last]
+        distance = with_last[last] - with_first[last] + offset
+        shares: list[float] = []
+        before = 0.0
+        for place in places:
+            share = (with_last[place] - with_first[place] + offset) / distance
+            if not -_MAX_STEP_BACK <= share - before <= _MAX_STEP:
+                return None
+            shares.append(share)
+            before = share
+        return shares if sum(_START < share < _END for share in shares) >= _MIN_MIXTURES else None
+
+    def _residual(self, places: list[int], share: float, number: int) -> float:
+        """How far that picture is from a mixture of the first and the last in that share."""
+        first, last = self._pictures[places[0]], self._pictures[places[-1]]
+        return float(np.abs(self._pictures[places[number]] - first - share * (last - first)).sum()) / _PICTURE_SUM
 
     def _decide(self, now: int | None) -> None:
         """Of those that overlap the strongest is a transition."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Picture = NDArray[np.int16]
 Shot = Callable[[int], Picture]
 
 RATE, SIZE = 25, 32
@@ -15,7 +15,7 @@ def shot(seed: int) -> Shot:
     """Coloured patches over which a small bright one moves to and fro; the picture of each frame."""
     random = np.random.default_rng(seed)
     patches = random.integers(30, 220, (4, 4, 3))
-    ground = np.repeat(np.repeat(patches, SIZE // 4, axis=0), SIZE // 4, axis=1).astype(np.float32)
+    ground = np.repeat(np.repeat(patches, SIZE // 4, axis=0), SIZE // 4, axis=1).astype(np.int16)
 
     def picture(index: int) -> Picture:
         pixels = ground.copy()
@@ -27,11 +27,11 @@ def shot(seed: int) -> Shot:
 
 
 def black(index: int) -> Picture:
-    return np.zeros((SIZE, SIZE, 3), np.float32)
+    return np.zeros((SIZE, SIZE, 3), np.int16)
 
 
 def flash(of: Shot) -> Shot:
-    return lambda index: np.minimum(of(index) + 150, 255).astype(np.float32)
+    return lambda index: np.minimum(of(index) + 150, 255).astype(np.int16)
 
 
 def play(*parts: tuple[Shot, int]) -> list[Picture]:
@@ -42,20 +42,20 @@ def play(*parts: tuple[Shot, int]) -> list[Picture]:
 def blend(before: Shot, after: Shot, lead: int, length: int) -> list[Picture]:
     """`lead` frames of one shot, `length` in which the other takes its place, and `lead` of that one."""
     shares = np.clip((np.arange(2 * lead + length) - lead + 1) / (length + 1), 0, 1)
-    return [np.floor((1 - share) * before(i) + share * after(i)).astype(np.float32) for i, share in enumerate(shares)]
+    return [np.floor((1 - share) * before(i) + share * after(i)).astype(np.int16) for i, share in enumerate(shares)]
 
 
 def pan(pictures: int, speed: int, seed: int) -> list[Picture]:
     """A camera that moves over patches, by `speed` pixels from frame to frame."""
     random = np.random.default_rng(seed)
-    world = np.repeat(np.repeat(random.integers(0, 256, (8, 80, 3)), 8, axis=0), 8, axis=1).astype(np.float32)
+    world = np.repeat(np.repeat(random.integers(0, 256, (8, 80, 3)), 8, axis=0), 8, axis=1).astype(np.int16)
     return [world[:SIZE, (i * speed) % 600 : (i * speed) % 600 + SIZE] for i in range(pictures)]
 
 
 def shake(pictures: int, size: float, seed: int) -> Iterable[Picture]:
     """A camera held by hand."""
     random = np.random.default_rng(seed)
-    world = np.repeat(np.repeat(random.integers(0, 256, (20, 20, 3)), 8, axis=0), 8, axis=1).astype(np.float32)
+    world = np.repeat(np.repeat(random.integers(0, 256, (20, 20, 3)), 8, axis=0), 8, axis=1).astype(np.int16)
     place, speed = np.full(2, 60.0), np.zeros(2)
     for _ in range(pictures):
         speed = 0.7 * speed + random.normal(0, size, 2) - 0.05 * (place - 60)

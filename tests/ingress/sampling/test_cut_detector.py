@@ -1,16 +1,24 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from services.ingress.sampling.cut_detector import CONTEXT_SECONDS, CutDetector, FoundCut
+from services.ingress.sampling.frame_difference import difference
 from tests.ingress.sampling.moving_pictures import RATE, Picture, black, blend, flash, pan, play, shake, shot
+
+
+def with_changes(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, float]]:
+    before: Picture | None = None
+    for picture in pictures:
+        yield picture, 0.0 if before is None else difference(picture, before)
+        before = picture
 
 
 def found(pictures: Iterable[Picture], first: int = 0) -> list[FoundCut]:
     """One tick a frame."""
     detector = CutDetector(RATE)
-    for tick, picture in enumerate(pictures, start=first):
-        detector.add(tick, picture, left_out=False)
+    for tick, (picture, change) in enumerate(with_changes(pictures), start=first):
+        detector.add(tick, picture, change, left_out=False)
     detector.finish()
     return detector.pop(None)
 
@@ -78,9 +86,9 @@ def test_of_changes_within_a_quarter_of_a_second_the_strongest_is_the_cut():
 
 def test_a_cut_over_frames_that_were_left_out_is_not_exact():
     detector = CutDetector(RATE)
-    for tick, picture in enumerate(play((shot(1), 40), (shot(2), 40))):
-        if tick % 2:
-            detector.add(tick, picture, left_out=True)
+    pictures = play((shot(1), 40), (shot(2), 40))[1::2]
+    for place, (picture, change) in enumerate(with_changes(pictures)):
+        detector.add(2 * place + 1, picture, change, left_out=True)
     detector.finish()
     (cut,) = detector.pop(None)
     assert (cut.before, cut.at, cut.exact) == (39, 41, False)
@@ -100,8 +108,8 @@ def test_cuts_before_a_settled_time_are_known_and_returned_once():
     whole = [cut.at for cut in found(pictures)]
     detector = CutDetector(RATE)
     returned: list[int] = []
-    for tick, picture in enumerate(pictures):
-        detector.add(tick, picture, left_out=False)
+    for tick, (picture, change) in enumerate(with_changes(pictures)):
+        detector.add(tick, picture, change, left_out=False)
         if detector.settled is not None:
             returned += [cut.at for cut in detector.pop(detector.settled)]
             assert returned == [cut for cut in whole if cut < detector.settled]

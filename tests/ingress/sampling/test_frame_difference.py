@@ -9,9 +9,19 @@ def plain(brightness: int, width: int = 64, height: int = 48) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.full((height, width, 3), brightness, np.uint8), format="rgb24")
 
 
+def add(difference: FrameDifference, frame: av.VideoFrame, pts: int, *, left_out: bool = False) -> float:
+    return difference.add(difference.thumbnail(frame), pts, left_out=left_out)
+
+
 def watch(difference: FrameDifference, brightnesses: list[int], first: int = 0) -> None:
     for pts, brightness in enumerate(brightnesses, start=first):
-        difference.add(plain(brightness), pts, left_out=False)
+        add(difference, plain(brightness), pts)
+
+
+def test_the_change_from_the_frame_before_is_returned_and_none_for_the_first():
+    difference = FrameDifference()
+    assert add(difference, plain(50), 0) == 0
+    assert add(difference, plain(150), 1) == pytest.approx(100 / 255)
 
 
 def test_tells_the_sharpest_step_and_how_far_it_stands_out():
@@ -51,13 +61,13 @@ def test_each_step_is_told_once_and_none_between_two_questions_is_lost():
 
 def test_a_step_over_frames_that_were_left_out_is_not_exact():
     difference = FrameDifference()
-    difference.add(plain(50), 0, left_out=False)
-    difference.add(plain(150), 5, left_out=True)
+    add(difference, plain(50), 0)
+    add(difference, plain(150), 5, left_out=True)
     assert difference.pop_largest() == FrameChange(0, 5, False, pytest.approx(100 / 255), 1.0)
 
 
 def test_pictures_may_change_size_on_the_way():
     difference = FrameDifference()
-    difference.add(plain(50), 0, left_out=False)
-    difference.add(plain(50, width=320, height=180), 1, left_out=False)
+    add(difference, plain(50), 0)
+    add(difference, plain(50, width=320, height=180), 1)
     assert difference.pop_largest() is None
