@@ -29,12 +29,14 @@ class Clip:
     width: int
     height: int
     bits_per_second: int
-    seconds: int  # that are encoded
+    seconds: float  # that are encoded
     repeats: int
     options: dict[str, str]
 
 
 CLIPS = {
+    "384": Clip(384, 384, 880_000, 8.3, 1, {}),
+    "720p": Clip(1280, 720, 1_200_000, 10, 3, {}),
     "1080p": Clip(1920, 1080, 2_000_000, 20, 3, {}),
     "1080p-gop-30": Clip(1920, 1080, 2_000_000, 10, 6, {"g": "30"}),
     "4k": Clip(3840, 2160, 8_000_000, 3, 4, {"preset": "veryfast"}),
@@ -53,7 +55,7 @@ def clip(name: str) -> Path:
         stream = container.add_stream("libx264", rate=_RATE, options=wanted.options)
         stream.width, stream.height, stream.pix_fmt = wanted.width, wanted.height, "yuv420p"
         stream.bit_rate = wanted.bits_per_second
-        frames = wanted.seconds * _RATE
+        frames = round(wanted.seconds * _RATE)
         packets = []
         for index, frame in enumerate(islice(_noisy(wanted.width, wanted.height), frames)):
             frame.pts, frame.time_base, frame.pict_type = index, Fraction(1, _RATE), 0
