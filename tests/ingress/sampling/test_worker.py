@@ -115,8 +115,9 @@ async def test_it_has_no_credentials(sampling_pool: SamplingPool) -> None:
         assert set(environment(pid)) == VARIABLES
 
 
-async def test_it_is_confined_before_the_first_video(sampling_pool: SamplingPool) -> None:
-    for pid in sampling_pool.worker_pids:
+async def test_it_is_confined_before_the_first_video() -> None:
+    async with SamplingPool(1, LIMITS) as pool:
+        (pid,) = pool.worker_pids
         limits = limits_of(pid)
         assert limits["Max file size"] == "0"
         assert limits["Max core file size"] == "0"
