@@ -115,8 +115,8 @@ class TransitionDetector:
             return None
         shown = list(self._marks)[-1 - span :]
         fade = shown[0].black or shown[-1].black
-        ends = self._pictures[[places[0], places[-1]]]
-        if not fade and np.corrcoef(ends)[0, 1] > _SAME_PICTURE:
+        first, last = self._pictures[places[0]], self._pictures[places[-1]]
+        if not fade and np.corrcoef(first, last)[0, 1] > _SAME_PICTURE:
             return None
         start = max(number for number, share in enumerate(shares) if share <= _START)
         end = min(number for number, share in enumerate(shares) if share >= _END)
