@@ -1,6 +1,5 @@
-"""Finds or downloads a SigLIP checkpoint, checks its files and computes its digest."""
+"""Finds or downloads a SigLIP checkpoint, whole or prepared, checks its files and computes its digest."""
 
-import hashlib
 import json
 import threading
 from concurrent.futures import Future
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.encoder.engine import StartupError
+from services.encoder.prepared import RECORD, TEXT, VISION, Record, digest, sha256
 
 # No other file of a repository is downloaded or read: neither code nor pickles.
 _DOWNLOADED = ["*.json", "*.safetensors", "spiece.model"]
@@ -25,31 +25,46 @@ _CONFIGURATION = [
     "added_tokens.json",
     *_TOKENIZER,
 ]
+# Inode, bytes and time of the last change: with equal ones a file counts as the same.
+_Identity = tuple[int, int, int]
+_EXAMPLES = "google/siglip-so400m-patch14-384 or google/siglip2-so400m-patch14-384"
 
 
 class Checkpoint:
-    """A SigLIP checkpoint on disk. `revision` is the hub commit, empty for a directory."""
+    """A SigLIP checkpoint on disk, whole or prepared. `revision` is the hub commit, empty for a directory.
 
-    def __init__(self, model_id: str, revision: str, directory: Path) -> None:
-        self.model_id = model_id
-        self.revision = revision
+    `name` is what the operator wrote.
+    """
+
+    def __init__(self, name: str, revision: str, directory: Path) -> None:
+        self.name = name
         self.directory = directory
+        self.record = Record.read(directory)
+        recorded = self.record is not None and self.record.model_id
+        self.model_id = self.record.model_id if self.record and recorded else name
+        self.revision = self.record.revision if self.record and recorded else revision
+        self._read: dict[str, tuple[_Identity, str]] = {}
 
     @property
     def digest(self) -> str:
         """ "sha256:…" of configuration, tokenizer and weights: equal files have equal digests.
 
-        Reads every byte: seconds for a large model.
+        That of a prepared model is that of the files it was made of. Reads every byte of a whole one, of a prepared one
+        all but the text tower; raises StartupError if a file of a prepared one is not as recorded.
         """
+        return digest(self.hashes())
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the files that the digest covers; computed once."""
         return self._hashing.result()
 
     def start_hashing(self) -> None:
-        """Compute the digest on a thread of its own, which leaves the lock of the interpreter to others."""
+        """Compute the hashes on a thread of its own, which leaves the lock of the interpreter to others."""
         _ = self._hashing
 
     @cached_property
-    def _hashing(self) -> Future[str]:
-        future: Future[str] = Future()
+    def _hashing(self) -> Future[dict[str, str]]:
+        future: Future[dict[str, str]] = Future()
 
         def compute() -> None:
             try:
@@ -61,22 +76,60 @@ class Checkpoint:
         threading.Thread(target=compute, name="digest", daemon=True).start()
         return future
 
-    def _hash(self) -> str:
-        digest = hashlib.sha256()
-        present = [name for name in _CONFIGURATION if (self.directory / name).is_file()]
-        for name in sorted([*present, *_weight_files(self.directory)]):
-            with (self.directory / name).open("rb") as file:
-                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        return f"sha256:{digest.hexdigest()}"
+    def _hash(self) -> dict[str, str]:
+        found = {path.name: self._sha256(path) for path in self.configuration_files}
+        if self.record is None:
+            return found | {path.name: self._sha256(path) for path in self.weights("")}
+        copied = {name: value for name, value in self.record.source.items() if name in _CONFIGURATION}
+        for name in sorted(found.keys() | copied.keys()):
+            self._require(name, found.get(name), copied.get(name))
+        self._require(VISION, self._sha256(self.directory / VISION), self.record.weights[VISION])
+        return self.record.source
+
+    def require_intact(self, prefix: str = "") -> None:
+        """Raises StartupError if files of weights, those of `weights(prefix)`, are not those behind the digest.
+
+        Files that look unchanged are not read again.
+        """
+        expected = self.hashes() if self.record is None else self.record.weights
+        for path in self.weights(prefix):
+            self._require(path.name, self._sha256(path), expected[path.name])
+
+    def _require(self, name: str, found: str | None, expected: str | None) -> None:
+        if found != expected:
+            raise StartupError(
+                f"ENCODER_MODEL={self.name}: the SHA-256 of {name} is {found or 'missing'}, recorded is "
+                f"{expected or 'no such file'}; copy or prepare the model again, and do not change its files."
+            )
+
+    def _sha256(self, path: Path) -> str:
+        """Reads the file unless it is as it was when last read."""
+        status = path.stat()
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if path.name not in self._read or self._read[path.name][0] != identity:
+            self._read[path.name] = (identity, sha256(path))
+        return self._read[path.name][1]
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
         return _read_json(self.directory / "config.json")
 
+    @property
+    def configuration_files(self) -> list[Path]:
+        """Configuration and tokenizer, which the digest covers besides the weights."""
+        return [path for name in _CONFIGURATION if (path := self.directory / name).is_file()]
+
     def weights(self, prefix: str) -> list[Path]:
-        """The files that hold the tensors whose names begin with `prefix`."""
-        return [self.directory / name for name in _weight_files(self.directory, prefix)]
+        """The files that hold the tensors whose names begin with `prefix`; all files for an empty one."""
+        if self.record is not None:
+            names = [name for name in (VISION, TEXT) if not prefix or (name == TEXT) == (prefix == "text_model.")]
+        elif not (self.directory / _WEIGHTS).is_file() and (self.directory / _WEIGHTS_INDEX).is_file():
+            files = _read_json(self.directory / _WEIGHTS_INDEX).get("weight_map", {})
+            names = sorted({file for tensor, file in files.items() if tensor.startswith(prefix)})
+        else:
+            names = [_WEIGHTS]
+        return [self.directory / name for name in names]
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
@@ -91,7 +144,7 @@ class Checkpoint:
                 if isinstance(found, dict):
                     return found
         raise StartupError(
-            f"ENCODER_MODEL={self.model_id}: {self.directory} has no preprocessor_config.json, which states how "
+            f"ENCODER_MODEL={self.name}: {self.directory} has no preprocessor_config.json, which states how "
             "pictures are normalised; copy it from the model that this one is derived from."
         )
 
@@ -119,10 +172,14 @@ def resolve(model: str, revision: str | None) -> Checkpoint:
 
 
 def _download(model: str, revision: str | None) -> Path:
+    """Weights come last, and not at all for a model that cannot be served."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_DOWNLOADED))
+        described = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json", RECORD]))
+        if (described / "config.json").is_file():
+            _require_model_type(model, _read_json(described / "config.json"))
+        return Path(snapshot_download(model, revision=described.name, allow_patterns=_DOWNLOADED))
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StartupError(
@@ -132,16 +189,13 @@ def _download(model: str, revision: str | None) -> Path:
 
 
 def _require_siglip(checkpoint: Checkpoint) -> None:
-    named, directory = f"ENCODER_MODEL={checkpoint.model_id}", checkpoint.directory
+    named, directory = f"ENCODER_MODEL={checkpoint.name}", checkpoint.directory
     if not (directory / "config.json").is_file():
         raise StartupError(f"{named}: {directory} has no config.json; name the directory of a SigLIP checkpoint.")
-    model_type = checkpoint.config.get("model_type")
-    if model_type != "siglip":
-        raise StartupError(
-            f"{named} is a {model_type!r} model; this engine serves SigLIP with a fixed picture size, model_type "
-            "'siglip', such as google/siglip-so400m-patch14-384."
-        )
-    missing = [name for name in _weight_files(directory) if not (directory / name).is_file()]
+    _require_model_type(checkpoint.name, checkpoint.config)
+    missing = [path.name for path in checkpoint.weights("") if not path.is_file()]
+    if missing and checkpoint.record is not None:
+        raise StartupError(f"{named}: {directory} has no {', '.join(missing)}; copy or prepare the model again.")
     if missing:
         raise StartupError(
             f"{named}: {directory} has no {', '.join(missing)}; weights are read from safetensors only, so convert "
@@ -152,11 +206,20 @@ def _require_siglip(checkpoint: Checkpoint) -> None:
     _ = checkpoint.preprocessing
 
 
-def _weight_files(directory: Path, prefix: str = "") -> list[str]:
-    if not (directory / _WEIGHTS).is_file() and (directory / _WEIGHTS_INDEX).is_file():
-        files = _read_json(directory / _WEIGHTS_INDEX).get("weight_map", {})
-        return sorted({file for tensor, file in files.items() if tensor.startswith(prefix)})
-    return [_WEIGHTS]
+def _require_model_type(name: str, config: dict[str, Any]) -> None:
+    model_type = config.get("model_type")
+    if model_type == "siglip2":
+        raise StartupError(
+            f"ENCODER_MODEL={name} is a NaFlex SigLIP 2 model, which takes pictures of any size; use one with a fixed "
+            "picture size, such as google/siglip2-so400m-patch14-384."
+        )
+    if model_type in ("siglip_vision_model", "siglip_text_model"):
+        raise StartupError(f"ENCODER_MODEL={name} holds one tower of a SigLIP model; use a whole one, with both.")
+    if model_type != "siglip":
+        raise StartupError(
+            f"ENCODER_MODEL={name} is a {model_type!r} model; this engine serves SigLIP and SigLIP 2 with a fixed "
+            f"picture size: use {_EXAMPLES}."
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

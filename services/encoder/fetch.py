@@ -1,7 +1,8 @@
 """`python -m services.encoder.fetch MODEL`: downloads a checkpoint before the encoder starts, and verifies its digest.
 
-A hub id is downloaded to HF_HOME; a directory is only verified. Prints the digest. Exits with 1 if it is not the one in
---digest, with 2 if there is no such checkpoint.
+A hub id is downloaded to HF_HOME; a directory is only verified. The checkpoint may be a prepared one, whose digest is
+that of its source. Prints the digest. Exits with 1 if it is not the one in --digest, with 2 if there is no such
+checkpoint or a file of a prepared one is damaged.
 """
 
 import argparse
@@ -20,7 +21,9 @@ def main() -> None:
     parser.add_argument("--digest", help="sha256:…, the expected digest of the files")
     options = parser.parse_args()
     try:
-        digest = checkpoint.resolve(options.model, options.revision).digest
+        found = checkpoint.resolve(options.model, options.revision)
+        digest = found.digest
+        found.require_intact()
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

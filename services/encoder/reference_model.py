@@ -1,30 +1,30 @@
 """SigLIP computed by transformers in float32 on the CPU: the reference that the engine is compared with."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
+from transformers import AutoImageProcessor, AutoTokenizer, SiglipConfig, SiglipModel
+
+from services.encoder.checkpoint import Checkpoint
 
 
 class ReferenceModel:
     """Network, tokenizer and image processor of a checkpoint. Raises OSError or ValueError if one cannot be loaded."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        directory = checkpoint.directory
         # transformers does not type this class.
         image_processors: Any = AutoImageProcessor
         options = {"local_files_only": True, "trust_remote_code": False}
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, **options)
         self.image_processor: Any = image_processors.from_pretrained(directory, **options)
-        network: Any = SiglipModel.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-        self._network = network.eval()
+        self._network = _network(checkpoint).eval()
 
     @property
     def text_config(self) -> Any:
@@ -64,6 +64,16 @@ class ReferenceModel:
         """[texts, embedding_dim], unit rows."""
         with torch.inference_mode():
             return _unit_rows(self._network.get_text_features(input_ids=input_ids, attention_mask=attention_mask))
+
+
+def _network(checkpoint: Checkpoint) -> Any:
+    if checkpoint.record is None:
+        return SiglipModel.from_pretrained(
+            checkpoint.directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    config: Any = SiglipConfig.from_pretrained(checkpoint.directory, local_files_only=True)
+    weights = {name: tensor for path in checkpoint.weights("") for name, tensor in load_file(path).items()}
+    return SiglipModel.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
 
 
 def _unit_rows(features: Any) -> NDArray[np.float32]:

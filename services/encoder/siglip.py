@@ -176,7 +176,7 @@ def load(
         scale, bias = towers.scalars(checkpoint.weights("logit_"), ["logit_scale", "logit_bias"])
     except Exception as error:
         raise StartupError(
-            f"ENCODER_MODEL={checkpoint.model_id}: {checkpoint.directory} cannot be read ({error}); download it again "
+            f"ENCODER_MODEL={checkpoint.name}: {checkpoint.directory} cannot be read ({error}); download it again "
             "or name another SigLIP checkpoint, one with both towers."
         ) from error
     model = Model(

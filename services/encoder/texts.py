@@ -70,6 +70,7 @@ class TextEncoder:
     def _load(self) -> tuple[Tokenizer, towers.TextTower]:
         try:
             tokenizer = Tokenizer(self._checkpoint.directory, self._shape.max_position_embeddings)
+            self._checkpoint.require_intact("text_model.")
             files = self._checkpoint.weights("text_model.")
             tower = towers.load(towers.TextTower, self._shape, files, "text_model.", self._device, self._dtype)
         except Exception as error:

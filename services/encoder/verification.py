@@ -113,7 +113,7 @@ class Verification:
 
     @cached_property
     def _reference(self) -> ReferenceModel:
-        return ReferenceModel(self._checkpoint.directory)
+        return ReferenceModel(self._checkpoint)
 
     @cached_property
     def _chunk(self) -> Encoded:
