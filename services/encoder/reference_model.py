@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, SiglipConfig, SiglipModel
+from transformers import AutoImageProcessor, AutoTokenizer, Siglip2Tokenizer, SiglipConfig, SiglipModel
 
 from services.encoder.checkpoint import Checkpoint
 
@@ -23,6 +23,9 @@ class ReferenceModel:
         image_processors: Any = AutoImageProcessor
         options = {"local_files_only": True, "trust_remote_code": False}
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, **options)
+        if type(self.tokenizer).__name__.startswith("Gemma"):
+            # SigLIP 2 names Gemma's tokenizer; this one is the same and removes capitals, as in training.
+            self.tokenizer = Siglip2Tokenizer.from_pretrained(directory, **options)
         self.image_processor: Any = image_processors.from_pretrained(directory, **options)
         self._network = _network(checkpoint).eval()
 

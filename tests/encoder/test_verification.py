@@ -142,12 +142,19 @@ def test_a_mean_that_is_not_siglips_is_a_warning(copied):
     assert not_passed(verify(copied)) == {"pixel values": Outcome.WARN}
 
 
-@pytest.mark.parametrize("changes", [{"resample": 0}, {"resample": 2}, {**CROPPING, "crop_size": 96}])
+@pytest.mark.parametrize("changes", [{"resample": 0}, {"resample": 1}, {**CROPPING, "crop_size": 96}])
 def test_another_way_of_resizing_fails(copied, check, changes):
     edit(copied / "preprocessor_config.json", **changes)
     found = check("resizing")
     assert found.outcome is Outcome.FAIL
     assert "cosine 0." in found.figures
+
+
+def test_the_way_of_resizing_of_siglip_2_is_a_warning(copied, check):
+    edit(copied / "preprocessor_config.json", resample=2)
+    found = check("resizing")
+    assert found.outcome is Outcome.WARN
+    assert "frames of videos are resized bicubic" in found.advice
 
 
 @pytest.mark.parametrize(
