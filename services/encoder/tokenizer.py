@@ -15,12 +15,11 @@ class Tokenizer:
 
     def __init__(self, directory: Path, context_length: int) -> None:
         # Imported for the first texts only: this takes longer than loading the vision tower.
-        from tokenizers import normalizers
         from transformers import AutoTokenizer
 
         self._context_length = context_length
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        self._lowercase = normalizers.Lowercase() if type(self._tokenizer).__name__.startswith("Gemma") else None
+        self._keeps_capitals = type(self._tokenizer).__name__.startswith("Gemma")
 
     def __call__(self, texts: list[str]) -> Tensor:
         """Token ids, int64 [texts, context length].
@@ -28,8 +27,9 @@ class Tokenizer:
         Always padded to the full length and without an attention mask: SigLIP is trained with padding, and pools a text
         at its last position.
         """
-        if self._lowercase is not None:
-            texts = [self._lowercase.normalize_str(text) for text in texts]
+        if self._keeps_capitals:
+            # Letter by letter, as tokenizers do it: str.lower looks at the letters around a Greek sigma.
+            texts = ["".join(map(str.lower, text)) for text in texts]
         tokens: Tensor = self._tokenizer(
             texts, padding="max_length", truncation=True, max_length=self._context_length, return_tensors="pt"
         )["input_ids"]
