@@ -19,6 +19,7 @@ from statistics import median
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
 
@@ -194,7 +195,24 @@ def real(directory: Path) -> Iterator[tuple[Path, list[float], float]]:
     for name, truth in json.loads((directory / "cuts.json").read_text())["videos"].items():
         shown = truth.get("best_stream", truth)
         frame = (shown["last_pts"] - shown["first_pts"]) / max(1, shown["frames"] - 1)
-        yield directory / name, [cut["from_first_frame"] for cut in shown["hard_cuts"]], frame
+        with tempfile.TemporaryDirectory() as folder:
+            path = best_stream(directory / name, Path(folder))
+            yield path, [cut["from_first_frame"] for cut in shown["hard_cuts"]], frame
+
+
+def best_stream(path: Path, folder: Path) -> Path:
+    """A file with the best video stream alone, as every detector must see the same: PySceneDetect takes the first."""
+    with av.open(str(path)) as source:
+        best = source.streams.best("video")
+        if len(source.streams.video) == 1 or not isinstance(best, VideoStream):
+            return path
+        with av.open(str(folder / f"{path.stem}.mkv"), "w") as target:
+            stream = target.add_stream_from_template(best)
+            for packet in source.demux(best):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+        return folder / f"{path.stem}.mkv"
 
 
 def compare(name: str, videos: Iterator[tuple[Path, list[float], float]]) -> None:

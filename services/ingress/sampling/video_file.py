@@ -1,8 +1,10 @@
 """Untrusted video files: opened without touching anything else, decoded within limits."""
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -11,6 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 
 import av
+from av.container import InputContainer
 from av.packet import Packet as MediaPacket
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -46,6 +49,7 @@ _SEEK_STEP_SECONDS = 2
 _MAX_SEEKS = 16
 _PACKETS_COMPARED = 16  # at the entry point of a file without an index
 _MAX_PACKETS_BEFORE_ENTRY = 1000  # in one page of Ogg
+_EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -100,35 +104,35 @@ class VideoFile:
         self.threads = threads
         self.entry_points: list[EntryPoint] | None = None
         """As `find_entry_points` returns them, by pts; None where the demuxer is relied on to find them."""
-        options = {
+        self._options = {
             "format_whitelist": ",".join(FORMATS),
             "protocol_whitelist": "file",
             "fflags": "-genpts",  # which PyAV sets: times made up in decoding order
             "max_pixels": str(max_pixels),  # for the decoders that look into the file while it is opened
         }
+        self._open = ExitStack()
+        self._part: InputContainer | None = None  # of several joined files, if not the first
         if isinstance(media, str):
-            with open(media, "rb"):
-                pass  # a file that is missing or not readable is told apart from what demuxers may answer
-        source = f"file:{media}" if isinstance(media, str) else media.open()
+            fd = os.open(media, os.O_RDONLY | os.O_CLOEXEC)
+            self._open.callback(os.close, fd)
+            media = MediaFile(fd, os.fstat(fd).st_size, None)
+        self._media = media
         try:
-            self._container = av.open(
-                source, mode="r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES
-            )
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            raise not_a_video() from error
-        try:
+            self._container = self._open.enter_context(self._open_container(0))
             self._stream = self._best_stream()
             self._context = self._stream.codec_context
             self._open_decoder()
+        except MemoryError:
+            self.close()
+            raise
+        except av.FFmpegError as error:
+            self.close()
+            raise not_a_video() from error
         except BaseException:
-            self._container.close()
+            self.close()
             raise
 
-        for stream in self._container.streams:
-            if stream.index != self._stream.index:
-                stream.discard = Discard.all
+        _discard_all_but(self._stream, self._container)
         assert self._stream.time_base is not None
         self.time_base = self._stream.time_base
         rate = self._stream.average_rate
@@ -145,7 +149,19 @@ class VideoFile:
         self.close()
 
     def close(self) -> None:
-        self._container.close()
+        if self._part is not None:
+            self._part.close()
+        self._open.close()
+
+    def _open_container(self, start: int) -> InputContainer:
+        """Of the bytes from `start` on."""
+        return av.open(
+            self._media.open(start),
+            mode="r",
+            options=self._options,
+            metadata_errors="replace",
+            buffer_size=_READ_BYTES,
+        )
 
     @property
     def claimed_duration_seconds(self) -> float | None:
@@ -223,9 +239,9 @@ class VideoFile:
         return self.clock.follow(self._demuxed())
 
     def _demuxed(self) -> Iterator[Packet]:
-        demuxed = self._container.demux(self._stream)
-        count = 0
-        while True:
+        demuxed: Iterator[MediaPacket[VideoStream]] | None = self._container.demux(self._stream)
+        count = part = position = 0  # `position` is that of the last packet in the part that starts at `part`
+        while demuxed is not None:
             try:
                 packet = next(demuxed, None)
             except MemoryError:
@@ -235,7 +251,13 @@ class VideoFile:
             except (av.FFmpegError, IndexError):  # PyAV: IndexError at the end if streams have appeared since the start
                 return
             if packet is None:
-                return
+                part, position = part + position, 0
+                if (next_part := self._next_part(part)) is None:
+                    return
+                part = next_part
+                demuxed = self._demux_part(part)
+                continue
+            position = max(position, packet.pos or 0)
             if packet.size == 0:  # to a decoder it would mean the end
                 continue
             count += 1
@@ -256,6 +278,27 @@ class VideoFile:
                 size=packet.size,
                 payload=packet,
             )
+
+    def _next_part(self, position: int) -> int | None:
+        """Where the next of several joined Matroska files starts: libavformat reads two and takes those for the end."""
+        is_matroska = "matroska" in self._container.format.name
+        return self._media.find(_EBML_HEADER, position + 1) if is_matroska else None
+
+    def _demux_part(self, start: int) -> "Iterator[MediaPacket[VideoStream]] | None":
+        """The packets of a part; None, counted as a failure to decode, if its pictures are not of the same kind."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+        stream = None
+        with suppress(av.FFmpegError):
+            self._part = self._open_container(start)
+            same = (one for one in self._part.streams.video if one.index == self._stream.index)
+            stream = next((one for one in same if _kind(one) == _kind(self._stream)), None)
+        if self._part is None or stream is None:
+            self.decode_failures += 1
+            return None
+        _discard_all_but(stream, self._part)
+        return self._part.demux(stream)
 
     def _check_memory(self) -> None:
         """Raises MemoryError if a packet as large as any in this file would not find memory."""
@@ -389,6 +432,18 @@ class VideoFile:
         for frame in frames:
             self._check_size(frame.width, frame.height)
         return frames
+
+
+def _discard_all_but(wanted: VideoStream, container: InputContainer) -> None:
+    for stream in container.streams:
+        if stream.index != wanted.index:
+            stream.discard = Discard.all
+
+
+def _kind(stream: VideoStream) -> tuple[object, ...]:
+    """What packets must have in common for one decoder."""
+    context = stream.codec_context
+    return context.codec.name, context.width, context.height, context.extradata, stream.time_base
 
 
 def _not_before(pts: int, packets: Iterable[Packet]) -> Iterator[Packet]:

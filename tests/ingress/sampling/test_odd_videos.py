@@ -103,6 +103,8 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "mpg": {"codec": "mpeg2video"},
     "vob": {"codec": "mpeg2video", "container_format": "vob"},
     "mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}},
+    "mkv": {},
+    "webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}},
 }
 
 
@@ -114,6 +116,14 @@ def test_parts_joined_into_one_file_follow_each_other(tmp_path: Path, container:
     assert found.numbers[:178] == list(range(178))
     assert found.numbers[-1] == 179
     assert found.frames_dropped == 0
+
+
+def test_a_part_that_cannot_follow_in_the_same_decoder_is_counted(tmp_path: Path) -> None:
+    parts = [clip(tmp_path / f"{i}.mkv", 60, first=60 * i) for i in range(2)]
+    last = render(tmp_path / "other.mkv", steady(RATE, 2), width=32, height=32)
+    found = seen(joined(tmp_path / "joined.mkv", [*parts, last]))
+    assert found.numbers == list(range(120))
+    assert found.decode_failures == 1
 
 
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3", "g": "250"}])
