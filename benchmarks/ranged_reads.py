@@ -9,7 +9,7 @@ import hashlib
 import multiprocessing
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -140,7 +140,10 @@ async def measure(port: int, connection: Connection) -> None:
                 uri = S3Uri("videos", name)
                 start = time.monotonic()
                 with tempfile.TemporaryFile() as file:
-                    await storage.download(await storage.stat(uri), file)
+                    found = await storage.stat(uri)
+                    async with aclosing(storage.blocks(found, 0, found.size)) as blocks:
+                        async for block in blocks:
+                            file.write(block)
                     file.flush()
                     await first_chunk(pool, WholeFile.of(file.fileno()))
                 before = time.monotonic() - start
@@ -152,7 +155,8 @@ async def measure(port: int, connection: Connection) -> None:
                 async with sources.locate(str(uri)).open(ignore) as media:
                     await all_chunks(pool, media)
                     share = (bytes_sent() - sent) / media.size
-                label = "at the end" if name == "index-last.mp4" else "at the start"
+                place = "at the end" if name == "index-last.mp4" else "at the start"
+                label = f"{place}, {found.size / 1e6:.0f} MB"
                 print(f"| {label} | {before:.1f} s | {now:.2f} s | {now / before:.2f} | {share:.3f} x its size |")
 
 
@@ -161,7 +165,6 @@ def main() -> None:
         for index_first in (False, True):
             path = Path(folder) / ("index-first.mp4" if index_first else "index-last.mp4")
             render(path, index_first)
-            print(f"{path.name}: {path.stat().st_size / 1e6:.0f} MB")
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.get_context("spawn").Process(target=serve, args=(Path(folder), theirs), daemon=True)
         server.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from tests.storage.downloads import download
 from tests.storage.fake_s3 import CONTENT, ETAG, FakeS3, Refusal, fake_s3
 from videoanalysis.errors import (
     FailedPrecondition,
@@ -141,7 +142,7 @@ async def stored() -> AsyncIterator[Stored]:
 
 READ: dict[str, Callable[[Storage], Awaitable[object]]] = {
     "stat": lambda storage: storage.stat(CLIP),
-    "download": lambda storage: storage.download(MEASURED, io.BytesIO()),
+    "download": lambda storage: download(storage, MEASURED, io.BytesIO()),
 }
 WRITE: dict[str, Callable[[Storage], Awaitable[object]]] = {
     "list": lambda storage: storage.list(S3Uri("videos", "cl")),

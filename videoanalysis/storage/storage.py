@@ -74,9 +74,6 @@ class RangesNotSupported(Exception):
     """The store sends whole objects only."""
 
 
-async def _ignore(_: int) -> None: ...
-
-
 class Storage:
     """S3, with these errors: NotFound, PermissionDenied, FailedPrecondition (object changed), Unavailable."""
 
@@ -177,21 +174,6 @@ class Storage:
             head["ContentLength"] = head.get("ContentRange", "").rpartition("/")[2]
         with _translated(uri):
             return StoredObject(uri, int(head["ContentLength"]), head["ETag"])
-
-    async def download(
-        self, source: StoredObject, file: BinaryIO, on_progress: Callable[[int], Awaitable[None]] = _ignore
-    ) -> None:
-        """Write exactly `source` to `file`; a broken transfer is resumed.
-
-        `on_progress` is awaited after each block with the bytes written so far. Errors of `file`, such as OSError for a
-        full disk, propagate unchanged.
-        """
-        done = 0
-        async with aclosing(self.blocks(source, 0, source.size)) as blocks:
-            async for block in blocks:
-                await asyncio.to_thread(file.write, block)
-                done += len(block)
-                await on_progress(done)
 
     async def read(self, uri: S3Uri, max_bytes: int) -> bytes:
         """The whole object; FailedPrecondition if it is larger than `max_bytes`."""
