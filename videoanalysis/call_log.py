@@ -1,0 +1,84 @@
+"""What the log says of a call: its trace, stream and caller on every line, and one line when it has ended.
+
+This is the one place where a trace is taken from a call and passed on to the next service.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import structlog
+
+from videoanalysis.errors import ServiceError
+from videoanalysis.logs import causes
+
+_TRACEPARENT = "traceparent"
+_STREAM_ID = "videoanalysis-stream-id-bin"
+_MAX_STREAM_ID_BYTES = 1000
+# https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
+_FORMAT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
+
+Metadata = Iterable[tuple[str, Any]]
+
+_trace: ContextVar[tuple[str, str]] = ContextVar("trace")
+_facts: ContextVar[dict[str, object]] = ContextVar("facts")
+
+_log = structlog.get_logger()
+
+
+def begin(peer: str, metadata: Metadata) -> None:
+    """Binds the trace of `metadata`, or a new one, to the lines of this task, with the stream and the caller's host."""
+    given = dict(metadata)
+    match = _FORMAT.fullmatch(str(given.get(_TRACEPARENT, "")))
+    trace_id, flags = (match[1], match[2]) if match else (secrets.token_hex(16), "00")
+    _trace.set((trace_id, flags))
+    _facts.set({})
+    structlog.contextvars.bind_contextvars(trace_id=trace_id, caller=host_of(peer))
+    if isinstance(stream_id := given.get(_STREAM_ID), bytes):
+        bind(stream_id=stream_id[:_MAX_STREAM_ID_BYTES].decode(errors="replace"))
+
+
+def bind(*, stream_id: str | None = None, caller: str | None = None) -> None:
+    """Names the stream or the caller on every line of the call from here on, the last one included."""
+    known = {"stream_id": stream_id, "caller": caller}
+    structlog.contextvars.bind_contextvars(**{name: value for name, value in known.items() if value})
+
+
+def note(**facts: object) -> None:
+    """Adds facts to the last line of the call; those that are functions are called then."""
+    _facts.get({}).update(facts)
+
+
+def passed_on() -> Sequence[tuple[str, str | bytes]]:
+    """Metadata by which the service that is called next logs the same trace and stream."""
+    if (trace := _trace.get(None)) is None:
+        return ()
+    metadata: list[tuple[str, str | bytes]] = [(_TRACEPARENT, f"00-{trace[0]}-{secrets.token_hex(8)}-{trace[1]}")]
+    if stream_id := structlog.contextvars.get_contextvars().get("stream_id"):
+        metadata.append((_STREAM_ID, str(stream_id).encode(errors="replace")[:_MAX_STREAM_ID_BYTES]))
+    return metadata
+
+
+def ended(method: str, code: grpc.StatusCode, seconds: float, failure: BaseException | None) -> None:
+    """The one line of a call."""
+    facts = {name: fact() if isinstance(fact, Callable) else fact for name, fact in _facts.get({}).items()}
+    if isinstance(failure, ServiceError):
+        facts |= {"reason": failure.reason_name, "error": failure.message}
+        if failure.field is not None:
+            facts["field"] = failure.field
+        if chain := causes(failure):
+            facts["causes"] = chain
+        if failure.details:
+            facts["details"] = failure.details
+    log = _log.warning if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL) else _log.info
+    log("call ended", method=method.removeprefix("/"), status=code.name, seconds=round(seconds, 4), **facts)
+
+
+def host_of(peer: str) -> str:
+    """The host in gRPC's "ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000" or "unix:/path"."""
+    address = unquote(peer).partition(":")[2]
+    return address.rpartition(":")[0] or address
