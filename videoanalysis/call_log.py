@@ -5,7 +5,7 @@ This is the one place where a trace is taken from a call and passed on to the ne
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote
@@ -53,6 +53,11 @@ def note(**facts: object) -> None:
     _facts.get({}).update(facts)
 
 
+def stages(**seconds: float) -> None:
+    """Adds the seconds that the call spent in each of its stages."""
+    note(stage_seconds={name: round(max(0.0, value), 4) for name, value in seconds.items()})
+
+
 def passed_on() -> Sequence[tuple[str, str | bytes]]:
     """Metadata by which the service that is called next logs the same trace and stream."""
     if (trace := _trace.get(None)) is None:
@@ -65,7 +70,7 @@ def passed_on() -> Sequence[tuple[str, str | bytes]]:
 
 def ended(method: str, code: grpc.StatusCode, seconds: float, failure: BaseException | None) -> None:
     """The one line of a call."""
-    facts = {name: fact() if isinstance(fact, Callable) else fact for name, fact in _facts.get({}).items()}
+    facts = {name: fact() if callable(fact) else fact for name, fact in _facts.get({}).items()}
     if isinstance(failure, ServiceError):
         facts |= {"reason": failure.reason_name, "error": failure.message}
         if failure.field is not None:

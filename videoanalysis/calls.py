@@ -1,4 +1,4 @@
-"""What surrounds every call of a service: limits that no caller can exceed, metrics, and errors as statuses."""
+"""What surrounds every call of a service: limits that no caller can exceed, metrics, log, and errors as statuses."""
 
 import asyncio
 import time
@@ -11,8 +11,8 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from videoanalysis import metrics
-from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unauthenticated
+from videoanalysis import call_log, metrics
+from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError
 from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -119,6 +119,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, handler: grpc.RpcMethodHandler, context: grpc.aio.ServicerContext
     ) -> AsyncGenerator[None]:
         failure: BaseException | None = None
+        call_log.begin(context.peer(), context.invocation_metadata() or ())
         with self._running_call(method, handler) as ended:
             try:
                 self._admit(context)
@@ -126,16 +127,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     yield
             except (Exception, asyncio.CancelledError) as error:
                 failure = error
-            ended(_code(failure, context))
+            ended(_code(failure, context), failure)
         # Counted by now: a caller that does not read delays its status, too.
         if failure is not None:
             await _end(context, failure, method)
 
     @contextmanager
-    def _running_call(self, method: str, handler: grpc.RpcMethodHandler) -> Iterator[Callable[[grpc.StatusCode], None]]:
-        """Yields a function to call with the status. Calls of health and reflection are neither counted nor awaited."""
+    def _running_call(
+        self, method: str, handler: grpc.RpcMethodHandler
+    ) -> Iterator[Callable[[grpc.StatusCode, BaseException | None], None]]:
+        """Yields a function to call when the call has ended.
+
+        Calls of health and reflection are neither counted nor logged nor awaited.
+        """
         if not method.startswith(_OWN_METHODS):
-            yield lambda _: None
+            yield lambda _, __: None
             return
         labels = metrics.method_labels(
             method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming
@@ -143,8 +149,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics.STARTED.labels(*labels).inc()
         started = time.perf_counter()
         self._running += 1
+
+        def ended(code: grpc.StatusCode, failure: BaseException | None) -> None:
+            metrics.HANDLED.labels(*labels, metrics.code_label(code)).inc()
+            call_log.ended(method, code, time.perf_counter() - started, failure)
+
         try:
-            yield lambda code: metrics.HANDLED.labels(*labels, metrics.code_label(code)).inc()
+            yield ended
         finally:
             metrics.HANDLING_SECONDS.labels(*labels).observe(time.perf_counter() - started)
             self._running -= 1
@@ -263,11 +274,7 @@ async def _end(context: grpc.aio.ServicerContext, failure: BaseException, method
     if isinstance(failure, Overloaded):
         metrics.REFUSED.labels(method.split("/")[1], failure.reason_name).inc()
     if isinstance(failure, ServiceError):
-        code = status_code(failure)
-        # These come in masses, under overload or from a stranger; the counter is enough.
-        log = _log.debug if isinstance(failure, Overloaded | Unauthenticated) else _log.info
-        log("call failed", method=method, code=code.name, reason=failure.reason_name, error=failure.message)
-        await context.abort(code, failure.message, trailing_metadata(failure))
+        await context.abort(status_code(failure), failure.message, trailing_metadata(failure))
     _log.error("bug", method=method, exc_info=failure)
     # Also for a cancellation that did not come from the caller, who would otherwise never get an answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")

@@ -67,7 +67,7 @@ def configure(level: str, log_format: LogFormat) -> None:
 
 
 def take_over_loggers() -> None:
-    """Makes the loggers of the libraries imported so far log through ours: some add a handler when they are imported."""
+    """Makes the libraries imported so far log through our handler: some have added one of their own."""
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
@@ -108,8 +108,9 @@ class _Line:
             if not multiline:
                 return self.text(value)
             # The beginning of a traceback says little.
-            lines = value[-_MAX_EXCEPTION_CHARACTERS:].split("\n")
-            return "\n".join(self.text(part) for part in lines)
+            end = value[-_MAX_EXCEPTION_CHARACTERS:]
+            cut = "…" if end != value else ""
+            return cut + "\n".join(self.text(part) for part in end.split("\n"))
         if depth < _MAX_DEPTH and isinstance(value, Mapping):
             items = list(value.items())[:_MAX_ITEMS]
             return {self.text(str(key), 100): self.value(item, depth=depth + 1) for key, item in items}
@@ -119,22 +120,19 @@ class _Line:
 
     def text(self, text: str, most: int = _MAX_TEXT_CHARACTERS) -> str:
         most = max(0, min(most, self._left))
-        if len(text) > most:
-            text = text[:most] + "…"
-        if "://" in text:
-            text = _QUERY.sub(r"\1?***", _USER.sub(r"\1***@", text))
-        if not text.isprintable():
-            text = "".join(
-                character if character.isprintable() else character.encode("unicode_escape").decode()
-                for character in text
-            )
-        self._left -= len(text)
-        return text
+        shown = text[:most]
+        if "://" in shown:
+            shown = _QUERY.sub(r"\1?***", _USER.sub(r"\1***@", shown))
+        if not shown.isprintable():
+            escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+            shown = "".join(escaped)
+        if len(text) > most or len(shown) > most:
+            shown = shown[:most] + "…"
+        self._left -= len(shown)
+        return shown
 
 
-def _log_uncaught(
-    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
-) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt) or error is None:
         sys.__excepthook__(kind, error or kind(), traceback)
         return

@@ -99,6 +99,10 @@ class ServiceSettings(BaseSettings):
             return None
         return ServerTls(self.variable("tls_cert"), TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca))
 
+    def effective(self) -> dict[str, object]:
+        """The value of every setting, for the log; secrets are masked."""
+        return self.model_dump(mode="json")
+
     @classmethod
     def variable(cls, name: str) -> str:
         """The environment variable of the setting `name`."""

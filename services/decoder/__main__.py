@@ -4,6 +4,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import structlog
+
 from services.decoder import metrics as decoder_metrics
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
@@ -15,6 +17,8 @@ from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
+_log = structlog.get_logger()
+
 _SERVICE_NAME = decoder_pb2.DESCRIPTOR.services_by_name["DecoderService"].full_name
 # A new replica loads its banks before it becomes ready, but becomes ready without them if storage is unavailable.
 _FIRST_LOAD_SECONDS = 5
@@ -24,6 +28,7 @@ def main() -> None:
     keep_freed_memory()
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
+    _log.info("starting", settings=settings.effective())
     exit_on_signals()
     limit_blas_threads(max(1, cores() // settings.compute_threads))
     with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE_NAME]):

@@ -16,7 +16,7 @@ from services.decoder.ranking import Match, Texts
 from services.decoder.scenes import SceneState
 from services.decoder.text_bank_store import TextBankStore
 from services.decoder.validation import Chunk, RankingOptions, RankingRequest, VideoRequest
-from videoanalysis import tensors
+from videoanalysis import call_log, tensors
 from videoanalysis.embeddings import pool
 from videoanalysis.metrics import RUNNING
 from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
@@ -98,10 +98,19 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         )
 
     async def _run(self, scores: int, compute: Callable[[], _Response]) -> _Response:
+        called = time.perf_counter()
+
+        def timed() -> tuple[_Response, float]:
+            started = time.perf_counter()
+            return compute(), time.perf_counter() - started
+
         with RUNNING.labels("decoder").track_inprogress():
             if scores <= _MAX_INLINE_SCORES:
-                return compute()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
+                response, seconds = timed()
+            else:
+                response, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        call_log.stages(queue=time.perf_counter() - called - seconds, compute=seconds)
+        return response
 
 
 def _decode(chunk: Chunk, chunk_index: int, candidates: Candidates) -> decoder_pb2.DecodeChunkResponse:

@@ -33,6 +33,7 @@ def main() -> None:
     exit_on_signals()
     settings = read_settings(EncoderSettings)
     logs.configure(settings.log_level, settings.log_format)
+    _log.info("starting", settings=settings.effective())
     encoder_metrics.start_at_zero(_SERVICE)
     try:
         with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE]):
@@ -88,6 +89,8 @@ def load_engine(settings: EncoderSettings) -> Engine:
     found = checkpoint.resolve(settings.model, settings.revision)
     found.start_hashing()
     from services.encoder import siglip
+
+    logs.take_over_loggers()  # of the libraries imported just now
 
     return siglip.load(
         found,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.encoder import metrics
 from services.encoder.admission import Admission
 from services.encoder.engine import Encoded, Engine
-from videoanalysis import chunk_upload, tensors
+from videoanalysis import call_log, chunk_upload, tensors
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput
 from videoanalysis.v1 import encoder_pb2_grpc
 from videoanalysis.v1.encoder_pb2 import (
@@ -54,8 +54,6 @@ _CANCELLATION_SECONDS = 0.01
 
 # One that holds a piece alone is only the piece.
 _Request = EncodeChunkRequest | memoryview
-
-_log = structlog.get_logger()
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
@@ -109,7 +107,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             await upload.let_caller_finish()
             raise
         queue_seconds = max(0.0, elapsed_seconds - encoded.compute_seconds)
-        _log.debug("encoded", frames=header.frames, queue_s=queue_seconds, compute_s=encoded.compute_seconds)
+        call_log.note(frames=header.frames)
+        call_log.stages(parked=permit.parked_seconds, queue=queue_seconds, compute=encoded.compute_seconds)
         result = ChunkEmbeddings(
             embeddings=tensors.to_proto(encoded.embeddings),
             queue=_duration(queue_seconds),

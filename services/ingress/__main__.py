@@ -56,6 +56,7 @@ def main() -> None:
     exit_on_signals()
     settings = read_settings(IngressSettings)
     logs.configure(settings.log_level, settings.log_format)
+    _log.info("starting", settings=settings.effective())
     ingress_metrics.start_at_zero(_SERVICE_NAME)
     demand = Demand()
     with exit_on_invalid_file(), ExitStack() as endpoints:

@@ -17,6 +17,7 @@ from services.ingress.pinned_model import ModelPinning, PinnedModel
 from services.ingress.resume import RequestTokens, Resumption, stale_token
 from services.ingress.stored_video import StoredJob, StoredVideoRun
 from services.ingress.video_run import AdmittedVideo, Resources, VideoRun
+from videoanalysis import call_log
 from videoanalysis.errors import DeadlineExceeded, Unavailable
 from videoanalysis.v1.analysis_pb2 import (
     PRIORITY_BATCH,
@@ -101,6 +102,7 @@ class Pipeline:
         self, job: AnalysisJob, observer: Observer, tokens: RequestTokens | None, start: Resumption | None
     ) -> AnalyzeVideoResponse:
         timeline = Timeline()
+        call_log.note(stage_seconds=timeline.so_far)
         trace = timeline.trace(Part.DOWNLOAD_QUEUE)
         share = self._share(job)
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import grpc
-import structlog
 
 from services.ingress import metrics
 from services.ingress.admission import Deadline, current_caller
@@ -14,6 +13,7 @@ from services.ingress.pipeline import Pipeline
 from services.ingress.resume import RequestTokens, ResumeTokens, Resumption
 from services.ingress.sources import Sources
 from services.ingress.stored_video import StoredJob, check_model
+from videoanalysis import call_log
 from videoanalysis.errors import InvalidInput, Violations
 from videoanalysis.storage import S3Uri
 from videoanalysis.v1.analysis_pb2 import (
@@ -25,8 +25,6 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
-
-_log = structlog.get_logger()
 
 
 class VideoAnalysisServicer(VideoAnalysisServiceServicer):
@@ -91,7 +89,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         with violations:
             check_model(header.model)
         violations.check()
-        structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
+        call_log.bind(stream_id=request.stream_id)
         caller = current_caller()
         job = StoredJob(
             request=replace(
@@ -105,11 +103,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         writer = RedecodedWriter(context.write, self._heartbeat_seconds)
         async with writer.heartbeat():
             summary = await self._pipeline.redecode(job, writer)
-        _log.info(
-            "redecoded",
-            seconds=round(summary.timing.total_seconds, 3),
-            video_seconds=round(summary.video_duration_seconds, 3),
-        )
+        call_log.note(video_seconds=round(summary.video_duration_seconds, 3))
         await writer.summary(summary)
 
     def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
@@ -122,8 +116,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         with violations:
             request = read_request(message)
         violations.check()
-        # Bound until the call ends, so that the line of a failed call has it too.
-        structlog.contextvars.bind_contextvars(stream_id=request.stream_id)
+        call_log.bind(stream_id=request.stream_id)
         caller = current_caller()
         caller.permissions.check_source(message.video_uri)
         caller.permissions.check_output(message.output_uri)
@@ -144,10 +137,8 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
     ) -> AnalyzeVideoResponse:
         summary = await self._pipeline.analyze(job, observer, tokens, start)
         metrics.analysed(summary)
-        _log.info(
-            "analysed",
+        call_log.note(
             from_chunk=start.state.next_chunk if start else 0,
-            seconds=round(summary.timing.total_seconds, 3),
             video_seconds=round(summary.video_duration_seconds, 3),
             decode_failures=summary.decode_failures,
         )

@@ -23,7 +23,7 @@ from services.ingress.answer import (
 from services.ingress.dispatch import Decoders
 from services.ingress.job import AnalysisRequest
 from services.ingress.pinned_model import PinnedModel
-from videoanalysis import tensors
+from videoanalysis import call_log, tensors
 from videoanalysis.embeddings import UNIT_TOLERANCE
 from videoanalysis.errors import InvalidInput
 from videoanalysis.limits import MAX_EMBEDDING_DIM, MAX_FRAMES_PER_CHUNK
@@ -72,6 +72,7 @@ class StoredVideoRun:
         self._pinned = pinned
         self._max_seconds = max_seconds
         self._timeline = Timeline()
+        call_log.note(stage_seconds=self._timeline.so_far)
         self._shots = Shots()
 
     async def run(self) -> AnalyzeVideoResponse:

@@ -56,8 +56,8 @@ async def test_a_malformed_message_is_invalid_counted_and_logged_in_a_line(tmp_p
                 assert "protobuf" in refused.details()
             counted = {"grpc_method": method, "grpc_code": "InvalidArgument"}
             assert await process.metric("grpc_server_handled_total", **counted) == 3
-    lines = [line for line in process.log() if line["event"] == "call failed"]
-    assert [line["code"] for line in lines] == ["INVALID_ARGUMENT"] * 6
+    lines = [line for line in process.log() if line["event"] == "call ended"]
+    assert [line["status"] for line in lines] == ["INVALID_ARGUMENT"] * 6
     assert "Traceback" not in process.log_file.read_text()
 
 

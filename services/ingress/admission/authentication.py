@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.ingress.admission.bearer_tokens import BearerTokens
-from services.ingress.admission.caller import Caller, host_of
+from services.ingress.admission.caller import Caller
 from services.ingress.admission.policy import Permissions, Policy
 from services.ingress.admission.web_tokens import MAX_CALLER_CHARACTERS, WebTokens
+from videoanalysis import call_log
+from videoanalysis.call_log import host_of
 from videoanalysis.errors import InvalidInput, PermissionDenied, ServiceError, Unauthenticated
 from videoanalysis.reloaded_files import ReloadedFiles
 
@@ -62,6 +64,7 @@ class Authentication:
         identity, decision, peer = "", "", context.peer()
         try:
             identity = await self._identify(context.invocation_metadata() or ())
+            call_log.bind(caller=identity)
             reset = _caller.set(Caller.of(identity, peer, self._permissions(identity)))
             decision = "allowed"
             try:

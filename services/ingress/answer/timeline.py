@@ -47,17 +47,32 @@ class Timeline:
         self._clock = clock
         self._start = self._attributed_until = clock()
         self._seconds: defaultdict[Part, float] = defaultdict(float)
+        self._undelivered: list[Trace] = []
 
     def trace(self, part: Part) -> Trace:
-        return Trace(part, self._clock)
+        trace = Trace(part, self._clock)
+        self._undelivered.append(trace)
+        return trace
 
     def delivered(self, trace: Trace) -> None:
         """The chunk of `trace`, the next in order, is delivered: attributes the time since the one before it."""
         now = self._clock()
+        self._attribute(trace, now, self._seconds)
+        self._attributed_until = now
+        if trace in self._undelivered:
+            del self._undelivered[: self._undelivered.index(trace) + 1]
+
+    def _attribute(self, trace: Trace, now: float, seconds: dict[Part, float]) -> None:
         ends = [entered for entered, _ in trace.entries[1:]] + [now]
         for (entered, part), end in zip(trace.entries, ends, strict=True):
-            self._seconds[part] += max(0.0, end - max(entered, self._attributed_until))
-        self._attributed_until = now
+            seconds[part] += max(0.0, end - max(entered, self._attributed_until))
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds by part until now, with those of the chunk that is awaited, for the log."""
+        seconds = self._seconds.copy()
+        if self._undelivered:
+            self._attribute(self._undelivered[0], self._clock(), seconds)
+        return {f"{part.value[0]}_{part.value[1].removesuffix('_seconds')}": round(s, 4) for part, s in seconds.items()}
 
     def timing(self) -> Timing:
         """The time until now; what belongs to no part is unattributed."""

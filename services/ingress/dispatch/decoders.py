@@ -5,6 +5,7 @@ from services.ingress.dispatch import answers, retry
 from services.ingress.dispatch.latency import LatencyEstimator
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
+from videoanalysis import call_log
 from videoanalysis.errors import FailedPrecondition, NotFound, Unavailable
 from videoanalysis.v1.decoder_pb2 import (
     DecodeChunkRequest,
@@ -33,7 +34,9 @@ class Decoders:
 
     async def decode(self, request: DecodeChunkRequest, deadline: Deadline) -> DecodeChunkResponse:
         async def attempt(replica: Replica, seconds: float) -> DecodeChunkResponse:
-            answer: DecodeChunkResponse = answers.received(await _stub(replica).DecodeChunk(request, timeout=seconds))
+            answer: DecodeChunkResponse = answers.received(
+                await _stub(replica).DecodeChunk(request, timeout=seconds, metadata=call_log.passed_on())
+            )
             answers.check_decoded(answer, request)
             return answer
 
@@ -48,7 +51,9 @@ class Decoders:
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse:
         async def attempt(replica: Replica, seconds: float) -> RankTextsResponse:
-            answer: RankTextsResponse = answers.received(await _stub(replica).RankTexts(request, timeout=seconds))
+            answer: RankTextsResponse = answers.received(
+                await _stub(replica).RankTexts(request, timeout=seconds, metadata=call_log.passed_on())
+            )
             answers.check_ranked(answer, request)
             return answer
 
@@ -63,7 +68,9 @@ class Decoders:
 
     async def rank_video(self, request: RankVideoRequest, deadline: Deadline) -> RankVideoResponse:
         async def attempt(replica: Replica, seconds: float) -> RankVideoResponse:
-            answer: RankVideoResponse = answers.received(await _stub(replica).RankVideo(request, timeout=seconds))
+            answer: RankVideoResponse = answers.received(
+                await _stub(replica).RankVideo(request, timeout=seconds, metadata=call_log.passed_on())
+            )
             answers.check_video_ranked(answer)
             return answer
 
@@ -87,7 +94,9 @@ class Decoders:
 
         async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
             loaded: ListTextBanksResponse = answers.received(
-                await _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds)
+                await _stub(replica).ListTextBanks(
+                    ListTextBanksRequest(), timeout=seconds, metadata=call_log.passed_on()
+                )
             )
             if labels_suffice and not loaded.has_location:
                 return TextBankInfo()

@@ -21,6 +21,7 @@ from services.ingress.dispatch.queue import DispatchQueue
 from services.ingress.dispatch.replica import Replica
 from services.ingress.dispatch.replicas import Replicas
 from services.ingress.sampling import FrameBuffer
+from videoanalysis import call_log
 from videoanalysis.chunk_upload import piece_head
 from videoanalysis.errors import Unavailable
 from videoanalysis.v1.encoder_pb2 import (
@@ -96,7 +97,9 @@ class Encoders:
         return await retry.call(self._replicas, attempt, deadline, needs=digest, service_time=self._model_time)
 
     async def _model_of(self, replica: Replica, seconds: float) -> ModelInfo:
-        answer: GetModelResponse = answers.received(await _stub(replica).GetModel(GetModelRequest(), timeout=seconds))
+        answer: GetModelResponse = answers.received(
+            await _stub(replica).GetModel(GetModelRequest(), timeout=seconds, metadata=call_log.passed_on())
+        )
         answers.check_model(answer.model)
         if answer.model.image_size != self._image_size:
             raise Unavailable(
@@ -129,7 +132,7 @@ class Encoders:
                 )
                 # Requests are serialized where they are written.
                 encode_chunk = replica.channel.stream_stream(_ENCODE_CHUNK, None, EncodeChunkResponse.FromString)
-                call = encode_chunk(timeout=deadline.remaining())
+                call = encode_chunk(timeout=deadline.remaining(), metadata=call_log.passed_on())
                 return _ChunkOffer(call, header, frames, model.embedding_dim, self._heartbeat_timeout)
 
             return await hedging.place(
@@ -147,7 +150,9 @@ class Encoders:
         request = EncodeTextsRequest(texts=texts, model_digest=model.digest)
 
         async def attempt(replica: Replica, seconds: float) -> NDArray[np.float32]:
-            answer: EncodeTextsResponse = answers.received(await _stub(replica).EncodeTexts(request, timeout=seconds))
+            answer: EncodeTextsResponse = answers.received(
+                await _stub(replica).EncodeTexts(request, timeout=seconds, metadata=call_log.passed_on())
+            )
             answers.require(answer.model_digest == model.digest, f"texts of model {answer.model_digest}")
             return answers.unit_rows(answer.embeddings, len(texts), model.embedding_dim)
 
