@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote
 
-import grpc
 import structlog
 
 from videoanalysis.errors import ServiceError
@@ -68,7 +67,7 @@ def passed_on() -> Sequence[tuple[str, str | bytes]]:
     return metadata
 
 
-def ended(method: str, code: grpc.StatusCode, seconds: float, failure: BaseException | None) -> None:
+def ended(method: str, status: str, seconds: float, failure: BaseException | None) -> None:
     """The one line of a call."""
     facts = {name: fact() if callable(fact) else fact for name, fact in _facts.get({}).items()}
     if isinstance(failure, ServiceError):
@@ -79,8 +78,8 @@ def ended(method: str, code: grpc.StatusCode, seconds: float, failure: BaseExcep
             facts["causes"] = chain
         if failure.details:
             facts["details"] = failure.details
-    log = _log.warning if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL) else _log.info
-    log("call ended", method=method.removeprefix("/"), status=code.name, seconds=round(seconds, 4), **facts)
+    log = _log.warning if status in ("UNAVAILABLE", "INTERNAL") else _log.info
+    log("call ended", method=method.removeprefix("/"), status=status, seconds=round(seconds, 4), **facts)
 
 
 def host_of(peer: str) -> str:

@@ -152,7 +152,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         def ended(code: grpc.StatusCode, failure: BaseException | None) -> None:
             metrics.HANDLED.labels(*labels, metrics.code_label(code)).inc()
-            call_log.ended(method, code, time.perf_counter() - started, failure)
+            call_log.ended(method, code.name, time.perf_counter() - started, failure)
 
         try:
             yield ended
