@@ -53,6 +53,8 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = json.loads(sys.argv[2])
     session = _Session(connection, limits)
+    # What is imported is never garbage: the collection after each video passes over it.
+    gc.freeze()
     _send(connection, {"ready": True, "sandbox": enter_sandbox()})
     while True:
         message, fds, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 1)
