@@ -1,4 +1,4 @@
-"""Runs the benchmarks of sampling and of whole requests one after the other and writes their tables into RESULTS.md:
+"""Runs the benchmarks of sampling, transport and whole requests, and writes their tables into RESULTS.md:
 python -m benchmarks [NAME …]
 
 The names are those in TABLES; all together take under ten minutes on two idle cores. Tables of benchmarks that were not
@@ -23,6 +23,7 @@ TABLES = {
     "latency": "Seconds by cores that are idle",
     "reuse": "Frames encoded with a reuse_difference",
     "memory": "Peak memory of a sampling process",
+    "transport": "One chunk to one encoder compared with a single message",
     "requests": "Whole requests compared with ffmpeg alone",
     "ranged_reads": "First chunk of an object that arrives",
 }

@@ -22,7 +22,7 @@ from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling import messages
 from services.ingress.sampling.plan import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
 from services.ingress.sources import Allowed, ScratchSpace, Sources
-from videoanalysis import tensors
+from videoanalysis import chunk_upload, tensors
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError
 from videoanalysis.status import from_rpc_error, trailing_metadata
 from videoanalysis.text_bank.format import InvalidTextBank, TextBank
@@ -38,7 +38,7 @@ from videoanalysis.v1.decoder_pb2 import (
     TagScore,
     TextRanking,
 )
-from videoanalysis.v1.encoder_pb2 import ModelInfo
+from videoanalysis.v1.encoder_pb2 import ChunkHeader, EncodeChunkRequest, ModelInfo
 from videoanalysis.v1.tensor_pb2 import Tensor
 
 _ROOT = Path("/videos")
@@ -65,6 +65,17 @@ def _tensor(data: bytes) -> None:
     with suppress(ServiceError, DecodeError):
         tensor = Tensor.FromString(data)
         assert tensors.from_proto(tensor).nbytes == len(tensor.data)
+
+
+def _piece(data: bytes) -> None:
+    expected: EncodeChunkRequest | None = None
+    with suppress(DecodeError):
+        expected = EncodeChunkRequest.FromString(data)
+    with suppress(DecodeError):
+        parsed = chunk_upload.parse(data)
+        assert expected == (EncodeChunkRequest(piece=bytes(parsed)) if isinstance(parsed, memoryview) else parsed)
+        return
+    assert expected is None
 
 
 def _text_bank(data: bytes) -> None:
@@ -200,6 +211,14 @@ TARGETS = {
         ],
     ),
     "tensor": Target(_tensor, _messages(_rows(2), Tensor(shape=[-1]), Tensor(shape=[2**62, 4], data=b"1234"))),
+    "piece": Target(
+        _piece,
+        _messages(
+            EncodeChunkRequest(piece=b""),
+            EncodeChunkRequest(piece=bytes(300)),
+            EncodeChunkRequest(header=ChunkHeader(frames=2, chunk_key="a")),
+        ),
+    ),
     "text-bank": Target(_text_bank, [_bank()]),
     "token": Target(_token, [b"\x02" + bytes(32) + struct.pack("<q", 0) + bytes(60)]),
     "request": Target(
