@@ -1,14 +1,12 @@
 """How requests reach a store: regions, redirects, addressing, payers, certificates and proxies."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import self_signed
+from tests.proxying import connect_proxy
 from tests.storage.fake_s3 import Refusal, fake_s3
 from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.storage import S3Uri, Storage
@@ -124,51 +122,26 @@ async def test_a_ca_bundle_that_cannot_be_read_is_reported_when_the_storage_is_o
     assert caught.value.reason == ErrorReason.STORAGE_MISCONFIGURED
 
 
-@asynccontextmanager
-async def connect_proxy(target: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """A proxy that connects every CONNECT to `target`, host:port, and the hosts that it was asked for."""
-    asked: list[str] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
-            host, _, port = target.rpartition(":")
-            there, back = await asyncio.open_connection(host, int(port))
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            await asyncio.gather(copy(reader, back), copy(there, writer))
-
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(1 << 16):
-                sink.write(data)
-                await sink.drain()
-        sink.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
-
-
 async def test_a_proxy_is_used_for_all_but_no_proxy_and_certificates_are_verified_behind_it(certificate, monkeypatch):
     bundle, tls = certificate
     async with fake_s3(tls=tls) as store, connect_proxy(store.endpoint.removeprefix("https://")) as (proxy, asked):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         # The proxy leads to the store, whatever host it is asked for.
-        async with opened("https://storage.example:443", ca_bundle=bundle) as storage:
-            with pytest.raises(FailedPrecondition, match="CA bundle"):  # it is for 127.0.0.1
-                await storage.stat(CLIP)
-        assert asked == ["storage.example:443"]
-        async with opened("https://storage.example:443") as storage:
-            with pytest.raises(FailedPrecondition, match="CA bundle"):
-                await storage.stat(CLIP)
-        assert len(asked) == 2
-        monkeypatch.setenv("NO_PROXY", ".example")
-        async with opened("https://storage.example:443") as storage:
-            with pytest.raises(Unavailable):
+        async with opened("https://server.invalid", ca_bundle=bundle) as storage:
+            await storage.stat(CLIP)
+            assert asked == ["server.invalid:443"]
+        for endpoint, trusted in (("https://other.invalid", bundle), ("https://server.invalid", None)):
+            async with opened(endpoint, ca_bundle=trusted) as storage:
+                with pytest.raises(FailedPrecondition, match="CA bundle"):
+                    await storage.stat(CLIP)
+        assert len(asked) == 3
+        monkeypatch.setenv("NO_PROXY", ".invalid")
+        async with opened("https://server.invalid", ca_bundle=bundle) as storage:
+            with pytest.raises(Unavailable):  # the name does not exist
                 await storage.stat(CLIP)
         async with opened(store.endpoint, ca_bundle=bundle) as storage:
             await storage.stat(CLIP)  # loopback
-        assert len(asked) == 2
+        assert len(asked) == 3
 
 
 async def test_a_proxy_that_does_not_answer_is_named(monkeypatch):

@@ -14,6 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from videoanalysis.errors import Unavailable
+from videoanalysis.proxies import proxy_of
 from videoanalysis.reloaded_files import ReloadedFiles
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -104,7 +105,7 @@ class RemoteKeys:
     async def _content(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(timeout=timeout, proxy=proxy_of(self._url)) as session,
             session.get(self._url, ssl=self._tls, allow_redirects=False) as response,
         ):
             if response.status != 200:

@@ -14,6 +14,7 @@ from services.ingress.sources.public_addresses import AddressNotAllowed, Network
 from services.ingress.sources.ranged_media import RangedMedia
 from services.ingress.sources.scratch import ScratchSpace, disk_errors
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from videoanalysis.proxies import proxy_of
 from videoanalysis.storage import RangesNotSupported
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -52,12 +53,21 @@ class HttpsObject:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        addresses = PublicAddresses(self.networks)
+        proxy = proxy_of(self.uri)
         with _https_errors():
             check_literal(self.uri, self.networks)
-        # The connection goes to the addresses that were checked. Encoded content is never decoded: it could be larger
-        # than the scratch space that is reserved for it.
-        connector = aiohttp.TCPConnector(resolver=PublicAddresses(self.networks))
-        async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, auto_decompress=False) as session:
+            if proxy is not None:
+                await addresses.check_name(self.uri)
+        # Without a proxy, the connection goes to the addresses that were checked; a proxy may have a private one, and
+        # resolves the name itself. Encoded content is never decoded: it could be larger than the scratch space that is
+        # reserved for it.
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=addresses if proxy is None else None),
+            timeout=_TIMEOUT,
+            auto_decompress=False,
+            proxy=proxy,
+        ) as session:
             yield session
 
     async def _whole(
@@ -220,6 +230,13 @@ def _https_errors() -> Iterator[None]:
             f"{FIELD}: the host has an address that is not public; the operator allows such networks with "
             "INGRESS_ALLOWED_HTTPS_NETWORKS",
             reason=ErrorReason.HOST_NOT_ALLOWED,
+            field=FIELD,
+        ) from error
+    except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
+        raise Unavailable(
+            f"{FIELD}: the proxy to the server did not answer, or refused; the operator sets it with HTTPS_PROXY and "
+            "NO_PROXY",
+            reason=ErrorReason.STORAGE_UNAVAILABLE,
             field=FIELD,
         ) from error
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:

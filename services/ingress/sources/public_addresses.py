@@ -1,12 +1,16 @@
 """Resolves host names to public addresses alone, so that no name leads into the operator's own network."""
 
+import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+
+_RESOLVE_SECONDS = 5.0
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -29,6 +33,15 @@ class PublicAddresses(AbstractResolver):
         for result in results:
             _check(result["host"], self._allowed)
         return results
+
+    async def check_name(self, uri: str) -> None:
+        """For a host that is reached through a proxy: raises AddressNotAllowed if its name resolves to such an address.
+
+        Where names outside are not resolved, in networks that only a proxy leads out of, the proxy alone decides.
+        """
+        with suppress(OSError):
+            async with asyncio.timeout(_RESOLVE_SECONDS):
+                await self.resolve(urlsplit(uri).hostname or "")
 
     async def close(self) -> None:
         await self._resolver.close()

@@ -15,6 +15,7 @@ from aiohttp import web
 from services.ingress.admission import ByteBudget
 from services.ingress.sources import Allowed, ScratchSpace, Source, Sources
 from tests.certificates import self_signed
+from tests.proxying import connect_proxy
 from videoanalysis.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -397,6 +398,36 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
         yield f"https://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_https_goes_through_the_proxy_of_the_environment(certificate, tmp_path, monkeypatch):
+    trusted = ssl.create_default_context(cafile=certificate)
+    async with (
+        https_server(certificate) as address,
+        connect_proxy(address.removeprefix("https://")) as (proxy, asked),
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        allowed = sources(scratch_dir=tmp_path, https_prefixes=["https://server.invalid/v"], trusted=trusted)
+        clip = allowed.locate("https://server.invalid/v/clip.mp4")
+        assert (await content(clip))[0] == b"video"
+        assert set(asked) == {"server.invalid:443"}
+        monkeypatch.setenv("NO_PROXY", "invalid")
+        assert isinstance(await failure(clip), Unavailable)  # the name does not exist
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+        assert "proxy" in (await failure(clip)).message
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "169.254.169.254", "[fd00::1]", "[::ffff:10.0.0.1]", "localhost", "2130706433", "0x7f.1"]
+)
+async def test_a_host_inside_is_refused_before_the_proxy_is_asked(host, certificate, monkeypatch):
+    async with connect_proxy("127.0.0.1:1") as (proxy, asked):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        allowed = sources(https_prefixes=[f"https://{host}/v"])
+        error = await failure(allowed.locate(f"https://{host}/v/clip.mp4"))
+        assert (type(error), error.reason) == (PermissionDenied, ErrorReason.HOST_NOT_ALLOWED)
+        assert asked == []
 
 
 async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path):
