@@ -186,7 +186,7 @@ def check_together(containers: Containers) -> None:
     # Longer than the refresh interval of the decoder.
     time.sleep(2)
     address = f"127.0.0.1:{PORTS['ingress']}"
-    answer = json.loads(containers.command_line("analyze", "sample://clip", f"--address={address}", "--json"))
+    answer = json.loads(containers.command_line("analyze", "sample://clip", f"--address={address}", "-o", "json"))
     if not answer.get("tags") or not answer.get("sceneChanges"):
         raise CheckFailed(f"sample://clip without tags or scene changes: {answer}")
     tags = ", ".join(tag["text"] for tag in answer["tags"])

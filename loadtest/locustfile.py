@@ -24,6 +24,7 @@ import grpc.experimental.gevent  # isort: skip
 from loadtest.sweep.mix import Mix, Video, parse_videos
 from loadtest.sweep.slo import EXIT_CODE_MISSED, figure, judge, parse_objective
 from videoanalysis import channels
+from videoanalysis.cli import address
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
@@ -57,8 +58,24 @@ def _options(parser: Any) -> None:
 def _prepare(environment: Any, **_: object) -> None:
     options = environment.parsed_options
     environment.objectives = [parse_objective(text) for text in options.slo]
-    environment.stubs = _stubs(environment.host or options.host, options.connections)
     environment.mix = _mix(options)
+    if options.headless and not options.worker:
+        _check_host(environment.host)
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _connect(environment: Any, **_: object) -> None:
+    # The web interface knows the host only now.
+    environment.stubs = _stubs(environment.host, environment.parsed_options.connections)
+
+
+def _check_host(host: str | None) -> None:
+    if not host:
+        raise SystemExit("-H: name the service by host:port, such as -H ingress:50051")
+    try:
+        address.checked(host)
+    except ValueError as error:
+        raise SystemExit(f"-H: {error}") from None
 
 
 def _stubs(host: str, connections: int) -> Iterator[VideoAnalysisServiceStub]:

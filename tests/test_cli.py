@@ -43,7 +43,7 @@ SMALL = {
 
 
 def environment(**variables: str) -> dict[str, str]:
-    foreign = ("AWS_", "INGRESS_", "ENCODER_", "DECODER_")
+    foreign = ("AWS_", "INGRESS_", "ENCODER_", "DECODER_", "VIDEOANALYSIS_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return inherited | {"COLUMNS": "120"} | variables
 
@@ -134,7 +134,7 @@ def test_the_state_names_every_process_and_where_it_listens(running):
 
 
 def test_json_is_all_that_is_printed(running):
-    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json")
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "-o", "json")
     assert ended.returncode == 0
     answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
     assert answer.tags
@@ -161,14 +161,14 @@ def test_people_see_all_of_the_result_and_that_it_means_nothing(running):
 def test_options_shape_the_request(running):
     options = ["--label", "a red ball", "--label", "rain", "--top-k", 1, "--frames-per-chunk", 4]
     options += ["--chunk-duration", 7, "--scene-threshold", 1.9]
-    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", *options)
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "-o", "json", *options)
     answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
     assert len(answer.tags) == 1
     assert answer.tags[0].text in ("a red ball", "rain")
     assert not answer.scene_changes
     assert answer.chunks[1].start_seconds == 7
     assert len(answer.chunks[0].frame_times_seconds) == 4
-    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", "--min-probability", 1)
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "-o", "json", "--min-probability", 1)
     assert not json_format.Parse(ended.stdout, AnalyzeVideoResponse()).tags
 
 
@@ -186,7 +186,7 @@ def cut_clip(running: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def analyzed(running: Up, *arguments: object) -> AnalyzeVideoResponse:
-    ended = run("analyze", "--address", running.state["address"], "--json", *arguments)
+    ended = run("analyze", "--address", running.state["address"], "-o", "json", *arguments)
     assert ended.returncode == 0, ended.stderr
     return json_format.Parse(ended.stdout, AnalyzeVideoResponse())
 
@@ -228,7 +228,7 @@ def test_scenes_by_cuts_need_the_cuts():
 def test_a_stored_result_is_decoded_again_by_a_service_or_by_a_stack_of_its_model(running, cut_clip, tmp_path):
     stored = analyzed(running, cut_clip, "--embeddings")
     (tmp_path / "result.json").write_text(json_format.MessageToJson(stored))
-    again = ["redecode", tmp_path / "result.json", "--json", "--label", "rain"]
+    again = ["redecode", tmp_path / "result.json", "-o", "json", "--label", "rain"]
     remote = run(*again, "--address", running.state["address"])
     local = run(*again, "--engine", "synthetic", TMPDIR=str(tmp_path), **SMALL)
     answers = []
@@ -259,7 +259,7 @@ def test_a_file_that_the_service_cannot_read_is_told_with_the_way_out(running, c
 
 
 def test_upload_puts_the_file_into_the_users_storage_first(running, clip):
-    target = ["--upload", "s3://videoanalysis/uploaded.mp4", "--json"]
+    target = ["--upload", "s3://videoanalysis/uploaded.mp4", "-o", "json"]
     ended = run("analyze", clip, "--address", running.state["address"], *target, **running.s3)
     assert ended.returncode == 0, ended.stderr
     answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
@@ -285,7 +285,7 @@ def test_report_and_scene_lists_are_written_and_told(running, clip, tmp_path):
 
 def test_a_report_on_what_lies_elsewhere_goes_without_pictures_and_json_stays_alone(running, tmp_path):
     report = ["--report", tmp_path / "report.html", "--scene-threshold", 0.9]
-    ended = run("analyze", "sample://clip", "--address", running.state["address"], "--json", *report)
+    ended = run("analyze", "sample://clip", "--address", running.state["address"], "-o", "json", *report)
     assert ended.returncode == 0, ended.stderr
     json_format.Parse(ended.stdout, AnalyzeVideoResponse())
     page = (tmp_path / "report.html").read_text()
@@ -332,23 +332,24 @@ def test_text_that_is_not_utf8_is_refused_by_the_name_of_its_option(option, argu
 
 
 def test_an_error_of_the_service_is_one_sentence(running):
-    ended = run("analyze", "s3://videoanalysis/none.mp4", "--address", running.state["address"], "--json")
-    assert ended.returncode == 1
+    ended = run("analyze", "s3://videoanalysis/none.mp4", "--address", running.state["address"], "--quiet")
+    assert ended.returncode == 65
     assert ended.stdout == ""
     assert ended.stderr == "error: s3://videoanalysis/none.mp4: no such object or bucket\n"
 
 
 def test_a_service_that_is_away_is_named():
-    ended = run("analyze", "sample://clip", "--address", "127.0.0.1:9", "--json")
-    assert ended.returncode == 1
+    ended = run("analyze", "sample://clip", "--address", "127.0.0.1:9", "--quiet", "--timeout", 2)
+    assert ended.returncode == 75
     assert ended.stderr.startswith("error: no answer from 127.0.0.1:9: ")
     assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_time_limit_is_kept(silent_service):
-    ended = run("analyze", "sample://clip", "--address", address(silent_service), "--json", "--timeout", 0.5)
-    assert ended.returncode == 1
+    ended = run("analyze", "sample://clip", "--address", address(silent_service), "--quiet", "--timeout", 0.5)
+    assert ended.returncode == 124
     assert ended.stderr.startswith("error: ")
+    assert ended.stderr.endswith("; allow more with --timeout\n")
 
 
 async def test_an_interrupted_analysis_resumes_and_shows_the_position():
@@ -363,7 +364,7 @@ async def test_an_interrupted_analysis_resumes_and_shows_the_position():
 
 
 def test_ctrl_c_ends_it_silently_with_exit_code_130(silent_service):
-    command = [COMMAND, "analyze", "sample://clip", "--address", address(silent_service), "--json"]
+    command = [COMMAND, "analyze", "sample://clip", "--address", address(silent_service), "-o", "json"]
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -376,7 +377,7 @@ def test_ctrl_c_ends_it_silently_with_exit_code_130(silent_service):
 
 
 def test_analyze_without_a_service_starts_one_and_leaves_nothing(clip, tmp_path):
-    ended = run("analyze", clip, "--json", TMPDIR=str(tmp_path))
+    ended = run("analyze", clip, "-o", "json", TMPDIR=str(tmp_path))
     assert ended.returncode == 0, ended.stderr
     answer = json_format.Parse(ended.stdout, AnalyzeVideoResponse())
     assert answer.video_duration_seconds == pytest.approx(6)
@@ -408,13 +409,14 @@ def test_up_ends_when_a_process_dies_and_says_which(tmp_path):
     with up(tmp_path) as running:
         started = processes.descendants(running.process.pid)
         (decoder,) = running.state["decoder"]
+        running.state_file.write_text("of another stack")
         os.kill(decoder["pid"], signal.SIGKILL)
         stderr = running.end()
     assert running.process.returncode == 1
     assert f"error: decoder-0 (process {decoder['pid']}) was killed by SIGKILL; its log ends with:\n" in stderr
     assert "Traceback" not in stderr
     assert not [pid for pid in started if processes.runs(pid)]
-    assert not running.state_file.exists()
+    assert running.state_file.read_text() == "of another stack"
     assert not list(running.directory.iterdir())
 
 
@@ -456,7 +458,7 @@ async def test_a_bank_is_built_into_a_file_and_into_a_bucket(running, tmp_path):
 
 async def test_banks_are_tried_on_stored_results(running, tmp_path):
     (encoder,) = running.state["encoder"]
-    analyzed = run("analyze", "sample://clip", "--address", running.state["address"], "--json", "--embeddings")
+    analyzed = run("analyze", "sample://clip", "--address", running.state["address"], "-o", "json", "--embeddings")
     assert analyzed.returncode == 0, analyzed.stderr
     (tmp_path / "clip.json").write_text(analyzed.stdout)
     answered = {tag["text"] for tag in json.loads(analyzed.stdout)["tags"]}
@@ -484,7 +486,7 @@ async def test_banks_are_tried_on_stored_results(running, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("clip.json: tags ")
     assert ended.stdout.endswith("1 of 1 result would change\n")
-    ended = run("textbank", "diff", bank, new, "--json", *options)
+    ended = run("textbank", "diff", bank, new, "-o", "json", *options)
     (change,) = json.loads(ended.stdout)
     before, after = change["video"]
     assert set(before["tags"]) == answered
@@ -571,7 +573,7 @@ async def test_a_bank_is_shown_to_people_and_to_programs(running, tmp_path):
     async with Storage.open(running.state["s3_endpoint"], "us-east-1", ("any", "thing")) as storage:
         await storage.write(S3Uri("videoanalysis", "shown.safetensors"), bank.to_bytes(), "application/octet-stream")
     ended = await asyncio.to_thread(
-        lambda: run("textbank", "show", "s3://videoanalysis/shown.safetensors", "--json", **running.s3)
+        lambda: run("textbank", "show", "s3://videoanalysis/shown.safetensors", "-o", "json", **running.s3)
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout) == {
@@ -613,7 +615,7 @@ async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_fo
 
 @pytest.mark.parametrize(
     ("reason", "exit_code"),
-    [(ErrorReason.BANK_NOT_READY, 0), (ErrorReason.BANK_MODEL_MISMATCH, 0), (ErrorReason.ENCODER_UNAVAILABLE, 1)],
+    [(ErrorReason.BANK_NOT_READY, 0), (ErrorReason.BANK_MODEL_MISMATCH, 0), (ErrorReason.ENCODER_UNAVAILABLE, 75)],
 )
 async def test_an_ingress_wakes_an_encoder_before_the_bank_that_it_will_need_is_built(tmp_path, reason, exit_code):
     (tmp_path / "tags.txt").write_text("kitchen\n")

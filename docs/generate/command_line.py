@@ -10,6 +10,7 @@ import typer
 import loadtest.__main__
 import videoanalysis.cli
 from docs.generate.page import ROOT, fill, table
+from videoanalysis.cli.exit_code import ExitCode
 
 PAGE = ROOT / "docs" / "command-line.md"
 APPLICATIONS = {"videoanalysis": videoanalysis.cli.app, "python -m loadtest": loadtest.__main__.app}
@@ -18,7 +19,8 @@ APPLICATIONS = {"videoanalysis": videoanalysis.cli.app, "python -m loadtest": lo
 def generated() -> dict[Path, str]:
     """The contents of the page of commands."""
     parts = [_section(name, command) for name, command in commands()]
-    return {PAGE: fill(PAGE, {"commands": "\n\n".join(parts)})}
+    codes = table(("code", "meaning"), [(f"`{code}`", code.meaning) for code in ExitCode])
+    return {PAGE: fill(PAGE, {"exit codes": codes, "commands": "\n\n".join(parts)})}
 
 
 def commands() -> Iterator[tuple[str, Any]]:

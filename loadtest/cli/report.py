@@ -8,7 +8,7 @@ import typer
 from loadtest.errors import InvalidRun
 from loadtest.report import page
 from loadtest.sweep.run import Run
-from videoanalysis.cli import runner
+from videoanalysis.cli.failure import Failure
 
 
 def report(
@@ -22,5 +22,5 @@ def report(
     try:
         written = page.write(Run.read(run), Run.read(against) if against else None, out)
     except (InvalidRun, OSError) as error:
-        runner.fail(str(error))
+        raise Failure(str(error)) from error
     typer.echo(f"Written: {written}")

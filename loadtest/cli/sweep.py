@@ -21,7 +21,7 @@ from loadtest.sweep.sweep import Plan
 from loadtest.target.local_stack import StackOptions
 from loadtest.target.metrics_page import MetricsPages
 from loadtest.target.source import Source
-from videoanalysis.cli import runner
+from videoanalysis.cli import address, runner
 
 
 def sweep(
@@ -108,7 +108,8 @@ def sweep(
     """Put the service under load, level after level, and write the run to a directory.
 
     Exit code 0; 3 if an objective was missed; 1 if the service cannot be reached or stops answering; 2 for invalid
-    options; 130 after Ctrl-C. The measurements until then are written in any case.
+    options; 130 after Ctrl-C; if the service refuses a video, as `videoanalysis analyze`. The measurements until then
+    are written in any case.
     """
     try:
         if bool(addresses) == stack:
@@ -127,7 +128,7 @@ def sweep(
                 seed=seed,
             ),
             wanted=wanted,
-            addresses=[_checked_address(address) for address in addresses or []],
+            addresses=[_checked_address(text) for text in addresses or []],
             stack=StackOptions(ingresses, encoders, decoders, service_ms, image_size, max_videos),
             connections=connections,
             method=method,
@@ -169,11 +170,11 @@ def new_directory(out: Path | None) -> Path:
     return directory
 
 
-def _checked_address(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InvalidOption(f"ADDRESS: {address}, must be host:port")
-    return address
+def _checked_address(text: str) -> str:
+    try:
+        return address.checked(text)
+    except ValueError as error:
+        raise InvalidOption(f"ADDRESS: {error}") from None
 
 
 def _sources(pages: Sequence[str], context: str | None, namespace: str | None, release: str | None) -> list[Source]:

@@ -26,7 +26,7 @@ class Progress:
         self._levels = levels
         self._number = 0
         columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[figures]}"))
-        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_interactive)
         self._task = self._bar.add_task("starting", figures="")
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class Progress:
         if request.is_ok:
             percentiles.record(self._latencies, request.latency_ms)
             self._recent.append(now)
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             figures = f"{self._figures(now)}, {in_flight} in flight"
             self._bar.update(self._task, completed=now - self._begun, figures=figures)
         elif now - self._reported >= _LINE_SECONDS:

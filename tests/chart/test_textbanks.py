@@ -192,7 +192,7 @@ def test_helm_test_analyses_the_sample_at_the_ingress():
     (container,) = pod["spec"]["containers"]
     options = parsed(container["command"]).params
     service = rendered.one("Service", "ingress")
-    assert options["video"] == "sample://clip"
+    assert options["videos"] == ["sample://clip"]
     assert options["address"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
 

@@ -71,7 +71,7 @@ def test_the_first_of_many_scene_changes_are_shown_and_the_others_counted():
     changes = [SceneChange(timestamp_seconds=index, score=0.5) for index in range(1, 31)]
     output = shown(AnalyzeVideoResponse(scene_changes=changes))
     assert sum(line.endswith("0.500") for line in output) == 20
-    assert "and 10 more; --json prints all" in output
+    assert "and 10 more; -o json prints all" in output
 
 
 def test_each_stage_has_its_queue_and_compute_time():

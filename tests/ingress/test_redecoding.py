@@ -303,10 +303,12 @@ async def test_the_command_answers_again_from_a_stored_result(clip, tmp_path):
             assert process.returncode is not None
             return process.returncode, out.decode(), err.decode()
 
-        answers = await asyncio.gather(command("--json"), command("--label", "rain"), command("--text-bank", "other"))
+        answers = await asyncio.gather(
+            command("-o", "json"), command("--label", "rain"), command("--text-bank", "other")
+        )
     (code, out, _), (code_of_label, shown, _), (code_of_unknown, _, error) = answers
     assert code == 0
     assert comparable(json_format.Parse(out, AnalyzeVideoResponse())) == comparable(stored)
     assert (code_of_label, "rain" in shown) == (0, True)
-    assert code_of_unknown == 1
+    assert code_of_unknown == 65
     assert "other" in error

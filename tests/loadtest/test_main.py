@@ -81,7 +81,7 @@ def test_a_missed_objective_ends_with_3(running, tmp_path):
 
 def test_a_video_that_the_service_cannot_read_ends_the_sweep_before_any_load(running, tmp_path):
     ended = command("sweep", running.state["address"], "--concurrency", 2, "--video", "s3://videoanalysis/none.mp4")
-    assert ended.exit_code == 1
+    assert ended.exit_code == 65
     assert "s3://videoanalysis/none.mp4" in ended.output
     assert "no such object" in ended.output
 
@@ -217,7 +217,7 @@ def ghz(running: Up, config: str, out: Path, *options: str) -> dict:
     if not GHZ.exists() and shutil.which("go") is None:
         pytest.skip("ghz is not installed, and Go is not there to build it: `make tools` needs Go")
     arguments = ["--config", f"loadtest/ghz/{config}.json", "--connections", "2", "--skipFirst", "0"]
-    command = [GHZ, *arguments, "-o", out, *options, running.state["address"]]
+    command = [GHZ, *arguments, "-O", "json", "-o", out, *options, running.state["address"]]
     for _ in range(3):
         ended = subprocess.run(command, cwd=source_tree.ROOT, capture_output=True, text=True, timeout=60, check=False)
         # A race of ghz itself: at the end of a ramp it may close a channel that a worker still sends to.
@@ -233,6 +233,33 @@ def test_ghz_runs_with_our_configs_and_every_call_is_answered(running, config, t
     assert result["statusCodeDistribution"] == {"OK": result["count"]}
     assert result["count"] >= 2
     assert result["options"]["connections"] == 2
+
+
+@pytest.mark.parametrize("config", ["unary", "stream", "open", "ramp"])
+def test_our_ghz_configs_write_no_file_whose_folder_may_be_missing(config):
+    assert "output" not in json.loads((source_tree.ROOT / f"loadtest/ghz/{config}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "-H: name the service by host:port, such as -H ingress:50051"),
+        (["-H", "http://ingress:50051"], "-H: http://ingress:50051 is a URL; name the service by host:port"),
+    ],
+)
+def test_locust_without_a_usable_host_says_so_in_one_line(options, says):
+    ended = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "-t", "1s", *options],
+        cwd=source_tree.ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert says in ended.stderr.splitlines()[-1]
 
 
 def test_ghz_ramps_up_with_our_config(running, tmp_path):

@@ -48,7 +48,7 @@ def test_a_healthy_release_is_explained_and_the_exit_code_is_0(kubeconfig):
 def test_a_wrong_finding_sets_exit_code_1_and_stdout_is_json_only(server, kubeconfig):
     server.objects["Pod"].append(recorded.unschedulable_pod("encoder", "x"))
 
-    done = run([COMMAND], "explain", "encoder", "--json", kubeconfig=kubeconfig)
+    done = run([COMMAND], "explain", "encoder", "-o", "json", kubeconfig=kubeconfig)
 
     assert (done.returncode, done.stderr) == (1, "")
     (encoder,) = json.loads(done.stdout)["services"]

@@ -66,7 +66,7 @@ async def test_the_command_line_calls_with_ca_and_token(stack, tmp_path):
 
     async def analyzed(*options: str) -> tuple[int | None, str, str]:
         program = "from videoanalysis.cli import main; main()"
-        common = ["analyze", "sample://clip", "--json", "--address", stack.address, "--ca", str(stack.authority.ca)]
+        common = ["analyze", "sample://clip", "-o", "json", "--address", stack.address, "--ca", str(stack.authority.ca)]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, *common, *options, stdout=-1, stderr=-1
         )

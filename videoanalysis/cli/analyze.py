@@ -1,30 +1,39 @@
-"""`videoanalysis analyze`: analyses one video with a running service, or with a stack started for it."""
+"""`videoanalysis analyze`: analyses videos with a running service, or with a stack started for them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from google.protobuf import json_format
-from rich.console import Console
 
 from videoanalysis import client
-from videoanalysis import report as reports
-from videoanalysis.cli import options, runner, s3, service, terminal, waiting
+from videoanalysis.cli import named_video, options, results, runner, s3, service, terminal, waiting
+from videoanalysis.cli.failure import Failure
+from videoanalysis.cli.named_video import NamedVideo
+from videoanalysis.cli.results import Files, Results
+from videoanalysis.cli.saved_analysis import SavedAnalysis
 from videoanalysis.cli.service import LocalService, RemoteService
 from videoanalysis.client import AnalysisOptions, AsyncClient
+from videoanalysis.errors import ServiceError
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
-from videoanalysis.report import FRAME_RATES, SCENE_LIST_FORMATS, Footage, FrameRate
+from videoanalysis.partial_analysis import PartialAnalysis
+from videoanalysis.report import FRAME_RATES, Footage, FrameRate
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
-from videoanalysis.stack import bundled_model
 from videoanalysis.v1.analysis_pb2 import CUT_DETECTION_OFF, PRIORITY_BATCH, SCENE_BOUNDARIES_CUTS
 from videoanalysis.video_analysis import VideoAnalysis
 
+if TYPE_CHECKING:
+    from videoanalysis.storage import S3Uri
+
 
 def analyze(
-    video: Annotated[
-        str, typer.Argument(metavar="VIDEO", help="A file, or a URI that the service can read, such as sample://clip.")
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO", help="Files, - for stdin, or URIs that the service can read, such as sample://clip."
+        ),
     ],
     address: options.Address = None,
     tls: options.Tls = False,
@@ -34,20 +43,40 @@ def analyze(
     token_file: options.TokenFile = None,
     upload: Annotated[
         str | None,
-        typer.Option(help="Upload the file to this s3://bucket/key first, with the AWS settings of the environment."),
+        typer.Option(
+            help="Upload files to this s3://bucket/key first, or under it if it ends with /, with the AWS settings of "
+            "the environment."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
+    output: Annotated[
+        results.Format,
+        typer.Option(
+            "--output",
+            "-o",
+            is_eager=True,
+            help="table; json: the response as protobuf JSON, of several videos a list; jsonl: a line for each video, "
+            "as it is ready. Errors are JSON too, but for table.",
+        ),
+    ] = "table",
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write NAME.json, NAME.html (the report) and NAME.csv (the scenes) of each video into this directory.",
+            file_okay=False,
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Include the embeddings of the frames in the JSON, as float16.")
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write the result to this file as one self-contained HTML page.", dir_okay=False),
+        typer.Option(help="Write the result to this file, or - for stdout, as one self-contained HTML page."),
     ] = None,
     scenes: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the scenes to this file: .csv, .edl (CMX3600) or .otio; may be repeated.", dir_okay=False
+            help="Write the scenes to this file: .csv, .edl (CMX3600) or .otio; - for CSV on stdout; may be repeated."
         ),
     ] = None,
     frame_rate: Annotated[
@@ -83,10 +112,19 @@ def analyze(
         ),
     ] = None,
     start: Annotated[
-        float | None, typer.Option(min=0, help="Second of the video where the analysis starts.", show_default="0")
+        float | None,
+        typer.Option(
+            parser=options.parse_time,
+            metavar="TIME",
+            help="Where the analysis starts: seconds of the video, or [HH:]MM:SS.",
+            show_default="0",
+        ),
     ] = None,
     end: Annotated[
-        float | None, typer.Option(min=0, help="Second where it ends.", show_default="the end of the video")
+        float | None,
+        typer.Option(
+            parser=options.parse_time, metavar="TIME", help="Where it ends.", show_default="the end of the video"
+        ),
     ] = None,
     no_cuts: Annotated[bool, typer.Option("--no-cuts", help="Do not look for cuts and transitions.")] = False,
     scenes_by_cuts: Annotated[
@@ -96,21 +134,28 @@ def analyze(
         bool,
         typer.Option("--batch", help="Batch priority: interactive requests go first."),
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for each video.")] = client.TIMEOUT_SECONDS,
     wait: waiting.Wait = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keeps what has arrived if the analysis fails or is interrupted; the same command goes on from there."
+        ),
+    ] = None,
     model: options.Model = None,
     engine: options.Engine = "siglip",
 ) -> None:
-    """Show tags, caption, scene changes, cuts and timings of one video."""
-    path = None if "://" in video else Path(video)
-    if path is not None and not path.is_file():
-        runner.usage_error(f"{video}: no such file")
-    scenes = scenes or []
-    if embeddings and not as_json:
-        runner.usage_error("--embeddings: needs --json, which prints them")
+    """Show tags, caption, scenes, scene changes, cuts and timings of videos."""
+    if embeddings and output == "table" and output_dir is None:
+        runner.usage_error("--embeddings: needs --output json or --output-dir, which contain them")
     if no_cuts and scenes_by_cuts:
         runner.usage_error("--scenes-by-cuts: needs the cuts that --no-cuts turns off")
-    _check_outputs(report, scenes)
+    if start is not None and end is not None and start >= end:
+        runner.usage_error(f"--end: {end:g} s is not after --start, {start:g} s")
+    if len(videos) > 1 and (report or scenes):
+        runner.usage_error("--report and --scenes are about one video; write those of several with --output-dir")
+    if resume is not None and (len(videos) > 1 or address is None):
+        runner.usage_error("--resume: is for one video, and needs --address: a local stack starts anew")
     analysis_options = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
@@ -125,11 +170,16 @@ def analyze(
         end_seconds=end,
         cut_detection=CUT_DETECTION_OFF if no_cuts else None,
         scene_boundaries=SCENE_BOUNDARIES_CUTS if scenes_by_cuts else None,
-        include_scene_scores=report is not None,
+        include_scene_scores=report is not None or output_dir is not None,
         include_embeddings=embeddings or None,
         priority=PRIORITY_BATCH if batch else None,
     )
-    activity = terminal.activity(as_json)
+    named = named_video.named(videos)
+    files = _files(named, report, scenes or [], output_dir)
+    on_stdout = [path for one in files for path in one.paths if path == results.STDOUT]
+    if len(on_stdout) + (output != "table") > 1:
+        runner.usage_error("--output: stdout takes one result: that of --output, --report - or --scenes -")
+    activity = terminal.activity(quiet=quiet, for_program=output != "table" or bool(on_stdout))
     target = service.locate(
         address,
         tls=tls,
@@ -141,89 +191,115 @@ def analyze(
         engine=engine,
         activity=activity,
     )
-    locate_video = _locator(target, path or video, upload, activity)
+    upload_of = _uploads(target, upload, named, activity)
+    saved = SavedAnalysis(resume) if resume is not None else None
+    printed = Results(None if on_stdout else output, is_one=len(videos) == 1, quiet=quiet)
 
-    async def call(client: AsyncClient) -> VideoAnalysis:
-        uri = await locate_video()
+    async def analyze_one(client: AsyncClient, video: NamedVideo) -> VideoAnalysis:
+        uri = video.uri if video.path is None else await upload_of(video)
+        partial = saved.partial if saved else PartialAnalysis()
 
-        async def analyze() -> VideoAnalysis:
+        async def call() -> VideoAnalysis:
             return await client.analyze(
                 uri,
                 on_progress=activity.show_progress,
                 on_retry=activity.show_retry,
                 timeout_seconds=timeout,
+                partial=partial,
                 **analysis_options,
             )
 
-        return await waiting.until_ready(analyze, wait, activity.show_step)
+        with service.errors_named(target.address), saved or nullcontext():
+            return await waiting.until_ready(call, wait, activity.show_step)
 
-    analysis = target.run(call, activity)
-    if as_json:
-        typer.echo(json_format.MessageToJson(analysis.message))
-        if caveat := bundled_model.caveat(analysis.message.model):
-            typer.echo(caveat, err=True)
-    else:
-        terminal.show(Console(), video, analysis)
+    async def analyze_each(client: AsyncClient) -> None:
+        for video, about in zip(named, files, strict=True):
+            try:
+                with activity:
+                    analysis = await analyze_one(client, video)
+                printed.add(video, analysis)
+                with activity:
+                    activity.show_step("writing")
+                    footage = Footage(video.name, video.uri, FRAME_RATES[frame_rate])
+                    await about.write(analysis, video, footage, scene_threshold or DEFAULT_SCENE_THRESHOLD)
+                printed.written(about)
+            except (ServiceError, OSError) as error:
+                printed.add_failure(video, Failure.of(error))
 
-    async def write() -> None:
-        footage = _footage(video, path, frame_rate)
-        for file in scenes:
-            reports.write_scenes(file, analysis, footage)
-        if report is not None:
-            with activity:
-                activity.show_step("rendering the report")
-                threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
-                await reports.write_report(report, analysis, footage.name, path, threshold)
-
-    runner.run(write())
-    if not as_json:
-        for file in [*scenes, *([report] if report else [])]:
-            typer.echo(f"Written: {file}")
+    with ExitStack() as resources:
+        named = [video.on_disk(resources) for video in named]
+        target.run(analyze_each)
+    printed.end()
 
 
-def _locator(
-    target: RemoteService | LocalService, video: Path | str, upload: str | None, activity: terminal.Activity
-) -> Callable[[], Awaitable[str]]:
-    """Returns a URI that the service can read; `video` is one, or a file, which is uploaded first."""
+def _uploads(
+    target: RemoteService | LocalService,
+    upload: str | None,
+    videos: Sequence[NamedVideo],
+    activity: terminal.Activity,
+) -> Callable[[NamedVideo], Awaitable[str]]:
+    """Uploads a file to where the service can read it, and returns its URI there."""
     if isinstance(target, LocalService):
+        stack = target.stack
         if upload is not None:
-            runner.usage_error("--upload: needs --address; without it the file goes into the bucket of the local stack")
-        if isinstance(video, str) and video.startswith("s3://"):
-            runner.usage_error(f"{video}: name the service that can read it with --address HOST:PORT")
-    elif isinstance(video, Path) and upload is None:
-        runner.usage_error(
-            f"{video} is a file of this machine, which the service at {target.address} cannot read; "
-            "upload it with --upload s3://bucket/key"
-        )
-    elif isinstance(video, str) and upload is not None:
-        runner.usage_error(f"--upload: {video} is not a file of this machine")
-    uri = s3.parse_uri(upload, "--upload") if upload is not None else None
+            runner.usage_error("--upload: needs --address; without it files go into the bucket of the local stack")
+        for video in videos:
+            if video.uri.startswith("s3://"):
+                runner.usage_error(f"{video.uri}: name the service that can read it with --address HOST:PORT", "VIDEO")
 
-    async def locate() -> str:
-        if isinstance(video, str):
-            return video
+        async def put_into_stack(video: NamedVideo) -> str:
+            assert video.path is not None
+            activity.show_step("uploading the video")
+            return await stack.upload(video.path)
+
+        return put_into_stack
+    targets = _targets(target.address, upload, videos)
+
+    async def put(video: NamedVideo) -> str:
+        assert video.path is not None
         activity.show_step("uploading the video")
-        if isinstance(target, LocalService):
-            return await target.stack.upload(video)
-        assert uri is not None
-        with await asyncio.to_thread(video.open, "rb") as file:
-            await s3.put(uri, file)
-        return str(uri)
+        with await asyncio.to_thread(video.path.open, "rb") as file:
+            await s3.put(targets[video.argument], file)
+        return str(targets[video.argument])
 
-    return locate
+    return put
 
 
-def _footage(video: str, path: Path | None, frame_rate: FrameRate) -> Footage:
-    rate = FRAME_RATES[frame_rate]
-    if path is not None:
-        return Footage(path.name, path.absolute().as_uri(), rate)
-    return Footage(video.rpartition("/")[2] or video, video, rate)
+def _targets(address: str, upload: str | None, videos: Sequence[NamedVideo]) -> "dict[str, S3Uri]":
+    """Where to upload each file, by argument."""
+    files = [video for video in videos if video.path is not None]
+    if upload is None:
+        for video in files:
+            runner.usage_error(
+                f"{video.argument} is a file of this machine, which the service at {address} cannot read; "
+                "upload it with --upload s3://bucket/key",
+                "VIDEO",
+            )
+        return {}
+    if not files:
+        runner.usage_error(f"--upload: {videos[0].argument} is not a file of this machine")
+    if len(files) > 1 and not upload.endswith("/"):
+        runner.usage_error(f"--upload: several files need a prefix, {upload}/")
+    targets = {
+        video.argument: s3.parse_uri(upload + video.name if upload.endswith("/") else upload, "--upload")
+        for video in files
+    }
+    for uri in targets.values():
+        if list(targets.values()).count(uri) > 1:
+            runner.usage_error(f"--upload: two files would become {uri}; rename one")
+    return targets
 
 
-def _check_outputs(report: Path | None, scenes: list[Path]) -> None:
-    for option, path in [*([("--report", report)] if report else []), *(("--scenes", path) for path in scenes)]:
-        if not path.absolute().parent.is_dir():
-            runner.usage_error(f"{option}: no such directory: {path.parent}")
-    for path in scenes:
-        if path.suffix.lower() not in SCENE_LIST_FORMATS:
-            runner.usage_error(f"--scenes: {path} has none of the suffixes {', '.join(SCENE_LIST_FORMATS)}")
+def _files(
+    videos: Sequence[NamedVideo], report: Path | None, scenes: Sequence[Path], directory: Path | None
+) -> list[Files]:
+    """What to write about each video; it can be written."""
+    if directory is not None:
+        if report is not None or scenes:
+            runner.usage_error("--output-dir: holds report and scenes already; leave out --report and --scenes")
+        files = results.in_directory(directory, videos)
+    else:
+        files = [Files(report and results.named(report), [results.named(path) for path in scenes])] * len(videos)
+    for one in files:
+        one.check()
+    return files

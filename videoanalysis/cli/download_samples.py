@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from videoanalysis.cli import runner, s3
+from videoanalysis.cli.failure import Failure
 
 if TYPE_CHECKING:
     from videoanalysis.samples.download import Samples
@@ -38,12 +39,12 @@ def download_samples(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
 
     async def run() -> "Samples":
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
             task = bar.add_task("searching", total=None)
 
             def show(done: int, videos: int, text: str) -> None:
                 bar.update(task, description=text, completed=done, total=videos)
-                if not console.is_terminal:
+                if not console.is_interactive:
                     console.print(f"{done} of {videos}: {text}", markup=False, highlight=False)
 
             async with Storage.open() as storage:
@@ -66,4 +67,4 @@ def download_samples(
     for video in samples.manifest["videos"]:
         typer.echo(video["s3_uri"])
     if not samples.manifest["videos"]:
-        runner.fail("no video was stored")
+        raise Failure("no video was stored")

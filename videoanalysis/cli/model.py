@@ -6,10 +6,15 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from videoanalysis.cli import options, runner
+from videoanalysis.cli.command import CONTEXT, Command
+from videoanalysis.cli.failure import Failure
 from videoanalysis.stack import source_tree
 
-app = typer.Typer(no_args_is_help=True, help="Check SigLIP checkpoints and prepare them for encoders.")
+app = typer.Typer(
+    no_args_is_help=True,
+    context_settings=CONTEXT,
+    help="Check SigLIP checkpoints and prepare them for encoders.",
+)
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A directory or a Hugging Face hub id.", show_default=False)
@@ -17,7 +22,7 @@ Model = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Commit of the hub id.")]
 
 
-@app.command("verify", cls=options.Command)
+@app.command("verify", cls=Command)
 def verify(
     model: Model,
     revision: Revision = None,
@@ -34,7 +39,7 @@ def verify(
     _run("verify", [*_given("--revision", revision), "--device", device, "--precision", precision], [model])
 
 
-@app.command("prepare", cls=options.Command)
+@app.command("prepare", cls=Command)
 def prepare(
     model: Model,
     directory: Annotated[
@@ -61,7 +66,7 @@ def _given(option: str, value: str | None) -> list[str]:
 def _run(module: str, options: list[str], arguments: list[str]) -> NoReturn:
     """Replaces this process, so that signals and the exit code are those of the module."""
     if problem := source_tree.missing_services():
-        runner.fail(problem)
+        raise Failure(problem)
     # The working directory stays, so that a relative directory is found.
     program = [sys.executable, "-P", "-m", f"services.encoder.{module}", *options, "--", *arguments]
     path = os.pathsep.join([str(source_tree.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,20 +1,17 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import grpc
 import typer
-from typer.core import TyperCommand
 
 from videoanalysis import client
-from videoanalysis.cli import runner
+from videoanalysis.cli import address, runner
 from videoanalysis.stack import bundled_model
 from videoanalysis.tls import TlsFiles, channel_credentials
 
-Address = Annotated[
-    str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for this call.")
-]
 Model = Annotated[
     str | None,
     typer.Option(help="SigLIP checkpoint: a directory or a Hugging Face hub id.", show_default=bundled_model.NAME),
@@ -24,6 +21,28 @@ Engine = Annotated[
     typer.Option(help="synthetic returns made-up embeddings and needs no model: for load tests."),
 ]
 
+
+def check_address(text: str | None) -> str | None:
+    try:
+        return text and address.checked(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="VIDEOANALYSIS_ADDRESS",
+        callback=check_address,
+        help="The service. Unset: a local stack is started for this call.",
+    ),
+]
+Output = Annotated[
+    Literal["table", "json"],
+    typer.Option("--output", "-o", is_eager=True, help="A table for people, or JSON; errors are JSON on stderr then."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor notes: the result and errors alone.")]
 
 Tls = Annotated[bool, typer.Option("--tls", help="Connect with TLS; --ca and --cert do so too.")]
 Ca = Annotated[
@@ -35,6 +54,15 @@ Key = Annotated[Path | None, typer.Option(help="Private key of --cert, a PEM fil
 TokenFile = Annotated[
     Path | None, typer.Option(help="File with the bearer token for the service, read for every call.", dir_okay=False)
 ]
+
+
+def parse_time(text: str) -> float:
+    """Seconds from 83.5, 83.5s, 1:23.5 or 0:01:23.5."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)s?", text)
+    if match is None:
+        raise typer.BadParameter(f"{text} is not a time; give seconds such as 83.5, or [HH:]MM:SS such as 1:23.5")
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def credentials(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials | None:
@@ -62,25 +90,3 @@ def token(file: Path | None) -> client.Token | None:
 def check_model(model: str | None, engine: str) -> None:
     if model is not None and engine == "synthetic":
         runner.usage_error("--model: the synthetic engine has none; leave out one of the two")
-
-
-class Command(TyperCommand):
-    """A command whose text values must be valid UTF-8; paths may be any bytes."""
-
-    def invoke(self, ctx: Any) -> Any:
-        for parameter in self.params:
-            value = ctx.params.get(parameter.name)
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and not _is_utf8(text):
-                    name = parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
-                    runner.usage_error(f"{name}: holds bytes that are not valid UTF-8")
-        return super().invoke(ctx)
-
-
-def _is_utf8(text: str) -> bool:
-    """Bytes of the command line that are not valid UTF-8 arrive as surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,16 +1,18 @@
 """`videoanalysis redecode`: answers again from stored embeddings, with another text bank, labels or thresholds."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from google.protobuf import json_format
-from rich.console import Console
 
 from videoanalysis import client
-from videoanalysis import report as reports
-from videoanalysis.cli import options, runner, service, terminal
+from videoanalysis.cli import options, results, runner, service, terminal
+from videoanalysis.cli.named_video import NamedVideo
+from videoanalysis.cli.results import Files, Results
 from videoanalysis.client import AnalysisOptions, AsyncClient
+from videoanalysis.report import FRAME_RATES, Footage
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
 from videoanalysis.video_analysis import VideoAnalysis
@@ -18,7 +20,8 @@ from videoanalysis.video_analysis import VideoAnalysis
 
 def redecode(
     result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="What `analyze --json --embeddings` printed.", dir_okay=False)
+        Path,
+        typer.Argument(metavar="RESULT", help="What `analyze -o json --embeddings` printed: a file, or - for stdin."),
     ],
     address: options.Address = None,
     tls: options.Tls = False,
@@ -26,10 +29,10 @@ def redecode(
     cert: options.Cert = None,
     key: options.Key = None,
     token_file: options.TokenFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the response as protobuf JSON.")] = False,
+    output: options.Output = "table",
     report: Annotated[
         Path | None,
-        typer.Option(help="Write the result to this file as one self-contained HTML page.", dir_okay=False),
+        typer.Option(help="Write the result to this file, or - for stdout, as one self-contained HTML page."),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="Rank these labels instead of the tags of the bank; may be repeated.")
@@ -44,6 +47,7 @@ def redecode(
         float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="the text bank's")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call.")] = client.TIMEOUT_SECONDS,
+    quiet: options.Quiet = False,
     model: options.Model = None,
     engine: options.Engine = "siglip",
 ) -> None:
@@ -51,7 +55,12 @@ def redecode(
 
     A local stack must have the model of the result.
     """
-    stored = _read(result)
+    report = report and results.named(report)
+    files = Files(report)
+    files.check()
+    if report == results.STDOUT and output == "json":
+        runner.usage_error("--output: stdout takes one result: that of --output or --report -")
+    stored, name = _read(result)
     asked = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
@@ -60,7 +69,7 @@ def redecode(
         min_probability=min_probability,
         include_scene_scores=report is not None,
     )
-    activity = terminal.activity(as_json)
+    activity = terminal.activity(quiet=quiet, for_program=output == "json" or report == results.STDOUT)
     target = service.locate(
         address,
         tls=tls,
@@ -74,20 +83,21 @@ def redecode(
     )
 
     async def call(client: AsyncClient) -> VideoAnalysis:
-        return await client.redecode(stored, on_retry=activity.show_retry, timeout_seconds=timeout, **asked)
+        with activity, service.errors_named(target.address):
+            return await client.redecode(stored, on_retry=activity.show_retry, timeout_seconds=timeout, **asked)
 
-    analysis = target.run(call, activity)
-    if report is not None:
-        threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
-        runner.run(reports.write_report(report, analysis, result.name, None, threshold))
-    if as_json:
-        typer.echo(json_format.MessageToJson(analysis.message))
-    else:
-        terminal.show(Console(), result.name, analysis)
+    analysis = target.run(call)
+    video = NamedVideo(str(result), name, "", None)
+    printed = Results(None if report == results.STDOUT else output, is_one=True, quiet=True)
+    printed.add(video, analysis)
+    footage = Footage(name, "", FRAME_RATES["25"])
+    runner.run(files.write(analysis, video, footage, scene_threshold or DEFAULT_SCENE_THRESHOLD))
 
 
-def _read(path: Path) -> AnalyzeVideoResponse:
+def _read(path: Path) -> tuple[AnalyzeVideoResponse, str]:
+    """The stored answer and its name."""
+    content, name = (sys.stdin.buffer.read(), "stdin") if path == Path("-") else (path.read_bytes(), path.name)
     try:
-        return json_format.Parse(path.read_bytes(), AnalyzeVideoResponse())
-    except (OSError, UnicodeDecodeError, json_format.ParseError) as error:
-        runner.usage_error(f"{path}: not a result that `analyze --json` printed: {error}")
+        return json_format.Parse(content, AnalyzeVideoResponse()), name
+    except (UnicodeDecodeError, json_format.ParseError) as error:
+        runner.usage_error(f"{name}: not a result that `analyze -o json` printed: {error}", "RESULT")

@@ -1,29 +1,33 @@
-"""Runs a command's coroutine and turns signals and errors into exit codes and one-line messages."""
+"""Runs a command's coroutine, which signals cancel, and reports its errors."""
 
 import asyncio
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from videoanalysis.errors import Overloaded, ServiceError
+from videoanalysis import atomic_write
+from videoanalysis.cli.exit_code import ExitCode
+from videoanalysis.cli.failure import Failure
+from videoanalysis.stack import source_tree
 
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _Result = TypeVar("_Result")
 
 
 def run(
     work: Coroutine[Any, Any, _Result],
-    expected: type[Exception] = ServiceError,
+    expected: type[Exception] | tuple[type[Exception], ...] = (),
     *,
-    exit_code_of_sigterm: int = 128 + signal.SIGTERM,
+    exit_code_of_sigterm: ExitCode = ExitCode.SIGTERM,
 ) -> _Result:
-    """The result of `work`. The first SIGINT or SIGTERM cancels it, the next one cancels its clean-up as well.
+    """The result of `work`. The first SIGHUP, SIGINT or SIGTERM cancels it, the next one its clean-up as well.
 
-    Errors of services, files and the `expected` kind end the process with exit code 1 and their message.
+    An error of the `expected` kind ends the command with its message.
     """
-    exit_codes = {signal.SIGINT: 128 + signal.SIGINT, signal.SIGTERM: exit_code_of_sigterm}
     signals: list[signal.Signals] = []
 
     async def interruptible() -> _Result:
@@ -34,35 +38,49 @@ def run(
             signals.append(signum)
             task.cancel()
 
-        for signum in exit_codes:
-            asyncio.get_running_loop().add_signal_handler(signum, interrupt, signum)
+        for signum in _SIGNALS:
+            # nohup ignores SIGHUP.
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(signum, interrupt, signum)
         return await work
 
     try:
         return asyncio.run(interruptible())
     except asyncio.CancelledError:
-        raise typer.Exit(exit_codes[signals[0]]) from None
-    except Exception as error:
-        if not isinstance(error, ServiceError | OSError | expected):
-            raise
-        retry = f"; try again in {error.retry_after_seconds:.0f} s" if isinstance(error, Overloaded) else ""
-        fail(f"{error}{retry}")
+        code = ExitCode[signals[0].name]
+        raise typer.Exit(exit_code_of_sigterm if code is ExitCode.SIGTERM else code) from None
+    except expected as error:
+        raise Failure(str(error)) from error
 
 
 @contextmanager
-def require_extra(name: str, exit_code: int = 1) -> Iterator[None]:
+def require_extra(name: str, code: ExitCode = ExitCode.FAILED) -> Iterator[None]:
     """Surrounds imports of packages that only the extra `name` installs."""
     try:
         yield
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'", exit_code)
+        message = f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'"
+        raise Failure(message, code) from None
 
 
-def usage_error(message: str) -> NoReturn:
-    fail(message, exit_code=2)
+@contextmanager
+def require_stack(alternative: str = "") -> Iterator[None]:
+    """Surrounds the import of the stack; ends the command at once, naming the `alternative`, where none can run."""
+    if problem := source_tree.missing_services():
+        raise Failure(problem + alternative)
+    with require_extra("stack"):
+        yield
 
 
-def fail(message: str, exit_code: int = 1) -> NoReturn:
-    typer.secho("error: ", fg="red", nl=False, err=True)
-    typer.echo(message, err=True)
-    raise typer.Exit(exit_code)
+def usage_error(message: str, field: str | None = None) -> NoReturn:
+    """`field` is the argument or option; a message that begins with an option is about it."""
+    option = message.partition(":")[0] if message.startswith("--") else None
+    raise Failure(message, ExitCode.USAGE, field=field or option)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """A usage error that names `option` if `path` cannot be written: before the work, not after it."""
+    try:
+        atomic_write.check_writable(path)
+    except OSError as error:
+        usage_error(f"{option}: {error.filename}: {error.strerror}")

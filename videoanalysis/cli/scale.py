@@ -7,8 +7,12 @@ import typer
 from rich.console import Console
 
 from videoanalysis.cli import options, runner
+from videoanalysis.cli.command import CONTEXT, Command
+from videoanalysis.cli.exit_code import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Why a cluster runs as many replicas as it does.")
+app = typer.Typer(
+    no_args_is_help=True, context_settings=CONTEXT, help="Why a cluster runs as many replicas as it does."
+)
 
 
 class Service(StrEnum):
@@ -22,7 +26,7 @@ def scale() -> None:
     """A callback keeps `explain` a subcommand although it is the only one."""
 
 
-@app.command("explain", cls=options.Command)
+@app.command("explain", cls=Command)
 def explain(
     services: Annotated[
         list[Service] | None,
@@ -36,14 +40,14 @@ def explain(
     release: Annotated[
         str | None, typer.Option(help="Name of the Helm release.", show_default="the only one in the namespace")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    output: options.Output = "table",
 ) -> None:
     """Say why each service has the replicas it has, and what will happen next.
 
     Reads KEDA's ScaledObjects, the HPAs, pods and the gauges of the ingress pods through the API server, and changes
     nothing. Exits with 1 if something is wrong, with 2 if the cluster cannot be queried.
     """
-    with runner.require_extra("operator", exit_code=2):
+    with runner.require_extra("operator", ExitCode.USAGE):
         from videoanalysis.scaling.cluster import Cluster, ClusterError
     from videoanalysis.scaling import explanation, presentation
 
@@ -53,9 +57,9 @@ def explain(
     except ClusterError as error:
         runner.usage_error(str(error))
     explanations = explanation.explain(snapshot)
-    if as_json:
+    if output == "json":
         typer.echo(presentation.as_json(snapshot, explanations))
     else:
         presentation.show(Console(), snapshot, explanations)
     if not all(each.is_healthy for each in explanations):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from videoanalysis.cli import options, runner, s3, selftest_table, terminal
+from videoanalysis.cli.exit_code import ExitCode
 from videoanalysis.client import AsyncClient
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ _VIDEO_OF_THE_IMAGE = "/app/services/ingress/sources/sample_clip.mp4"
 
 def selftest(
     hostile: Annotated[bool, typer.Option("--hostile", help="Send hostile media too, some 600 small files.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="host:port of a service. Unset: a local stack is started for the test.")
-    ] = None,
+    address: options.Address = None,
     upload: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +37,8 @@ def selftest(
     key: options.Key = None,
     token_file: options.TokenFile = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds in which each file must be answered.")] = 300,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, file by file.")] = False,
+    output: options.Output = "table",
+    quiet: options.Quiet = False,
 ) -> None:
     """Check that a service analyses an ordinary video, and that hostile files do it no harm.
 
@@ -51,7 +51,7 @@ def selftest(
     prefix = s3.parse_uri(upload.rstrip("/"), "--upload") if upload is not None else None
     credentials, token = options.credentials(tls, ca, cert, key), options.token(token_file)
     results: list[Result] = []
-    activity = terminal.Activity(Console(stderr=True, quiet=as_json))
+    activity = terminal.activity(quiet=quiet, for_program=output == "json")
 
     async def run() -> None:
         from videoanalysis.selftest.corpus import corpus
@@ -79,20 +79,22 @@ def selftest(
             assert trial.file is not None
             await stack.guard(sent(trial, str(trial.file.path)))
 
-    with runner.require_extra("ingress" if address is not None else "stack"):
-        import av  # noqa: F401  # makes the files
-
-        if address is None:
+    expected: tuple[type[Exception], ...] = ()
+    if address is None:
+        with runner.require_stack("; or name a running service with --address and --upload"):
             from videoanalysis.stack.stack import Stack, StackError
+        expected = (StackError,)
+    with runner.require_extra("ingress"):
+        import av  # noqa: F401  # makes the files
     try:
-        runner.run(run(), StackError if address is None else OSError)
+        runner.run(run(), expected)
     finally:
-        if as_json:
+        if output == "json":
             typer.echo(json.dumps([_fields(result) for result in results], indent=1))
         else:
             selftest_table.show(Console(), results)
     if any(result.faults for result in results):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 async def _remote(entered: AsyncExitStack, service: AsyncClient, address: str, prefix: "S3Uri") -> "Trial":

@@ -1,6 +1,7 @@
 """The service that a command calls: one at an address, or a local stack that is started for the command."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -8,7 +9,7 @@ import grpc
 
 from videoanalysis.cli import options, runner, terminal
 from videoanalysis.client import AsyncClient, Token
-from videoanalysis.errors import Unavailable
+from videoanalysis.errors import DeadlineExceeded, Unavailable, Unimplemented
 
 if TYPE_CHECKING:
     from videoanalysis.stack.stack import Stack
@@ -24,43 +25,61 @@ class RemoteService:
         self._credentials = credentials
         self._token = token
 
-    def run(self, work: Work[_Result], activity: terminal.Activity) -> _Result:
+    def run(self, work: Work[_Result]) -> _Result:
         async def call() -> _Result:
-            with activity:
-                async with AsyncClient(self.address, credentials=self._credentials, token=self._token) as client:
-                    try:
-                        return await work(client)
-                    except Unavailable as error:
-                        if error.reason != Unavailable.default_reason:
-                            raise
-                        # A reason of gRPC's, such as a refused connection.
-                        raise Unavailable(f"no answer from {self.address}: {error.message}") from error
+            async with AsyncClient(self.address, credentials=self._credentials, token=self._token) as client:
+                return await work(client)
 
         return runner.run(call())
 
 
 class LocalService:
-    """Started for one call and stopped after it."""
+    """Started for the work and stopped after it."""
 
-    def __init__(self, stack: "Stack") -> None:
+    address = "the local stack"
+
+    def __init__(self, stack: "Stack", activity: terminal.Activity) -> None:
         self.stack = stack
+        self._activity = activity
 
-    def run(self, work: Work[_Result], activity: terminal.Activity) -> _Result:
+    def run(self, work: Work[_Result]) -> _Result:
         from videoanalysis.stack.stack import StackError
 
-        async def call() -> _Result:
-            async with AsyncClient(self.stack.address) as client:
-                return await work(client)
-
         async def started() -> _Result:
-            with activity:
-                async with self.stack:
-                    activity.show_step(f"calling the ingress at {self.stack.address}")
-                    result = await self.stack.guard(call())
-                    activity.show_step("stopping")
+            async with AsyncExitStack() as entered:
+                with self._activity:
+                    await entered.enter_async_context(self.stack)
+                client = await entered.enter_async_context(AsyncClient(self.stack.address))
+                result = await self.stack.guard(_awaited(work(client)))
+                with self._activity:
+                    self._activity.show_step("stopping")
+                    await entered.aclose()
             return result
 
         return runner.run(started(), StackError)
+
+
+async def _awaited(work: Awaitable[_Result]) -> _Result:
+    return await work
+
+
+@contextmanager
+def errors_named(address: str) -> Iterator[None]:
+    """Surrounds a call: what gRPC says without knowing the service, or a time limit, gets a remedy."""
+    try:
+        yield
+    except Unimplemented as error:
+        raise Unimplemented(f"{address} is no ingress of this release: {error.message}", reason=error.reason) from error
+    except (Unavailable, DeadlineExceeded) as error:
+        if error.reason != error.default_reason:
+            raise
+        named = (
+            Unavailable(f"no answer from {address}: {error.message}")
+            if isinstance(error, Unavailable)
+            else DeadlineExceeded(f"{error.message}; allow more with --timeout")
+        )
+        named.partial = error.partial
+        raise named from error
 
 
 def locate(
@@ -83,6 +102,6 @@ def locate(
         return RemoteService(address, options.credentials(tls, ca, cert, key), options.token(token_file))
     if tls or ca or cert or key or token_file:
         runner.usage_error("--tls, --ca, --cert, --key and --token-file apply to the service at --address")
-    with runner.require_extra("stack"):
+    with runner.require_stack("; or name a running service with --address HOST:PORT"):
         from videoanalysis.stack.stack import Stack
-    return LocalService(Stack(model=model, engine=engine, on_step=activity.show_step))
+    return LocalService(Stack(model=model, engine=engine, on_step=activity.show_step), activity)

@@ -17,13 +17,14 @@ from videoanalysis.formatting import clock, count, model_name, peak, share_of_vi
 from videoanalysis.stack import bundled_model
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
-_SCENE_CHANGES_SHOWN = 20
-# Without a terminal, a line for each such fraction of the work.
+# Of each table.
+_ROWS = 20
+# Without an interactive terminal, a line for each such fraction of the work.
 _LINE_FRACTION = 0.25
 
 
 class Activity:
-    """Shows progress on `console`: a progress bar on a terminal, occasional lines elsewhere."""
+    """Shows progress on `console`: a progress bar on an interactive terminal, occasional lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -35,7 +36,7 @@ class Activity:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
         )
         self._task = self._bar.add_task("", total=None, amount="")
         self._last_text = ""
@@ -72,7 +73,7 @@ class Activity:
 
     def _show(self, text: str, done: float, total: float, amount: str) -> None:
         self._bar.update(self._task, description=text, completed=done, total=total or None, amount=amount)
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             return
         fraction = done / total if total else 0.0
         if text != self._last_text or fraction >= self._next_fraction:
@@ -80,10 +81,11 @@ class Activity:
             self._last_text, self._next_fraction = text, fraction + _LINE_FRACTION
 
 
-def activity(as_json: bool) -> Activity:
-    """On stderr. A program that reads JSON from stdout gets no progress, only errors."""
+def activity(*, quiet: bool = False, for_program: bool = False) -> Activity:
+    """On stderr. A program that reads stdout gets errors alone, unless a person watches it."""
     stderr = Console(stderr=True)
-    return Activity(Console(quiet=True) if as_json and not stderr.is_terminal else stderr)
+    is_silent = quiet or (for_program and not stderr.is_terminal)
+    return Activity(Console(quiet=True) if is_silent else stderr)
 
 
 def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
@@ -104,7 +106,7 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
         parts.append(Text(f"the file claims {claimed} and ends after {found}: it may have been cut short", "yellow"))
     if analysis.frames_dropped:
         parts.append(Text(f"{count(analysis.frames_dropped, 'frame')} had no place in the video", "yellow"))
-    parts += [_tags(analysis), _caption(analysis), _scene_changes(analysis)]
+    parts += [_tags(analysis), _caption(analysis), _scenes(analysis), _scene_changes(analysis)]
     parts += [_cuts(analysis), _timing(analysis), _origin(analysis)]
     console.print(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), highlight=False)
 
@@ -133,18 +135,33 @@ def _caption(analysis: VideoAnalysis) -> RenderableType:
     return Text.assemble(("“", "dim"), (caption.text, "italic"), ("”", "dim"), (details, "dim"))
 
 
+def _scenes(analysis: VideoAnalysis) -> RenderableType:
+    table = _table("scene", "start", "end", "length")
+    for column in ("tag", "caption"):
+        table.add_column(column)
+    for number, scene in enumerate(analysis.scenes[:_ROWS], 1):
+        table.add_row(
+            str(number),
+            Text(clock(scene.start_seconds), "bold"),
+            clock(scene.end_seconds),
+            clock(scene.end_seconds - scene.start_seconds),
+            Text(scene.tags[0].text if scene.tags else ""),
+            Text(scene.caption.text if scene.caption else "", "italic"),
+        )
+    return _limited(table, len(analysis.scenes))
+
+
 def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
     if not analysis.scene_changes:
         return Text("no scene change", "dim")
     table = _table("scene change", "between frames at", "score")
-    for change in analysis.scene_changes[:_SCENE_CHANGES_SHOWN]:
+    for change in analysis.scene_changes[:_ROWS]:
         table.add_row(
             Text(clock(change.cut_seconds), "bold"),
             f"{clock(change.previous_timestamp_seconds)} and {clock(change.timestamp_seconds)}",
             f"{change.score:.3f}",
         )
-    hidden = len(analysis.scene_changes) - _SCENE_CHANGES_SHOWN
-    return Group(table, Text(f"and {hidden} more; --json prints all", "dim")) if hidden > 0 else table
+    return _limited(table, len(analysis.scene_changes))
 
 
 def _cuts(analysis: VideoAnalysis) -> RenderableType:
@@ -161,10 +178,14 @@ def _cuts(analysis: VideoAnalysis) -> RenderableType:
     ]
     shots = sorted(cuts + gradual)
     table = _table("new shot", "by", "strength")
-    for _, time, kind, strength in shots[:_SCENE_CHANGES_SHOWN]:
+    for _, time, kind, strength in shots[:_ROWS]:
         table.add_row(Text(time, "bold"), kind, strength)
-    hidden = len(shots) - _SCENE_CHANGES_SHOWN
-    return Group(table, Text(f"and {hidden} more; --json prints all", "dim")) if hidden > 0 else table
+    return _limited(table, len(shots))
+
+
+def _limited(table: Table, rows: int) -> RenderableType:
+    hidden = rows - _ROWS
+    return Group(table, Text(f"and {hidden} more; -o json prints all", "dim")) if hidden > 0 else table
 
 
 def _timing(analysis: VideoAnalysis) -> RenderableType:

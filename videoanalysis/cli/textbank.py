@@ -11,6 +11,8 @@ from rich.console import Console
 
 from videoanalysis.atomic_write import write_atomically
 from videoanalysis.cli import options, runner, s3, waiting
+from videoanalysis.cli.command import CONTEXT, Command
+from videoanalysis.cli.failure import Failure
 from videoanalysis.client import AsyncClient, Token
 from videoanalysis.errors import ServiceError, Unavailable
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-app = typer.Typer(no_args_is_help=True, help="Build, check and show text banks.")
+app = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Build, check and show text banks.")
 
 _Template = Annotated[str, typer.Option(help="Template of each text, which replaces {}.")]
 _Embeddings = Annotated[
@@ -45,7 +47,7 @@ _MAX_BANK_BYTES = 8 << 30
 _WAKE_SECONDS = 900.0
 
 
-@app.command("build", cls=options.Command)
+@app.command("build", cls=Command)
 def build(
     directory: Annotated[
         Path,
@@ -53,7 +55,14 @@ def build(
             metavar="DIR", help="Directory with tags.txt and descriptions.txt.", exists=True, file_okay=False
         ),
     ],
-    encoder: Annotated[str, typer.Option(help="host:port of an encoder with the model that will embed the videos.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            callback=options.check_address,
+            help="An encoder with the model that will embed the videos.",
+        ),
+    ],
     out: Annotated[str, typer.Option(help="File, or s3://bucket/key with the AWS settings of the environment.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the bank in requests.", show_default="name of the directory")
@@ -65,7 +74,9 @@ def build(
     wake: Annotated[
         str | None,
         typer.Option(
-            help="host:port of an ingress; its sample clip is analysed first, which scales encoders up from zero."
+            metavar="HOST:PORT",
+            callback=options.check_address,
+            help="An ingress; its sample clip is analysed first, which scales encoders up from zero.",
         ),
     ] = None,
     wait: waiting.Wait = 0,
@@ -82,8 +93,8 @@ def build(
         from videoanalysis.text_bank.format import InvalidTextBank
 
     uri = s3.parse_uri(out, "--out") if "://" in out else None
-    if uri is None and not Path(out).absolute().parent.is_dir():
-        runner.usage_error(f"--out: no such directory: {Path(out).parent}")
+    if uri is None:
+        runner.check_writable("--out", Path(out))
 
     credentials = options.credentials(tls, ca, cert, key)
 
@@ -101,7 +112,7 @@ def build(
 
     bank = runner.run(build_when_ready(), InvalidTextBank)
     if not force and (pairs := textbank_lint.same_embeddings(bank)):
-        runner.fail(
+        raise Failure(
             f"the model cannot distinguish some texts of {directory}; reword them, or build the bank anyway with "
             + "\n  ".join(["--force:", *map(str, pairs)])
         )
@@ -119,14 +130,19 @@ def build(
     )
 
 
-@app.command("lint", cls=options.Command)
+@app.command("lint", cls=Command)
 def lint(
     texts: Annotated[
         str,
         typer.Argument(metavar="TEXTS", help="A directory, or a bank: a file or s3://bucket/key.", show_default=False),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="host:port of an encoder, to compare the embeddings of a directory's texts.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            callback=options.check_address,
+            help="An encoder, to compare the embeddings of a directory's texts.",
+        ),
     ] = None,
     template: _Template = "{}",
     embeddings: _Embeddings = None,
@@ -159,7 +175,7 @@ def lint(
         else:
             tags, descriptions = (found.texts for found in bank_builder.read_texts(Path(texts)))
     except InvalidTextBank as error:
-        runner.fail(str(error))
+        raise Failure(str(error)) from error
     pairs = textbank_lint.same_words(tags, descriptions) + (textbank_lint.same_embeddings(bank) if bank else [])
     for pair in pairs:
         typer.echo(pair)
@@ -171,25 +187,30 @@ def lint(
         for found in evaluation.wins(bank, results):
             typer.echo(found)
     if pairs:
-        runner.fail(f"{texts}: some texts cannot be distinguished; reword them, or keep one of each pair")
+        raise Failure(f"{texts}: some texts cannot be distinguished; reword them, or keep one of each pair")
     not_compared = "" if bank else "; their embeddings were not compared: give --encoder HOST:PORT for that"
     typer.echo(f"{texts}: {len(tags)} tags and {len(descriptions)} descriptions, all distinct{not_compared}")
 
 
-@app.command("diff", cls=options.Command)
+@app.command("diff", cls=Command)
 def diff(
     before: _Texts,
     after: _Texts,
     embeddings: _Embeddings = None,
     encoder: Annotated[
-        str | None, typer.Option(help="host:port of an encoder, to embed the texts of a directory.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            callback=options.check_address,
+            help="An encoder, to embed the texts of a directory.",
+        ),
     ] = None,
     template: _Template = "{}",
     top_k: Annotated[int, typer.Option(min=1, max=100, help="Tags to compare.")] = 5,
     min_probability: Annotated[
         float, typer.Option(min=0, max=1, help="Texts below it, or below their bank's, are not compared.")
     ] = 0.01,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    output: options.Output = "table",
     tls: options.Tls = False,
     ca: options.Ca = None,
     cert: options.Cert = None,
@@ -210,23 +231,23 @@ def diff(
     results = _results(embeddings)
     _check_models([old, new], results)
     changes = evaluation.changes(old, new, results, top_k=top_k, min_probability=min_probability)
-    if as_json:
+    if output == "json":
         typer.echo(text_bank_table.changes_as_json(changes))
     else:
         text_bank_table.show_changes(changes)
 
 
-@app.command("show", cls=options.Command)
+@app.command("show", cls=Command)
 def show(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A file, or s3://bucket/key.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    output: options.Output = "table",
 ) -> None:
     """Show the texts and the origin of a bank."""
     with runner.require_extra("decoder"):
         from videoanalysis.cli import text_bank_table
 
     found = _read_bank(bank)
-    if as_json:
+    if output == "json":
         typer.echo(text_bank_table.as_json(found))
     else:
         text_bank_table.show(Console(), found)
@@ -279,14 +300,14 @@ def _results(paths: list[Path]) -> "list[StoredScenes]":
     try:
         return read_results(paths)
     except InvalidResult as error:
-        runner.fail(str(error))
+        raise Failure(str(error)) from error
 
 
 def _check_models(banks: "list[TextBank]", results: "list[StoredScenes]") -> None:
     for bank in banks:
         for result in results:
             if result.model_digest != bank.model_digest:
-                runner.fail(
+                raise Failure(
                     f"{result.name}: its embeddings are of model {result.model_digest}, "
                     f"bank {bank.name} is of {bank.model_digest}"
                 )
@@ -303,4 +324,4 @@ def _read_bank(source: str) -> "TextBank":
     try:
         return TextBank.from_bytes(runner.run(read()))
     except InvalidTextBank as error:
-        runner.fail(f"{source}: {error}")
+        raise Failure(f"{source}: {error}") from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from videoanalysis.atomic_write import check_writable, write_atomically
+from videoanalysis.atomic_write import write_atomically
 from videoanalysis.cli import options, runner, terminal
+from videoanalysis.cli.exit_code import ExitCode
 from videoanalysis.stack import bundled_model
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ def up(
     encoders: _Replicas = 1,
     decoders: _Replicas = 1,
     ingresses: _Replicas = 1,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Of the first ingress; others follow it.", show_default="the system chooses"
+        ),
+    ] = 0,
     tls: Annotated[
         bool, typer.Option("--tls", help="Use TLS between the services and to callers, by a throw-away CA.")
     ] = False,
@@ -34,17 +42,17 @@ def up(
         typer.Option(help="Write addresses and process ids to this file, as JSON, once all is ready.", dir_okay=False),
     ] = None,
 ) -> None:
-    """Run the services and an S3 server on this machine, until Ctrl-C or SIGTERM.
+    """Run the services and an S3 server on this machine, until Ctrl-C, SIGTERM or SIGHUP.
 
-    The services take their settings, INGRESS_…, ENCODER_… and DECODER_…, from the environment.
+    The services take their settings, INGRESS_…, ENCODER_… and DECODER_…, from the environment, but for those that
+    connect them with each other.
     """
     options.check_model(model, engine)
     if state is not None:
-        try:
-            check_writable(state)
-        except OSError as error:
-            runner.usage_error(f"--state: {error}")
-    with runner.require_extra("stack"):
+        runner.check_writable("--state", state)
+    for used in range(port, port + ingresses if port else port):
+        _check_free(used)
+    with runner.require_stack():
         from videoanalysis.stack.stack import Stack, StackError
 
     async def run() -> None:
@@ -57,6 +65,7 @@ def up(
                     decoders=decoders,
                     ingresses=ingresses,
                     tls=tls,
+                    port=port,
                     on_step=activity.show_step,
                 )
                 await leaving.enter_async_context(stack)
@@ -69,7 +78,17 @@ def up(
             await stack.guard(asyncio.Event().wait())
 
     # A supervisor stops a stack with SIGTERM: that is no failure.
-    runner.run(run(), StackError, exit_code_of_sigterm=0)
+    runner.run(run(), StackError, exit_code_of_sigterm=ExitCode.OK)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As the services do.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            runner.usage_error(f"--port: {port} cannot be used: {error}")
 
 
 def _state(stack: "Stack") -> dict[str, object]:

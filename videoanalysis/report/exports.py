@@ -21,8 +21,8 @@ _THUMBNAILS_BUDGET_SECONDS = 60.0
 
 
 def write_scenes(path: Path, analysis: VideoAnalysis, footage: Footage) -> None:
-    """Write the scenes in the format that the suffix of `path` names, one of SCENE_LIST_FORMATS."""
-    write_atomically(path, SCENE_LIST_FORMATS[path.suffix.lower()](analysis, footage).encode())
+    """Write the scenes in the format that the suffix of `path` names, one of SCENE_LIST_FORMATS; without one, CSV."""
+    write_atomically(path, SCENE_LIST_FORMATS[path.suffix.lower() or ".csv"](analysis, footage).encode())
 
 
 async def write_report(

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from videoanalysis.cores import cores
 from videoanalysis.stack import bundled_model, source_tree
 from videoanalysis.stack.certificates import CertificateAuthority
 from videoanalysis.stack.child_process import ChildProcess
+from videoanalysis.stack.work_directory import WorkDirectory
 from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank import builder as bank_builder
@@ -38,6 +37,16 @@ REGION = "us-east-1"
 
 _BANK = "default"
 _BANKS = f"s3://{BUCKET}/textbanks/"
+
+# Settings that connect the processes of a stack with each other, which the environment must not have.
+_LISTENING = ("host", "port", "address_file")
+_WIRING: dict[Kind, tuple[str, ...]] = {
+    "ingress": ("encoders", "decoders", "image_size", "resume_keys", "s3_endpoint_url", "s3_region"),
+    "encoder": ("engine", "model"),
+    "decoder": ("banks", "s3_endpoint_url", "s3_region"),
+}
+# Of `videoanalysis up`.
+_OPTIONS = {"INGRESS_PORT": "--port", "ENCODER_MODEL": "--model", "ENCODER_ENGINE": "--engine"}
 
 _POLL_SECONDS = 0.05
 _CALL_SECONDS = 10
@@ -59,9 +68,10 @@ class Stack:
     """Entering it starts everything and waits for readiness; leaving it stops everything and removes its files.
 
     `model` is a directory or a hub id, by default the bundled model. `settings` are settings of the services, e.g.
-    {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well. `on_step` is
-    called with a description of each step. With `tls`, a throw-away CA issues certificates for the services; encoders
-    and decoders also ask for those of their callers. Entering raises StackError or ServiceError.
+    {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well, but for those
+    that connect the services to each other. `port` is that of the first ingress, others follow it; 0 lets the system
+    choose. `on_step` is called with a description of each step. With `tls`, a throw-away CA issues certificates for the
+    services; encoders and decoders also ask for those of their callers. Entering raises StackError or ServiceError.
     """
 
     def __init__(
@@ -73,6 +83,7 @@ class Stack:
         encoders: int = 1,
         decoders: int = 1,
         tls: bool = False,
+        port: int = 0,
         settings: Mapping[Kind, Mapping[str, object]] | None = None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -80,9 +91,10 @@ class Stack:
         self._engine = engine
         self._counts: dict[Kind, int] = {"ingress": ingresses, "encoder": encoders, "decoder": decoders}
         self._with_tls = tls
+        self._port = port
         self._settings = settings or {}
         self._on_step = on_step
-        self._directory = Path()
+        self._work_directory: WorkDirectory | None = None
         # All processes, services included. If one ends, the stack fails.
         self._children: list[ChildProcess] = []
         self.services: dict[Kind, list[ChildProcess]] = {"ingress": [], "encoder": [], "decoder": []}
@@ -91,6 +103,11 @@ class Stack:
         self.tls: TlsFiles | None = None
         # The model of the encoders.
         self.model = ModelInfo()
+
+    @property
+    def _directory(self) -> Path:
+        assert self._work_directory is not None
+        return self._work_directory.path
 
     @property
     def address(self) -> str:
@@ -105,7 +122,8 @@ class Stack:
     async def __aenter__(self) -> Self:
         if problem := source_tree.missing_services():
             raise StackError(problem)
-        self._directory = Path(tempfile.mkdtemp(prefix="videoanalysis-"))
+        _refuse_overridden()
+        self._work_directory = WorkDirectory()
         try:
             if self._with_tls:
                 self.authority = CertificateAuthority(self._directory)
@@ -213,7 +231,8 @@ class Stack:
     async def _start_services(self, kind: Kind, wiring: Mapping[str, object], seconds: float) -> None:
         for number in range(self._counts[kind]):
             name = f"{kind}-{number}"
-            listening = {"host": "127.0.0.1", "port": 0, "address_file": self._address_file(name)}
+            port = self._port + number if self._port and kind == "ingress" else 0
+            listening = {"host": "127.0.0.1", "port": port, "address_file": self._address_file(name)}
             environment = self._environment(kind, {**wiring, **listening, **self._server_tls(kind)})
             self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
         await _gather(*(self._until_ready(child, seconds) for child in self.services[kind]))
@@ -281,7 +300,8 @@ class Stack:
         finally:
             for child in self._children:
                 child.kill()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            if self._work_directory is not None:
+                self._work_directory.remove()
 
     def _environment(self, kind: Kind, wiring: Mapping[str, object]) -> dict[str, str]:
         """Precedence, lowest first: the stack's defaults, the environment, the wiring of the stack, `settings`."""
@@ -365,6 +385,15 @@ def _absolute(model: str) -> str:
     """A directory as an absolute path, since services run in another working directory; a hub id unchanged."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() or model.startswith((".", "~")) else model
+
+
+def _refuse_overridden() -> None:
+    """Raises StackError for variables that the stack would override."""
+    for kind, names in _WIRING.items():
+        for variable in _variables(kind, dict.fromkeys((*_LISTENING, *names), "")):
+            if os.environ.get(variable):
+                option = f", and use {_OPTIONS[variable]}" if variable in _OPTIONS else ""
+                raise StackError(f"{variable}: the stack sets it itself; unset it{option}")
 
 
 def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:

@@ -28,10 +28,13 @@ class S3Uri:
         """
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         is_s3 = len(uri) <= _MAX_URI_CHARACTERS and uri.startswith("s3://")
-        if not is_s3 or not _BUCKET.fullmatch(bucket) or not key or has_control_characters(key):
-            raise InvalidInput(
-                f"{field}: not of the form s3://bucket/key", reason=ErrorReason.MALFORMED_URI, field=field
-            )
+        problem = ""
+        if not is_s3 or not bucket or not key or has_control_characters(uri):
+            problem = "not of the form s3://bucket/key"
+        elif not _BUCKET.fullmatch(bucket):
+            problem = f"{bucket} is no name of a bucket, which has 3 to 63 lower-case letters, digits, dots and dashes"
+        if problem:
+            raise InvalidInput(f"{field}: {problem}", reason=ErrorReason.MALFORMED_URI, field=field)
         if len(key.encode()) > 1024:
             raise InvalidInput(f"{field}: the key is over 1024 bytes", reason=ErrorReason.MALFORMED_URI, field=field)
         return cls(bucket, key)

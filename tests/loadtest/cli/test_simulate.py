@@ -7,9 +7,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from loadtest.cli.simulate import simulate
+from videoanalysis.cli.command import Command
 
 _app = typer.Typer()
-_app.command()(simulate)
+_app.command(cls=Command)(simulate)
 
 QUICK = ["--minutes", "2", "--set", "encoder.autoscaling.minReplicas=1"]
 
