@@ -1,6 +1,8 @@
 """The command line within the process of a test, and a service for it that answers as told."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +41,8 @@ class FakeService(VideoAnalysisServiceServicer):
     failures: dict[str, ServiceError] = field(default_factory=dict)
     # Fails after the first chunk, instead of before it.
     fails_late: bool = False
+    # As Ctrl-C after the first chunk.
+    interrupts: bool = False
     tokens: list[bytes] = field(default_factory=list)
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
 
@@ -53,6 +57,11 @@ class FakeService(VideoAnalysisServiceServicer):
             yield StreamAnalyzeVideoResponse(chunk=chunk, resume_token=b"token")
         if failure:
             self._fail(context, failure)
+        if self.interrupts:
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.wait()
         yield StreamAnalyzeVideoResponse(summary=answer(request.analysis.video_uri))
 
     def _fail(self, context: grpc.ServicerContext, failure: ServiceError) -> None:

@@ -150,6 +150,18 @@ def test_what_has_arrived_is_kept_and_the_same_command_goes_on_from_there(servic
     assert not kept.exists()
 
 
+def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(service, address, tmp_path):
+    kept = tmp_path / "kept.json"
+    service.interrupts = True
+    ended = call("analyze", ONE, "--address", address, "-q", "--resume", kept)
+    assert (ended.exit_code, ended.stdout) == (130, "")
+    assert ended.stderr == f"0:06.0 of the video are kept in {kept}; the same command goes on from there\n"
+    service.interrupts = False
+    ended = call("analyze", ONE, "--address", address, "-q", "--resume", kept)
+    assert (ended.exit_code, service.tokens) == (0, [b"", b"token"])
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("content", ["", "my own notes", "{}", '{"chunks": []}'])
 def test_a_file_that_holds_something_else_is_not_taken_for_a_kept_analysis(service, address, tmp_path, content):
     path = tmp_path / "notes"

@@ -171,4 +171,4 @@ def test_that_there_is_no_cut_is_stated():
 def test_the_first_of_many_cuts_are_shown_and_the_others_counted():
     output = shown(AnalyzeVideoResponse(cuts=[Cut(time_seconds=index, strength=0.5) for index in range(1, 31)]))
     assert sum(line.split()[1:] == ["cut", "0.50"] for line in output) == 20
-    assert "and 10 more; --json prints all" in output
+    assert "and 10 more; -o json prints all" in output
