@@ -1,12 +1,13 @@
 """The command line within the process of a test, and a service for it that answers as told."""
 
 import os
-import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from typer.testing import CliRunner, Result
@@ -15,15 +16,18 @@ from videoanalysis.cli import app
 from videoanalysis.errors import ServiceError
 from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1.analysis_pb2 import (
+    STAGE_ANALYZING,
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     ChunkResult,
+    Progress,
     Scene,
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer, add_VideoAnalysisServiceServicer_to_server
 from videoanalysis.v1.decoder_pb2 import CaptionScore, TagScore
 
+COMMAND = Path(sys.executable).with_name("videoanalysis")
 FOREIGN = ("AWS_", "INGRESS_", "ENCODER_", "DECODER_", "VIDEOANALYSIS_")
 
 
@@ -41,8 +45,8 @@ class FakeService(VideoAnalysisServiceServicer):
     failures: dict[str, ServiceError] = field(default_factory=dict)
     # Fails after the first chunk, instead of before it.
     fails_late: bool = False
-    # As Ctrl-C after the first chunk.
-    interrupts: bool = False
+    # After the first chunk and the progress that follows it.
+    hangs: bool = False
     tokens: list[bytes] = field(default_factory=list)
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
 
@@ -57,10 +61,10 @@ class FakeService(VideoAnalysisServiceServicer):
             yield StreamAnalyzeVideoResponse(chunk=chunk, resume_token=b"token")
         if failure:
             self._fail(context, failure)
-        if self.interrupts:
+        if self.hangs:
+            yield StreamAnalyzeVideoResponse(progress=Progress(stage=STAGE_ANALYZING, analyzed_seconds=6))
             ended = threading.Event()
             context.add_callback(ended.set)
-            os.kill(os.getpid(), signal.SIGINT)
             ended.wait()
         yield StreamAnalyzeVideoResponse(summary=answer(request.analysis.video_uri))
 

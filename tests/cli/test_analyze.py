@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
+import subprocess
 
 import pytest
 from google.protobuf import json_format
 
-from tests.cli.command_line import FakeService, call, serving
+from tests.cli.command_line import COMMAND, FakeService, call, serving
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -152,12 +154,17 @@ def test_what_has_arrived_is_kept_and_the_same_command_goes_on_from_there(servic
 
 def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(service, address, tmp_path):
     kept = tmp_path / "kept.json"
-    service.interrupts = True
-    ended = call("analyze", ONE, "--address", address, "-q", "--resume", kept)
-    assert (ended.exit_code, ended.stdout) == (130, "")
-    assert ended.stderr == f"0:06.0 of the video are kept in {kept}; the same command goes on from there\n"
-    service.interrupts = False
-    ended = call("analyze", ONE, "--address", address, "-q", "--resume", kept)
+    service.hangs = True
+    analyze = ["analyze", ONE, "--address", address, "--resume", kept]
+    with subprocess.Popen([COMMAND, *analyze], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        shown = iter(process.stderr.readline, "")
+        assert any(line == "analysing 6 s\n" for line in shown)
+        process.send_signal(signal.SIGINT)
+        assert list(shown) == [f"0:06.0 of the video are kept in {kept}; the same command goes on from there\n"]
+        assert process.stdout.read() == ""
+    assert process.returncode == 130
+    service.hangs = False
+    ended = call(*analyze)
     assert (ended.exit_code, service.tokens) == (0, [b"", b"token"])
     assert os.listdir(tmp_path) == []
 

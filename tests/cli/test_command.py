@@ -7,16 +7,13 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.cli.command_line import FakeService, call, serving
+from tests.cli.command_line import COMMAND, FakeService, call, serving
 from videoanalysis.cli.command import Application, Command
-
-COMMAND = Path(sys.executable).with_name("videoanalysis")
 
 
 def shell(command: str, **variables: str) -> subprocess.CompletedProcess:
