@@ -59,7 +59,8 @@ def require_extra(name: str, code: ExitCode = ExitCode.FAILED) -> Iterator[None]
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed; this command needs: pip install 'videoanalysis[{name}]'"
+        package = (error.name or "").partition(".")[0]
+        message = f"{package} is not installed; this command needs: pip install 'videoanalysis[{name}]'"
         raise Failure(message, code) from None
 
 

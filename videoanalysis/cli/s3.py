@@ -25,7 +25,7 @@ async def get(uri: "S3Uri", max_bytes: int) -> bytes:
 
 def parse_uri(text: str, option: str) -> "S3Uri":
     """Ends the process with a usage error that names `option` if `text` is not of the form s3://bucket/key."""
-    with runner.require_extra("ingress"):
+    with runner.require_extra("s3"):
         from videoanalysis.storage import S3Uri
 
     try:
