@@ -69,6 +69,7 @@ class AnalysisOptions(TypedDict, total=False):
     end_seconds: float | None
     cut_detection: CutDetection | None
     scene_boundaries: SceneBoundaries | None
+    min_scene_seconds: float | None
 
 
 # A bearer token, or a function that returns the one to use now.

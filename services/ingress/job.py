@@ -32,6 +32,7 @@ _DEFAULT_CHUNK_SECONDS = 10.0
 _DEFAULT_TOP_K = 5
 _MAX_TOLERANCE_SECONDS = 5
 _MAX_RANGE_SECONDS = 1_000_000
+_MAX_SCENE_SECONDS = 600
 _MAX_ID_CHARACTERS = 200
 
 
@@ -62,6 +63,7 @@ class AnalysisRequest:
 
     detect_cuts: bool = True
     scenes_by_cuts: bool = False
+    min_scene_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     check(known_boundaries, "scene_boundaries", "is not a value of the enum")
     detect_cuts = request.cut_detection != CutDetection.CUT_DETECTION_OFF
     check(detect_cuts or not by_cuts, "scene_boundaries", "CUTS needs cut_detection")
+    min_scene = request.min_scene_seconds
+    check(0 <= min_scene <= _MAX_SCENE_SECONDS, "min_scene_seconds", f"{min_scene}, must be 0 to {_MAX_SCENE_SECONDS}")
     violations.check()
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
@@ -143,6 +147,7 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         end=Fraction(repr(end)) if end else None,
         detect_cuts=detect_cuts,
         scenes_by_cuts=by_cuts,
+        min_scene_seconds=min_scene,
     )
 
 

@@ -88,7 +88,12 @@ class StoredVideoRun:
             duration = _ratio(stored.duration_seconds)
             if summary is None:
                 end = _ratio(stored.start_seconds)
-                summary = Summary(self._decoders, self._pinned.ranking, start=end)
+                summary = Summary(
+                    self._decoders,
+                    self._pinned.ranking,
+                    start=end,
+                    min_scene_seconds=self._job.request.min_scene_seconds,
+                )
             self._check_place(stored, index, end, last_frame=scene_state.last_frame_seconds if scene_state else 0.0)
             frames = _frames(stored, self._job.model.embedding_dim)
             self._check_size(stored)

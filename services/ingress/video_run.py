@@ -126,7 +126,11 @@ class VideoRun:
         # Chunks in order, then the trace of the end of the video.
         self._in_flight: asyncio.Queue[_ChunkInFlight | Trace] = asyncio.Queue(resources.chunks_ahead)
         self._summary = Summary(
-            resources.decoders, pinned.ranking, start.summary if start else None, start=self._request.start
+            resources.decoders,
+            pinned.ranking,
+            start.summary if start else None,
+            start=self._request.start,
+            min_scene_seconds=self._request.min_scene_seconds,
         )
         self._shots = Shots(start.shots if start else None)
         self._scene_state: SceneState | None = start.scene_state if start else None

@@ -250,6 +250,11 @@ def test_times_are_seconds_or_read_off_a_clock(service, address):
     assert [(one.start_seconds, one.end_seconds) for one in service.requests] == [(83.5, 3723.5)] * 2
 
 
+def test_the_least_length_of_scenes_is_asked_of_the_service(service, address):
+    call("analyze", ONE, "--address", address, "--min-scene-len", "0:01.5")
+    assert [one.min_scene_seconds for one in service.requests] == [1.5]
+
+
 def test_each_video_has_its_files_in_the_output_directory(address, tmp_path):
     ended = call("analyze", ONE, OTHER, "--address", address, "--output-dir", tmp_path / "out", "-q")
     assert ended.exit_code == 0, ended.stderr

@@ -54,6 +54,7 @@ def test_every_frame_detection_is_requested_by_name():
         ("min_probability", [-0.1, 1.1, float("nan")]),
         ("sampling_tolerance_seconds", [-0.1, 5.1, float("nan"), float("inf")]),
         ("reuse_difference", [-0.1, 1.1, float("nan")]),
+        ("min_scene_seconds", [-0.1, 600.1, float("nan")]),
         ("start_seconds", [-0.1, 1_000_001, float("nan"), float("inf")]),
         ("end_seconds", [-0.1, 1_000_001, float("nan"), float("inf")]),
         ("scene_threshold", [0, -0.1, 2.1, float("nan"), float("inf")]),

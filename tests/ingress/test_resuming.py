@@ -156,8 +156,9 @@ async def at_rest(running: System, *engines: Engine) -> None:
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "chunk_duration_seconds": 2.3},
         {"cut_detection": CUT_DETECTION_OFF},
         {"scene_boundaries": SCENE_BOUNDARIES_CUTS},
+        {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "min_scene_seconds": 0.3},
     ],
-    ids=["everything", "labels", "every frame", "no cuts", "scenes by cuts"],
+    ids=["everything", "labels", "every frame", "no cuts", "scenes by cuts", "scenes of a least length"],
 )
 async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path, asked):
     wanted = request(clip, **asked)

@@ -98,6 +98,7 @@ def analyze(
         float | None,
         typer.Option(min=0, max=2, help="Score from which a frame is a scene change.", show_default="0.15"),
     ] = None,
+    min_scene_len: options.MinSceneLen = None,
     min_probability: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out texts below it.", show_default="that of the text bank")
     ] = None,
@@ -163,6 +164,7 @@ def analyze(
         frames_per_chunk=frames_per_chunk,
         chunk_duration_seconds=chunk_duration,
         scene_threshold=scene_threshold,
+        min_scene_seconds=min_scene_len,
         min_probability=min_probability,
         sampling_tolerance_seconds=tolerance,
         reuse_difference=reuse_difference,

@@ -38,6 +38,26 @@ Address = Annotated[
         help="The service. Unset: a local stack is started for this call.",
     ),
 ]
+
+
+def parse_time(text: str) -> float:
+    """Seconds from 83.5, 83.5s, 1:23.5 or 0:01:23.5."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)s?", text)
+    if match is None:
+        raise typer.BadParameter(f"{text} is not a time; give seconds such as 83.5, or [HH:]MM:SS such as 1:23.5")
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+MinSceneLen = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_time,
+        metavar="TIME",
+        help="Least length of a scene: a change that comes sooner after its start does not end it.",
+        show_default="0",
+    ),
+]
 Output = Annotated[
     Literal["table", "json"],
     typer.Option("--output", "-o", is_eager=True, help="A table for people, or JSON; errors are JSON on stderr then."),
@@ -54,15 +74,6 @@ Key = Annotated[Path | None, typer.Option(help="Private key of --cert, a PEM fil
 TokenFile = Annotated[
     Path | None, typer.Option(help="File with the bearer token for the service, read for every call.", dir_okay=False)
 ]
-
-
-def parse_time(text: str) -> float:
-    """Seconds from 83.5, 83.5s, 1:23.5 or 0:01:23.5."""
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)s?", text)
-    if match is None:
-        raise typer.BadParameter(f"{text} is not a time; give seconds such as 83.5, or [HH:]MM:SS such as 1:23.5")
-    hours, minutes, seconds = match.groups(default="0")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def credentials(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials | None:

@@ -43,6 +43,7 @@ def redecode(
         float | None,
         typer.Option(min=0, max=2, help="Score from which a frame is a scene change.", show_default="0.15"),
     ] = None,
+    min_scene_len: options.MinSceneLen = None,
     min_probability: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out tags below it.", show_default="the text bank's")
     ] = None,
@@ -66,6 +67,7 @@ def redecode(
         text_bank=text_bank,
         top_k_tags=top_k,
         scene_threshold=scene_threshold,
+        min_scene_seconds=min_scene_len,
         min_probability=min_probability,
         include_scene_scores=report is not None,
     )

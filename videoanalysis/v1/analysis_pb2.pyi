@@ -49,7 +49,7 @@ STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
 class AnalyzeVideoRequest(_message.Message):
-    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds", "cut_detection", "scene_boundaries")
+    __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds", "cut_detection", "scene_boundaries", "min_scene_seconds")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_URI_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class AnalyzeVideoRequest(_message.Message):
     END_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CUT_DETECTION_FIELD_NUMBER: _ClassVar[int]
     SCENE_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCENE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     video_uri: str
     frames_per_chunk: int
@@ -92,7 +93,8 @@ class AnalyzeVideoRequest(_message.Message):
     end_seconds: float
     cut_detection: CutDetection
     scene_boundaries: SceneBoundaries
-    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., sampling_tolerance_seconds: _Optional[float] = ..., reuse_difference: _Optional[float] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., cut_detection: _Optional[_Union[CutDetection, str]] = ..., scene_boundaries: _Optional[_Union[SceneBoundaries, str]] = ...) -> None: ...
+    min_scene_seconds: float
+    def __init__(self, stream_id: _Optional[str] = ..., video_uri: _Optional[str] = ..., frames_per_chunk: _Optional[int] = ..., chunk_duration_seconds: _Optional[float] = ..., top_k_tags: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., text_bank: _Optional[str] = ..., include_embeddings: _Optional[bool] = ..., include_scene_scores: _Optional[bool] = ..., scene_threshold: _Optional[float] = ..., ema_alpha: _Optional[float] = ..., min_probability: _Optional[float] = ..., output_uri: _Optional[str] = ..., scene_detection: _Optional[_Union[_decoder_pb2.SceneDetection, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., sampling_tolerance_seconds: _Optional[float] = ..., reuse_difference: _Optional[float] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., cut_detection: _Optional[_Union[CutDetection, str]] = ..., scene_boundaries: _Optional[_Union[SceneBoundaries, str]] = ..., min_scene_seconds: _Optional[float] = ...) -> None: ...
 
 class AnalyzeVideoResponse(_message.Message):
     __slots__ = ("stream_id", "tags", "caption", "scene_changes", "scenes", "chunks", "video_duration_seconds", "decode_failures", "timing", "model", "text_bank", "usage", "frames_dropped", "claimed_duration_seconds", "cuts", "transitions")

@@ -55,7 +55,7 @@ class TextRanker(Protocol):
 
 
 class Summary:
-    """Takes the chunks of a video in order, from `start` seconds on.
+    """Takes the chunks of a video in order, from `start` seconds on; scenes but the last have `min_scene_seconds`.
 
     With the `state` of another summary it continues exactly from there.
 
@@ -74,12 +74,14 @@ class Summary:
         state: SummaryState | None = None,
         *,
         start: Fraction = Fraction(0),
+        min_scene_seconds: float = 0.0,
     ) -> None:
         self._decoders = decoders
         self._ranking = ranking
         nothing = np.zeros((), np.float32)
         state = state or SummaryState(Fraction(0), nothing, float(start), nothing, (), (), 0.0, 0.0)
         self._start = start
+        self._min_scene_seconds = min_scene_seconds
         self._duration = state.duration
         self._embedding_sum = state.embedding_sum
         self._scene_start = state.scene_start
@@ -112,6 +114,7 @@ class Summary:
 
         Returns the scenes that end in it; calls the decoders only if there are any.
         """
+        scene_ends = self._of_long_scenes(scene_ends)
         pooled = tensors.from_proto(decoded.pooled_embedding)
         self._embedding_sum = _rounded(self._embedding_sum + float(duration) * pooled.astype(np.float64))
         self._duration += duration
@@ -121,6 +124,15 @@ class Summary:
         scenes = await self._scenes_between(ended, [end.seconds for end in scene_ends], deadline)
         self._scene_sum = unfinished
         return scenes
+
+    def _of_long_scenes(self, scene_ends: Sequence[SceneEnd]) -> list[SceneEnd]:
+        """Those of `scene_ends` at which the scene has lasted `min_scene_seconds`."""
+        kept: list[SceneEnd] = []
+        for end in scene_ends:
+            start = kept[-1].seconds if kept else self._scene_start
+            if end.seconds - start >= self._min_scene_seconds:
+                kept.append(end)
+        return kept
 
     async def answer(self, deadline: Deadline) -> AnalyzeVideoResponse:
         """Tags, caption and duration of the video, and its last scene; the rest of the message is left empty."""

@@ -229,6 +229,32 @@ async def test_scenes_lie_between_the_changes_are_ranked_by_their_own_frames_and
         assert scene.caption.text == f"caption {int(np.argmax(decoders.caption_rows @ pooled(of_scene)))}"
 
 
+@pytest.mark.parametrize("stop", [None, 0, 1], ids=["in one", "resumed behind chunk 0", "resumed behind chunk 1"])
+async def test_a_change_too_soon_after_the_start_of_a_scene_does_not_end_it(stop):
+    frames = unit(12, seed=21)
+    changes = [change(0, 2, 2.0), change(0, 3, 3.0), change(1, 0, 4.0), change(1, 3, 7.5), change(2, 3, 11.0)]
+    decoders = NumpyDecoders()
+    summary = Summary(decoders, SPEC, min_scene_seconds=2.0)
+    scenes = []
+    for index in range(3):
+        chunk = frames[4 * index : 4 * index + 4]
+        found = decoded(chunk, *(c for c in changes if c.chunk_index == index))
+        scenes += await add(summary, Fraction(4), chunk, found)
+        if index == stop:
+            summary = Summary(decoders, SPEC, summary.state(), min_scene_seconds=2.0)
+    scenes += (await summary.answer(SOON)).scenes
+    # Only the last one is shorter than two seconds.
+    assert [(scene.start_seconds, scene.end_seconds) for scene in scenes] == [
+        (0, 2),
+        (2, 4),
+        (4, 7.5),
+        (7.5, 11),
+        (11, 12),
+    ]
+    for scene, of_scene in zip(scenes, np.split(frames, [2, 4, 7, 11]), strict=True):
+        assert scene.tags[0].score == pytest.approx((decoders.tag_rows @ pooled(of_scene)).max(), abs=1e-6)
+
+
 async def test_a_video_without_a_change_is_one_scene_and_one_call():
     frames, decoders = unit(3, seed=30), NumpyDecoders()
     summary = Summary(decoders, SPEC)
