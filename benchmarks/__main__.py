@@ -19,13 +19,13 @@ _RESULTS = Path(__file__).parent / "RESULTS.md"
 _LIMIT_SECONDS = 240
 TABLES = {
     "ways": "Sampling compared with other ways",
-    "sampling": "Planned sampling compared with a full decode",
+    "sampling": "Sampling compared with a full decode",
     "latency": "Seconds by cores that are idle",
     "reuse": "Frames encoded with a reuse_difference",
-    "memory": "Peak memory of a sampling process",
+    "memory": "Memory of a sampling process compared with plain decoding",
     "transport": "One chunk to one encoder compared with a single message",
     "requests": "Whole requests compared with ffmpeg alone",
-    "ranged_reads": "First chunk of an object that arrives",
+    "ranged_reads": "First chunk of an object that arrives compared with downloading it first",
 }
 
 

@@ -16,12 +16,15 @@ from av.video.frame import VideoFrame
 
 _ROOT = Path(__file__).parents[1]
 FOLDER = _ROOT / "build" / "clips"
-_FOOTAGE = [
-    _ROOT.parent / "shared" / "videos" / name for name in ("sam2_juggle.mp4", "mdn_friday.mp4", "nasa_13013.mp4")
-]
+_SHARED = _ROOT.parent / "shared" / "videos"
 _SAMPLE = _ROOT / "services" / "ingress" / "sources" / "sample_clip.mp4"
 _RATE = 30
 _FRAMES_OF_A_SHOT = 150
+
+
+def shared(*names: str) -> list[Path]:
+    """Those of the real videos beside the checkout that are there."""
+    return [path for name in names if (path := _SHARED / name).exists()]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def clip(name: str) -> Path:
 
 def _noisy(width: int, height: int) -> Iterator[VideoFrame]:
     """Shots of five seconds from each of the videos in turn, scaled up."""
-    sources = [path for path in _FOOTAGE if path.exists()] or [_SAMPLE]
+    sources = shared("sam2_juggle.mp4", "mdn_friday.mp4", "nasa_13013.mp4") or [_SAMPLE]
     for index in count():
         graph = av.filter.Graph()
         with av.open(str(sources[index % len(sources)])) as container:

@@ -1,7 +1,7 @@
 """Frames that are encoded with `reuse_difference`, and what it costs in likeness: python -m benchmarks.reuse [VIDEO …]
 
-Embeddings by the bundled model, compared with those of every sampled frame. Without arguments, a rendered slideshow:
-40 slides, each still for six seconds.
+Embeddings by the bundled model, compared with those of every sampled frame. Without arguments, a rendered slideshow, 40
+slides that are each still for six seconds, and a fixed camera where the shared videos are.
 """
 
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.clips import shared
 from services.encoder import checkpoint, siglip
 from services.encoder.bundled.scenes import random_scene, render
 from services.encoder.siglip import SiglipEngine
@@ -73,6 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if len(sys.argv) == 1:
             compare("slideshow", slideshow(Path(folder) / "slideshow.mp4"), engine)
+            for path in shared("intel_bottle-detection.mp4"):
+                compare(path.name, path, engine)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 python -m benchmarks.sampling [VIDEO …]
 
 Without arguments, clips are rendered and kept in build/: noise that moves, 30 fps, 12 s; at 720p as usual (B-frames,
-long groups), with a key picture every second, and without B-frames; at 1080p with a key picture every second.
+long groups), with a key picture every second, and without B-frames; at 1080p with a key picture every second. Then the
+shared real videos, where they are.
 """
 
 import sys
@@ -17,6 +18,7 @@ from statistics import median
 import av
 import numpy as np
 
+from benchmarks.clips import shared
 from services.ingress.sampling.pixels import Resizer
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 
@@ -28,6 +30,7 @@ CLIPS = {
     "720p-no-b-frames-groups-of-30": (720, {"preset": "veryfast", "g": "30", "bf": "0"}),
     "1080p-b-frames-groups-of-30": (1080, {"preset": "veryfast", "g": "30"}),
 }
+REAL = ("sam2_juggle.mp4", "intel_bottle-detection.mp4", "bbb_2500ms.ts", "mdn_flower.webm", "mov_bbb.mp4")
 CACHE = Path(__file__).parents[1] / "build" / "sampling"
 
 
@@ -130,6 +133,8 @@ def main() -> None:
     if len(sys.argv) == 1:
         for name, (height, options) in CLIPS.items():
             compare(rendered(name, height, options))
+        for path in shared(*REAL):
+            compare(path)
 
 
 if __name__ == "__main__":
