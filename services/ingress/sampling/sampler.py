@@ -263,7 +263,7 @@ class Sampler:
             video_duration=video_duration,
             start=self._start,
             end=self._end,
-            packets_from=video.packets_from if self._can_seek(video) else None,
+            packets_from=video.packets_from if trusted and self._can_seek(video) else None,
             keep_shots=self._detect_cuts,
         )
         return DecodePass(
