@@ -167,14 +167,26 @@ def render(
     *,
     kubernetes: str = KUBERNETES[-1],
     kinds: Iterable[str] = CUSTOM_KINDS,
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
 ) -> Rendered:
     """The set of `values` with `changes` to it, for a cluster that has these custom `kinds`."""
-    return _render(values, json.dumps(changes or {}), kubernetes, tuple(kinds))
+    return _render(values, json.dumps(changes or {}), kubernetes, tuple(kinds), release, namespace)
 
 
 @cache
-def _render(values: str, changes: str, kubernetes: str, kinds: tuple[str, ...]) -> Rendered:
-    ended = run("template", values, json.loads(changes), kubernetes=kubernetes, kinds=kinds)
+def _render(
+    values: str, changes: str, kubernetes: str, kinds: tuple[str, ...], release: str, namespace: str
+) -> Rendered:
+    ended = run(
+        "template",
+        values,
+        json.loads(changes),
+        kubernetes=kubernetes,
+        kinds=kinds,
+        release=release,
+        namespace=namespace,
+    )
     assert ended.returncode == 0, ended.stderr
     return Rendered(manifests.load(ended.stdout))
 
@@ -195,6 +207,9 @@ def run(
     kinds: Iterable[str] = CUSTOM_KINDS,
     environment: Mapping[str, str] | None = None,
     arguments: Iterable[str] = (),
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
+    chart: Path = CHART,
 ) -> subprocess.CompletedProcess[str]:
     """`helm template`, `lint` or `install`, with values from a set, or from none but `changes`.
 
@@ -203,15 +218,15 @@ def run(
     file, given = VALUES.get(values, (None, {}))
     if command == "template" and environment is None:
         given = {"resumeTokens": {"existingSecret": RESUME_SECRET}, **given}
-    options = ["--namespace", NAMESPACE, *(["--values", str(CHART / file)] if file else []), "--values", "-"]
+    options = ["--namespace", namespace, *(["--values", str(CHART / file)] if file else []), "--values", "-"]
     if environment is None:
         options += ["--kube-version", f"{kubernetes}.0"]
     if environment is None and command == "template":
         options += [option for kind in kinds for option in ("--api-versions", kind)]
-    subject = [str(CHART)] if command == "lint" else [RELEASE, str(CHART)]
+    subject = [str(chart)] if command == "lint" else [release, str(chart)]
     return subprocess.run(
         [_program(), command, *subject, *options, *arguments],
-        input=json.dumps(_merged(given, changes or {})),
+        input=json.dumps(merged(given, changes or {}), ensure_ascii=False),
         env={**os.environ, "HELM_DEBUG": "false", **(environment or {})},
         capture_output=True,
         text=True,
@@ -220,12 +235,12 @@ def run(
     )
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = _merged(old, value) if both and isinstance(old, Mapping) else value
+        result[key] = merged(old, value) if both and isinstance(old, Mapping) else value
     return result
 
 

@@ -26,6 +26,16 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]$"), list("yYnN"))
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    if "e" in text.lower():
+        # Go refuses it where an integer is expected.
+        raise yaml.MarkedYAMLError(problem=f"number with an exponent: {text}", problem_mark=node.start_mark)
+    return float(loader.construct_yaml_float(node))
+
+
 _Loader.yaml_constructors = dict(_Loader.yaml_constructors)
 _Loader.add_constructor(
     "tag:yaml.org,2002:bool",
@@ -33,6 +43,11 @@ _Loader.add_constructor(
 )
 
 
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
+# "=", a string to all but PyYAML.
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+
+
 def load(text: str) -> Iterator[dict[str, Any]]:
-    """The objects of a stream of documents; raises yaml.YAMLError for a duplicate key."""
+    """The objects of a stream of documents; raises yaml.YAMLError for a duplicate key or a number with an exponent."""
     return (item for item in yaml.load_all(text, _Loader) if item)

@@ -79,21 +79,6 @@ def test_what_is_asked_for_is_refused_where_its_kind_is_missing(absent):
     assert helm.run("template", "local", ASKED_FOR[absent], kinds=[*present, absent.rpartition("/")[0]]).returncode == 0
 
 
-def test_two_releases_in_a_namespace_share_no_object():
-    def names(release: str) -> set[tuple[str, str]]:
-        objects = render("local", {"fullnameOverride": release})
-        return {(item["kind"], item["metadata"]["name"]) for item in objects}
-
-    assert not names("one") & names("two")
-
-
-def test_the_longest_names_are_short_enough():
-    rendered = render("everything", {"fullnameOverride": "a" * 60, "textBanks": {"build": {"b" * 20: {"baked": "x"}}}})
-    for item in rendered:
-        limit = 54 if item["kind"] == "ScaledObject" else 63
-        assert len(item["metadata"]["name"]) <= limit, item["metadata"]["name"]
-
-
 def test_every_object_has_the_common_labels_and_annotations():
     for item in render("everything", {"extraObjects": []}):
         assert item["metadata"]["labels"]["team"] == "media"

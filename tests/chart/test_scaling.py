@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, NAME, SERVICES, VALUES, render
+from tests.chart import kinds
+from tests.chart.helm import CHART, KUBERNETES, NAME, SERVICES, VALUES, complaint, render
 
 HPA = {"autoscaling": {"mode": "hpa", "hpa": {"metricName": "videoanalysis_queue_depth"}}}
 PROMETHEUS = {"autoscaling": {"mode": "prometheus", "prometheus": {"serverAddress": "http://prometheus:9090"}}}
@@ -113,6 +114,56 @@ def test_the_prometheus_query_is_the_same_sum_over_this_release():
             # What is not there is not zero.
             "ignoreNullValues": "false",
         }
+
+
+@pytest.mark.parametrize("kind", ["TriggerAuthentication", "ClusterTriggerAuthentication"])
+def test_queries_of_prometheus_may_need_a_tenant_and_authentication(kind):
+    prometheus = {
+        "authenticationRef": {"name": "prometheus", "kind": kind},
+        "authModes": ["bearer", "tls"],
+        "customHeaders": {"X-Scope-OrgID": "media", "X-Client": "keda"},
+        "metadata": {"unsafeSsl": "true", "ignoreNullValues": "true", "query": "theirs"},
+    }
+    own = {"autoscaling": {"mode": "prometheus", "prometheus": {"serverAddress": "https://mimir:9009", **prometheus}}}
+    rendered = render("gpu", own)
+    for service in SERVICES:
+        item = rendered.one("ScaledObject", service)
+        assert kinds.problems(item, KUBERNETES[-1]) == []
+        (trigger,) = item["spec"]["triggers"]
+        assert trigger["authenticationRef"] == {"name": "prometheus", "kind": kind}
+        assert trigger["metadata"]["authModes"] == "bearer,tls"
+        assert trigger["metadata"]["customHeaders"] == "X-Client=keda,X-Scope-OrgID=media"
+        assert trigger["metadata"]["unsafeSsl"] == trigger["metadata"]["ignoreNullValues"] == "true"
+        # Not theirs to set.
+        assert f'service="{service}"' in trigger["metadata"]["query"]
+
+
+def test_modes_of_authentication_need_the_object_with_their_parameters():
+    own = {"autoscaling": {"mode": "prometheus", "prometheus": {"serverAddress": "http://p", "authModes": ["basic"]}}}
+    assert "autoscaling.prometheus.authenticationRef.name is required" in complaint("gpu", own)
+
+
+def test_without_authentication_a_trigger_names_none():
+    for spec in scaled_objects("gpu", PROMETHEUS).values():
+        (trigger,) = spec["triggers"]
+        assert "authenticationRef" not in trigger
+
+
+def test_polls_have_an_interval_only_where_there_may_be_no_replica():
+    changes = {"autoscaling": {"keda": {"pollingInterval": 7}}, "encoder": {"autoscaling": {"minReplicas": 0}}}
+    intervals = {service: spec.get("pollingInterval") for service, spec in scaled_objects("gpu", changes).items()}
+    assert intervals == {"ingress": None, "encoder": 7, "decoder": None}
+
+
+def test_an_hpa_s_labels_can_be_changed_and_omitted():
+    labels = {"app_kubernetes_io_name": "", "app_kubernetes_io_instance": "theirs", "cluster": "one"}
+    changes = {
+        "autoscaling": {"mode": "hpa", "hpa": {"metricName": "videoanalysis_queue_depth", "matchLabels": labels}}
+    }
+    for service in SERVICES:
+        (metric,) = render("gpu", changes).one("HorizontalPodAutoscaler", service)["spec"]["metrics"]
+        selected = metric["external"]["metric"]["selector"]["matchLabels"]
+        assert selected == {"service": service, "app_kubernetes_io_instance": "theirs", "cluster": "one"}
 
 
 def test_an_hpa_reads_the_metric_that_the_adapter_s_rule_serves():
