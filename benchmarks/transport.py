@@ -1,6 +1,6 @@
 """One chunk of 16 frames to one encoder process: ours compared with a single message and with a bare handshake.
 
-    python -m benchmarks.transport [--rounds 7] [--seconds 1] [--ways unary spike ours stand-in]
+    python -m benchmarks.transport [--rounds 6] [--seconds 0.5] [--ways unary spike ours stand-in]
 
 Each way has a caller and an encoder, a process each, on loopback: `unary` sends the chunk in one protobuf message;
 `spike` is a handshake and eight protobuf pieces with nothing around them; `ours` is the ingress's dispatch and the
@@ -332,8 +332,8 @@ def report(ways: list[str], samples: dict[tuple[str, int], list[tuple[float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a round of one way")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a round of one way")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="compared with the first")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
