@@ -22,22 +22,24 @@ from videoanalysis.errors import InvalidInput
 from videoanalysis.partial_analysis import PartialAnalysis
 from videoanalysis.redecoding import Redecoding
 from videoanalysis.retries import OnRetry, Retries
-from videoanalysis.status import carries_details
+from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     CutDetection,
+    ListBanksRequest,
     Priority,
     SceneBoundaries,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 from videoanalysis.v1.decoder_pb2 import SceneDetection
-from videoanalysis.video_analysis import VideoAnalysis
+from videoanalysis.video_analysis import TextBank, VideoAnalysis
 
 # The default limit of the service.
 TIMEOUT_SECONDS = 3600.0
 # A replica is replaced, and its name resolved anew, in less.
 PATIENCE_SECONDS = 60.0
+LIST_SECONDS = 30.0
 _OPTIONS = [
     *channels.OPTIONS,
     # If all known replicas are gone, DNS is resolved again sooner than after gRPC's 30 s.
@@ -192,6 +194,16 @@ class AsyncClient:
                 call.cancel()
             await asyncio.sleep(backoff)
 
+    async def list_banks(self, *, timeout_seconds: float = LIST_SECONDS) -> list[TextBank]:
+        """The text banks that `text_bank` can name. Raises ServiceError."""
+        try:
+            response = await self._connected().ListBanks(
+                ListBanksRequest(), timeout=timeout_seconds, metadata=self._metadata(None)
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return [TextBank.from_message(bank) for bank in response.text_banks]
+
     def _connected(self) -> Any:
         if self._stub is None:
             channel = self._service
@@ -307,6 +319,16 @@ class Client:
                 redecoding.end()
                 call.cancel()
             time.sleep(backoff)
+
+    def list_banks(self, *, timeout_seconds: float = LIST_SECONDS) -> list[TextBank]:
+        """As AsyncClient.list_banks."""
+        try:
+            response = self._connected().ListBanks(
+                ListBanksRequest(), timeout=timeout_seconds, metadata=self._metadata(None)
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return [TextBank.from_message(bank) for bank in response.text_banks]
 
     def _connected(self) -> Any:
         with self._connecting:

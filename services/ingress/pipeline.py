@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from services.ingress.admission import Admission, Demand, Share, Slot
+from services.ingress.admission import Admission, Deadline, Demand, Share, Slot
 from services.ingress.answer import Observer, Part, Timeline
 from services.ingress.dispatch import NoLongerServed
 from services.ingress.job import AnalysisJob
@@ -87,6 +87,9 @@ class Pipeline:
             raise DeadlineExceeded("the deadline passed before the video was decoded again") from error
         except NoLongerServed as error:
             raise Unavailable("the text bank was replaced during the call; call again") from error
+
+    async def text_banks(self, deadline: Deadline) -> list[TextBankInfo]:
+        return await self._resources.decoders.text_banks(deadline)
 
     def _share(self, job: AnalysisJob | StoredJob) -> Share:
         permissions = job.caller.permissions

@@ -20,6 +20,8 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     ChunkResult,
+    ListBanksRequest,
+    ListBanksResponse,
     RedecodeVideoRequest,
     StreamAnalyzeVideoRequest,
 )
@@ -105,6 +107,10 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
             summary = await self._pipeline.redecode(job, writer)
         call_log.note(video_seconds=round(summary.video_duration_seconds, 3))
         await writer.summary(summary)
+
+    async def ListBanks(self, request: ListBanksRequest, context: grpc.aio.ServicerContext) -> ListBanksResponse:
+        deadline = Deadline.of(context.time_remaining(), self._max_request_seconds)
+        return ListBanksResponse(text_banks=await self._pipeline.text_banks(deadline))
 
     def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
         """The job, and where its answer goes besides; raises InvalidInput naming every field to change."""

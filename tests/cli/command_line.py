@@ -20,12 +20,13 @@ from videoanalysis.v1.analysis_pb2 import (
     AnalyzeVideoRequest,
     AnalyzeVideoResponse,
     ChunkResult,
+    ListBanksResponse,
     Progress,
     Scene,
     StreamAnalyzeVideoResponse,
 )
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceServicer, add_VideoAnalysisServiceServicer_to_server
-from videoanalysis.v1.decoder_pb2 import CaptionScore, TagScore
+from videoanalysis.v1.decoder_pb2 import CaptionScore, TagScore, TextBankInfo
 
 COMMAND = Path(sys.executable).with_name("videoanalysis")
 FOREIGN = ("AWS_", "INGRESS_", "ENCODER_", "DECODER_", "VIDEOANALYSIS_")
@@ -48,6 +49,7 @@ class FakeService(VideoAnalysisServiceServicer):
     # After the first chunk and the progress that follows it.
     hangs: bool = False
     tokens: list[bytes] = field(default_factory=list)
+    banks: list[TextBankInfo] = field(default_factory=list)
     requests: list[AnalyzeVideoRequest] = field(default_factory=list)
 
     def StreamAnalyzeVideo(self, request, context) -> Iterator[StreamAnalyzeVideoResponse]:
@@ -67,6 +69,9 @@ class FakeService(VideoAnalysisServiceServicer):
             context.add_callback(ended.set)
             ended.wait()
         yield StreamAnalyzeVideoResponse(summary=answer(request.analysis.video_uri))
+
+    def ListBanks(self, request, context) -> ListBanksResponse:
+        return ListBanksResponse(text_banks=self.banks)
 
     def _fail(self, context: grpc.ServicerContext, failure: ServiceError) -> None:
         context.set_trailing_metadata(trailing_metadata(failure))

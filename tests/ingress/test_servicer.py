@@ -20,6 +20,7 @@ from tests.rendering import calm_picture, render, steady
 from tests.system import EMBEDDING_DIM, IMAGE_SIZE, TEXTS, Engine, System, encoder, system
 from videoanalysis import tensors
 from videoanalysis.channels import connect
+from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -44,7 +45,7 @@ from videoanalysis.v1.analysis_pb2 import (
 )
 from videoanalysis.v1.decoder_pb2 import SCENE_DETECTION_EVERY_FRAME
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
-from videoanalysis.video_analysis import VideoAnalysis
+from videoanalysis.video_analysis import TextBank, VideoAnalysis
 
 CUTS = (Fraction(31, 10), Fraction(13, 2), Fraction(8))
 SECONDS, CHUNK, FRAMES = 11, 4, 8
@@ -619,3 +620,29 @@ async def test_one_callers_long_videos_leave_a_slot_to_another_caller(clip, tmp_
         engine.release.set()
         for call in [one, *many]:
             assert (await call).chunks
+
+
+async def test_the_banks_of_the_decoders_are_listed(tmp_path):
+    async with system(tmp_path) as running:
+        async with AsyncClient(running.address) as client:
+            (bank,) = await client.list_banks()
+        assert running.text_banks is not None
+        (loaded,) = running.text_banks.banks()
+        assert (bank.name, bank.digest, bank.model_digest) == (loaded.name, loaded.digest, loaded.model_digest)
+        assert (bank.tag_count, bank.description_count) == (len(loaded.tags), len(loaded.descriptions))
+
+        def listed() -> list[TextBank]:
+            with Client(running.address) as client:
+                return client.list_banks()
+
+        assert await asyncio.to_thread(listed) == [bank]
+
+
+async def test_without_a_decoder_banks_cannot_be_listed(tmp_path):
+    async with (
+        system(tmp_path, decoder_count=0, replica_wait_seconds=0) as running,
+        AsyncClient(running.address) as client,
+    ):
+        with pytest.raises(Unavailable) as caught:
+            await client.list_banks()
+        assert caught.value.reason == ErrorReason.DECODER_UNAVAILABLE

@@ -6,7 +6,7 @@ import typer
 from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined]
 
 from videoanalysis import __version__
-from videoanalysis.cli import analyze, download_samples, model, redecode, scale, selftest, textbank, up
+from videoanalysis.cli import analyze, download_samples, list_banks, model, redecode, scale, selftest, textbank, up
 from videoanalysis.cli.command import CONTEXT, Application, Command
 from videoanalysis.cli.exit_code import ExitCode
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command(cls=Command)(up.up)
 app.command(cls=Command)(analyze.analyze)
 app.command(cls=Command)(redecode.redecode)
+app.command(cls=Command)(list_banks.list_banks)
 app.command(cls=Command)(selftest.selftest)
 app.command(cls=Command)(download_samples.download_samples)
 app.add_typer(textbank.app, name="textbank")

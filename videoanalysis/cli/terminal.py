@@ -114,7 +114,7 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
 def _tags(analysis: VideoAnalysis) -> RenderableType:
     if not analysis.tags:
         return Text("no tag reaches the minimum probability", "dim")
-    table = _table("tag", "probability", "", "at best", "score")
+    table = table_of("tag", "probability", "", "at best", "score")
     for tag in analysis.tags:
         table.add_row(
             Text(tag.text, "bold"),
@@ -136,7 +136,7 @@ def _caption(analysis: VideoAnalysis) -> RenderableType:
 
 
 def _scenes(analysis: VideoAnalysis) -> RenderableType:
-    table = _table("scene", "start", "end", "length")
+    table = table_of("scene", "start", "end", "length")
     for column in ("tag", "caption"):
         table.add_column(column)
     for number, scene in enumerate(analysis.scenes[:_ROWS], 1):
@@ -154,7 +154,7 @@ def _scenes(analysis: VideoAnalysis) -> RenderableType:
 def _scene_changes(analysis: VideoAnalysis) -> RenderableType:
     if not analysis.scene_changes:
         return Text("no scene change", "dim")
-    table = _table("scene change", "between frames at", "score")
+    table = table_of("scene change", "between frames at", "score")
     for change in analysis.scene_changes[:_ROWS]:
         table.add_row(
             Text(clock(change.cut_seconds), "bold"),
@@ -177,7 +177,7 @@ def _cuts(analysis: VideoAnalysis) -> RenderableType:
         for one in analysis.transitions
     ]
     shots = sorted(cuts + gradual)
-    table = _table("new shot", "by", "strength")
+    table = table_of("new shot", "by", "strength")
     for _, time, kind, strength in shots[:_ROWS]:
         table.add_row(Text(time, "bold"), kind, strength)
     return _limited(table, len(shots))
@@ -189,7 +189,7 @@ def _limited(table: Table, rows: int) -> RenderableType:
 
 
 def _timing(analysis: VideoAnalysis) -> RenderableType:
-    table = _table("stage", "queue", "compute")
+    table = table_of("stage", "queue", "compute")
     for name, stage in analysis.timing.stages():
         table.add_row(name, _seconds(stage.queue_seconds), _seconds(stage.compute_seconds))
     table.add_row("total", "", _seconds(analysis.timing.total_seconds), style="bold")
@@ -207,7 +207,8 @@ def _origin(analysis: VideoAnalysis) -> RenderableType:
     return Styled(table, "dim")
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """Without lines; the columns but the first are numbers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index and column else "left")

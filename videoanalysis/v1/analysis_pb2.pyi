@@ -48,6 +48,16 @@ STAGE_WAITING: Stage
 STAGE_DOWNLOADING: Stage
 STAGE_ANALYZING: Stage
 
+class ListBanksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListBanksResponse(_message.Message):
+    __slots__ = ("text_banks",)
+    TEXT_BANKS_FIELD_NUMBER: _ClassVar[int]
+    text_banks: _containers.RepeatedCompositeFieldContainer[_decoder_pb2.TextBankInfo]
+    def __init__(self, text_banks: _Optional[_Iterable[_Union[_decoder_pb2.TextBankInfo, _Mapping]]] = ...) -> None: ...
+
 class AnalyzeVideoRequest(_message.Message):
     __slots__ = ("stream_id", "video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank", "include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability", "output_uri", "scene_detection", "priority", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds", "cut_detection", "scene_boundaries", "min_scene_seconds")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]

@@ -66,6 +66,11 @@ class VideoAnalysisServiceStub:
                 request_serializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.SerializeToString,
                 response_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.FromString,
                 _registered_method=True)
+        self.ListBanks = channel.unary_unary(
+                '/videoanalysis.v1.VideoAnalysisService/ListBanks',
+                request_serializer=videoanalysis_dot_v1_dot_analysis__pb2.ListBanksRequest.SerializeToString,
+                response_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.ListBanksResponse.FromString,
+                _registered_method=True)
 
 
 class VideoAnalysisServiceServicer:
@@ -121,6 +126,15 @@ class VideoAnalysisServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBanks(self, request, context):
+        """The text banks that AnalyzeVideoRequest.text_bank can name, as one decoder reports them.
+        UNAVAILABLE          no decoder answers (DECODER_UNAVAILABLE)
+        DEADLINE_EXCEEDED    the deadline passed
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VideoAnalysisServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +152,11 @@ def add_VideoAnalysisServiceServicer_to_server(servicer, server):
                     servicer.RedecodeVideo,
                     request_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.FromString,
                     response_serializer=videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.SerializeToString,
+            ),
+            'ListBanks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBanks,
+                    request_deserializer=videoanalysis_dot_v1_dot_analysis__pb2.ListBanksRequest.FromString,
+                    response_serializer=videoanalysis_dot_v1_dot_analysis__pb2.ListBanksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -238,6 +257,33 @@ class VideoAnalysisService:
             '/videoanalysis.v1.VideoAnalysisService/RedecodeVideo',
             videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoRequest.SerializeToString,
             videoanalysis_dot_v1_dot_analysis__pb2.RedecodeVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBanks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/videoanalysis.v1.VideoAnalysisService/ListBanks',
+            videoanalysis_dot_v1_dot_analysis__pb2.ListBanksRequest.SerializeToString,
+            videoanalysis_dot_v1_dot_analysis__pb2.ListBanksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,6 +83,15 @@ class Decoders:
                 service_time=self._rank_time,
             )
 
+    async def text_banks(self, deadline: Deadline) -> list[TextBankInfo]:
+        """Those that are loaded."""
+
+        async def attempt(replica: Replica, seconds: float) -> list[TextBankInfo]:
+            return list((await _loaded(replica, seconds)).text_banks)
+
+        with self._demand.decoder_call():
+            return await retry.call(self._replicas, attempt, deadline, service_time=self._list_time)
+
     async def text_bank(
         self, name: str, model_digest: str, deadline: Deadline, *, labels_suffice: bool = False
     ) -> TextBankInfo:
@@ -93,17 +102,19 @@ class Decoders:
         """
 
         async def attempt(replica: Replica, seconds: float) -> TextBankInfo:
-            loaded: ListTextBanksResponse = answers.received(
-                await _stub(replica).ListTextBanks(
-                    ListTextBanksRequest(), timeout=seconds, metadata=call_log.passed_on()
-                )
-            )
+            loaded = await _loaded(replica, seconds)
             if labels_suffice and not loaded.has_location:
                 return TextBankInfo()
             return _choose(loaded, name, model_digest)
 
         with self._demand.decoder_call():
             return await retry.call(self._replicas, attempt, deadline, service_time=self._list_time)
+
+
+async def _loaded(replica: Replica, seconds: float) -> ListTextBanksResponse:
+    call = _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds, metadata=call_log.passed_on())
+    loaded: ListTextBanksResponse = answers.received(await call)
+    return loaded
 
 
 def _choose(loaded: ListTextBanksResponse, name: str, model_digest: str) -> TextBankInfo:
