@@ -672,7 +672,7 @@ def test_options_of_identity_that_cannot_be_used_are_usage_errors(options, says)
 
 
 def test_starts_without_what_only_the_services_need():
-    heavy = {"torch", "av", "moto", "aioboto3", "numpy"}
+    heavy = {"torch", "av", "moto", "aiobotocore", "numpy"}
     program = f"import sys, videoanalysis.cli; print(sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert ended.stdout.strip() == "[]"

@@ -768,7 +768,7 @@ async def test_what_the_readme_shows_works(capfd):
 
 
 def test_needs_nothing_of_the_services():
-    heavy = {"torch", "av", "moto", "aioboto3", "transformers", "numpy", "structlog", "pydantic"}
+    heavy = {"torch", "av", "moto", "aiobotocore", "transformers", "numpy", "structlog", "pydantic"}
     program = f"import sys, videoanalysis.client; print(sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert ended.stdout.strip() == "[]"

@@ -123,7 +123,7 @@ def test_a_service_declares_what_it_imports(service):
         ("services.ingress.sampling.worker", {"grpc", "structlog", "pydantic", "prometheus_client"}),
         ("services.ingress.resume", {"grpc"}),
         ("videoanalysis.errors", {"grpc"}),
-        ("videoanalysis.client", {"torch", "transformers", "av", "aioboto3", "pydantic", "structlog"}),
+        ("videoanalysis.client", {"torch", "transformers", "av", "aiobotocore", "pydantic", "structlog"}),
     ],
 )
 def test_a_process_does_not_load(module, absent):

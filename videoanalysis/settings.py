@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from videoanalysis.errors import FailedPrecondition
 from videoanalysis.logs import LogFormat
 from videoanalysis.reloaded_files import InvalidFile
 from videoanalysis.server_tls import ServerTls
@@ -137,10 +138,10 @@ def check_pair(settings: BaseSettings, cert: str, key: str) -> None:
 
 @contextmanager
 def exit_on_invalid_file() -> Iterator[None]:
-    """Ends the process with exit code 2 and a line on stderr if a file that a setting names cannot be used."""
+    """Ends the process with exit code 2 and a line on stderr if what a setting names cannot be used."""
     try:
         yield
-    except InvalidFile as error:
+    except (InvalidFile, FailedPrecondition) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 

@@ -12,6 +12,7 @@ import structlog
 
 from videoanalysis.errors import FailedPrecondition, NotFound, ServiceError, Unavailable
 from videoanalysis.limits import MAX_TEXT_BANKS
+from videoanalysis.logs import causes
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.text_bank.format import InvalidTextBank, TextBank
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -163,7 +164,7 @@ class TextBankStore:
         try:
             versions = await self._location.versions()
         except (OSError, ServiceError) as error:
-            self._warn("", f"the location of the banks is unavailable: {error}")
+            self._warn("", f"the location of the banks is unavailable: {error}", error)
             return
         self._warnings.pop("", None)
         for address in self._read_versions.keys() - versions.keys():
@@ -186,7 +187,7 @@ class TextBankStore:
             self._read_versions[address] = version
             self._warn(address, f"rejected: {error}")
         except (OSError, ServiceError) as error:
-            self._warn(address, f"cannot be read: {error}")
+            self._warn(address, f"cannot be read: {error}", error)
         else:
             self._read_versions[address] = version
             self._retire(address)
@@ -206,8 +207,11 @@ class TextBankStore:
         self._replaced.append(bank)
         return True
 
-    def _warn(self, address: str, problem: str) -> None:
+    def _warn(self, address: str, problem: str, error: Exception | None = None) -> None:
         """Log a problem once, not at every refresh."""
         if self._warnings.get(address) != problem:
             self._warnings[address] = problem
-            _log.warning("text bank problem", address=address, problem=problem, kept=address in self._banks)
+            facts: dict[str, object] = {"causes": causes(error)} if error is not None else {}
+            if isinstance(error, ServiceError):
+                facts["details"] = error.details
+            _log.warning("text bank problem", address=address, problem=problem, kept=address in self._banks, **facts)

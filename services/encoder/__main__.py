@@ -13,7 +13,7 @@ from services.encoder.admission import Admission
 from services.encoder.engine import Engine, StartupError
 from services.encoder.servicer import MAX_REQUEST_BYTES, EncoderServicer
 from services.encoder.settings import EncoderSettings
-from videoanalysis import logs, metrics
+from videoanalysis import __version__, logs, metrics
 from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
@@ -33,7 +33,7 @@ def main() -> None:
     exit_on_signals()
     settings = read_settings(EncoderSettings)
     logs.configure(settings.log_level, settings.log_format)
-    _log.info("starting", settings=settings.effective())
+    _log.info("starting", service="encoder", version=__version__, settings=settings.effective())
     encoder_metrics.start_at_zero(_SERVICE)
     try:
         with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE]):

@@ -4,8 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
-import aioboto3
 import pytest
+from aiobotocore.session import AioSession
 from google.protobuf import json_format
 
 from tests.ingress.waiting import until
@@ -81,7 +81,7 @@ async def test_a_caller_that_leaves_leaves_no_part_of_its_output(clip, tmp_path,
     engine = Engine(embedding_dim=2048)
     async with (
         written(clip, tmp_path, storage, bucket, engine) as running,
-        aioboto3.Session().client("s3", endpoint_url=s3_endpoint) as client,
+        AioSession().create_client("s3", endpoint_url=s3_endpoint) as client,
     ):
 
         async def uploads() -> int:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import aioboto3
 import pytest
+from aiobotocore.session import AioSession
 
 from tests.storage.downloads import download
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
@@ -88,7 +88,7 @@ async def test_a_file_is_sent_as_well_as_bytes(storage, bucket, tmp_path):
 
 async def multipart_uploads(s3_endpoint: str, bucket: str) -> list[object]:
     """Those begun and neither completed nor aborted."""
-    async with aioboto3.Session().client("s3", endpoint_url=s3_endpoint) as client:
+    async with AioSession().create_client("s3", endpoint_url=s3_endpoint) as client:
         return (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", [])
 
 

@@ -350,7 +350,12 @@ class Upload:
             try:
                 await self._call("abort_multipart_upload", UploadId=upload_id)
             except ServiceError as error:
-                _log.warning("parts of an upload were not removed", uri=str(self._uri), error=error.message)
+                _log.warning(
+                    "parts of an upload were not removed",
+                    uri=str(self._uri),
+                    error=error.message,
+                    details=error.details,
+                )
 
     async def _send_part(self, size: int) -> None:
         if self._upload_id is None:

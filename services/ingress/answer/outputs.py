@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from videoanalysis.errors import InvalidInput, NotFound, PermissionDenied
+from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage, Upload
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Cut, Progress, Scene, Transition
 from videoanalysis.v1.decoder_pb2 import SceneChange, TextBankInfo
@@ -149,6 +149,6 @@ def _errors_of_field() -> Iterator[None]:
     """Name the request's field in errors about the object; the storage client does not know it."""
     try:
         yield
-    except (NotFound, PermissionDenied) as error:
+    except (InvalidInput, NotFound, PermissionDenied, FailedPrecondition) as error:
         error.field = _FIELD
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.ingress.sources.media import FIELD, CheckVersion, Media, Progress, any_version
 from services.ingress.sources.ranged_media import RangedMedia
 from services.ingress.sources.scratch import ScratchSpace
-from videoanalysis.errors import FailedPrecondition, NotFound, PermissionDenied
+from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage, StoredObject
 
 
@@ -49,6 +49,6 @@ def _errors_of_field() -> Iterator[None]:
     """Name the request's field in errors about the object; the storage client does not know it."""
     try:
         yield
-    except (NotFound, PermissionDenied, FailedPrecondition) as error:
+    except (InvalidInput, NotFound, PermissionDenied, FailedPrecondition) as error:
         error.field = FIELD
         raise
