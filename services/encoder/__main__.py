@@ -97,6 +97,9 @@ def load_engine(settings: EncoderSettings) -> Engine:
         device=settings.device,
         precision=settings.precision,
         torch_threads=settings.torch_threads,
+        compile_mode=settings.compile,
+        max_batch_chunks=settings.max_batch_chunks,
+        batch_wait_seconds=settings.batch_wait_ms / 1000,
         text_tower_idle_seconds=None if settings.keep_text_tower else _TEXT_TOWER_IDLE_SECONDS,
     )
 

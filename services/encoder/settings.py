@@ -1,8 +1,8 @@
 """Settings of the encoder: ENCODER_<NAME> in the environment."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
@@ -28,8 +28,10 @@ class EncoderSettings(ServiceSettings):
     revision: str | None = Field(
         None, description="Commit of the hub id, so that every replica serves the same weights; unset: the newest."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is bfloat16 on CUDA, where it is several times faster, and float32 on a CPU."
+    precision: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = Field(
+        "auto",
+        description="auto is bfloat16 on CUDA and on CPUs with AMX, where it is several times faster, and float32 on "
+        "other CPUs; fp8 rounds more and takes a GPU of compute capability 8.9.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is CUDA where there is a device.")
     torch_threads: int = Field(
@@ -39,12 +41,29 @@ class EncoderSettings(ServiceSettings):
         description="Threads of one CPU computation; 0 is one for each core that its CPU limit allows.",
     )
 
+    compile: Literal["auto", "off", "default", "max-autotune-no-cudagraphs", "max-autotune"] = Field(
+        "auto",
+        description="Mode of torch.compile, applied before the encoder is ready; max-autotune adds CUDA graphs. auto "
+        "is max-autotune-no-cudagraphs on CUDA and off on a CPU, where nothing is gained. If it fails, the encoder "
+        "logs that and serves without.",
+    )
+
     keep_text_tower: bool = Field(
         False, description="The text tower, loaded for the first texts, stays; else it is freed 60 s after the last."
     )
 
     max_in_flight: int = Field(
         2, ge=1, le=64, description="Chunks admitted at a time: one computes while the next is copied in."
+    )
+    max_batch_chunks: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Chunks that share one computation if they wait at the same time; at most ENCODER_MAX_IN_FLIGHT, "
+        "which is to be twice as large so that the next ones are copied in meanwhile.",
+    )
+    batch_wait_ms: float = Field(
+        5.0, ge=0, le=1000, description="A chunk waits for so long for others to share its computation."
     )
     max_frames: int = Field(
         MAX_FRAMES_PER_CHUNK,
@@ -81,3 +100,12 @@ class EncoderSettings(ServiceSettings):
         le=60_000,
         description="Its time for 16 frames; so400m on an H200 at 60 % of its peak.",
     )
+
+    @model_validator(mode="after")
+    def _joins_chunks_in_flight(self) -> Self:
+        if self.max_batch_chunks > self.max_in_flight:
+            raise ValueError(
+                f"ENCODER_MAX_BATCH_CHUNKS is {self.max_batch_chunks}, but only ENCODER_MAX_IN_FLIGHT="
+                f"{self.max_in_flight} chunks are admitted; raise that to twice as many"
+            )
+        return self

@@ -94,8 +94,15 @@ class VisionTower(nn.Module):
         self.head = _AttentionPooling(shape)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.embeddings["patch_embedding"](pixels)
-        hidden = self.encoder(patches + self.embeddings["position_embedding"].weight)
+        return self.pool(self.encoder(self.embed(pixels)))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """[n, patches, hidden_size], which the encoder's layers transform."""
+        embedded: Tensor = self.embeddings["patch_embedding"](pixels) + self.embeddings["position_embedding"].weight
+        return embedded
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """The features, from what the layers return."""
         features: Tensor = self.head(self.post_layernorm(hidden))
         return features
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from structlog.testing import capture_logs
 from transformers import SiglipModel, SiglipProcessor, SiglipTokenizer
 
-from services.encoder import checkpoint, siglip
+from services.encoder import checkpoint, siglip, towers
 from services.encoder.engine import StartupError
+from services.encoder.pictures import PictureEncoder
+from services.encoder.verification import scene
 from tests.encoder.random_checkpoint import IMAGE_SIZE
 
 try:
@@ -19,6 +23,7 @@ try:
 except ImportError:  # transformers 4, where the plain class is this one
     from transformers import SiglipImageProcessor
 
+BUNDLED = Path(siglip.__file__).parent / "bundled" / "rendered-scenes"
 TEXTS = ["a dog walks in the garden", "Train, stops: in the STATION!", "zebra", "a car " * 60]
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -139,9 +144,44 @@ def test_bfloat16_is_close_to_float32(siglip_engine, checkpoint_directory):
     assert np.abs(np.linalg.norm(rounded.encode_texts(TEXTS), axis=1) - 1).max() < 1e-6
 
 
-def test_auto_is_float32_on_a_cpu(siglip_engine, checkpoint_directory):
+def test_auto_is_the_precision_that_the_cpu_multiplies_fastest(siglip_engine, checkpoint_directory):
     assert siglip_engine.model.device == "cpu"
-    assert load(checkpoint_directory, precision="auto").model.precision == "float32"
+    has_amx = "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    precision = load(checkpoint_directory, device="cpu", precision="auto").model.precision
+    assert precision == ("bfloat16" if has_amx else "float32")
+
+
+def test_fp8_rounds_a_trained_vision_tower_little_and_the_text_tower_not_at_all():
+    exact, rounded, plain = (load(BUNDLED, precision=precision) for precision in ("float32", "fp8", "bfloat16"))
+    assert rounded.model.precision == "fp8"
+    frames = np.stack([scene(96, 96, seed) for seed in range(16)])
+    cosines = (exact.encode(frames).embeddings * rounded.encode(frames).embeddings).sum(axis=1)
+    assert 0.999 < cosines.min() < 0.99999
+    assert np.array_equal(rounded.encode_texts(TEXTS), plain.encode_texts(TEXTS))
+
+
+def test_every_step_is_traced_whole_and_gives_the_same_embeddings_in_a_few_lengths(siglip_engine, checkpoint_directory):
+    found = checkpoint.resolve(str(checkpoint_directory), None)
+    shape = towers.vision_shape(found.config)
+    vision = towers.load(
+        towers.VisionTower, shape, found.weights("vision_model."), "vision_model.", "cpu", torch.float32
+    )
+    compiler = partial(torch.compile, backend="eager", fullgraph=True, dynamic=False)
+    steps = siglip.picture_steps(vision, siglip.Normalise(found.preprocessing, torch.float32, "cpu"))
+    compiled = PictureEncoder(steps, sizes=[2, 4], compiler=compiler)
+    with torch.inference_mode(), capture_logs() as lines:
+        compiled.compile(lambda count, compute: compute(torch.from_numpy(pictures()[:count])))
+        embeddings = compiled(torch.from_numpy(pictures()[:7])).numpy()
+    assert [(line["event"], line["pictures"]) for line in lines] == [("compiled", [2, 4])]
+    assert np.abs(embeddings - siglip_engine.encode(pictures()[:7]).embeddings).max() < 1e-5
+
+
+def test_chunks_that_share_a_computation_have_the_embeddings_that_they_have_alone(siglip_engine, checkpoint_directory):
+    joining = load(checkpoint_directory, max_batch_chunks=2, batch_wait_seconds=10)
+    chunks = [pictures()[:3], pictures()[3:]]
+    with ThreadPoolExecutor(2) as threads:
+        for encoded, chunk in zip(threads.map(joining.encode, chunks), chunks, strict=True):
+            assert np.abs(encoded.embeddings - siglip_engine.encode(chunk).embeddings).max() < 1e-5
 
 
 def test_two_threads_get_what_one_gets(siglip_engine):
@@ -221,3 +261,36 @@ def test_threads_on_cuda_do_not_mix_their_chunks(checkpoint_directory):
 def test_cuda_buffers_are_pinned(checkpoint_directory):
     engine = load(checkpoint_directory, device="cuda", precision="float32")
     assert torch.from_numpy(engine.allocate(1000)).is_pinned()
+
+
+@needs_cuda
+@pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs", "max-autotune"])
+def test_compiled_on_cuda_two_threads_get_what_one_gets_without_compilation(checkpoint_directory, mode):
+    plain = load(checkpoint_directory, device="cuda", precision="bfloat16")
+    compiled = load(checkpoint_directory, device="cuda", precision="bfloat16", compile_mode=mode)
+    with capture_logs() as lines:
+        compiled.warm_up()
+    assert [line["event"] for line in lines] == ["compiled"]
+    chunks = [pictures()[:count] for count in (1, 3, 5, 8)] * 8
+    wanted = [plain.encode(chunk).embeddings for chunk in chunks]
+    with ThreadPoolExecutor(2) as threads:
+        for encoded, rows in zip(threads.map(compiled.encode, chunks), wanted, strict=True):
+            assert (encoded.embeddings * rows).sum(axis=1).min() > 0.999
+
+
+@needs_cuda
+def test_attention_on_cuda_is_flash_attention(checkpoint_directory):
+    with capture_logs() as lines:
+        engine = load(checkpoint_directory, device="cuda", precision="bfloat16")
+        engine.encode(pictures())
+    assert lines == []
+
+
+@needs_cuda
+def test_fp8_on_cuda_is_close_to_bfloat16(checkpoint_directory):
+    plain = load(checkpoint_directory, device="cuda", precision="bfloat16").encode(pictures()).embeddings
+    try:
+        rounded = load(checkpoint_directory, device="cuda", precision="fp8")
+    except StartupError as refusal:
+        pytest.skip(str(refusal))
+    assert (rounded.encode(pictures()).embeddings * plain).sum(axis=1).min() > 0.97
