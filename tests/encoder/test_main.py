@@ -92,7 +92,7 @@ async def exit_code(process: subprocess.Popen) -> int:
 async def test_serves_a_checkpoint_and_finishes_the_chunk_in_flight_at_sigterm(
     siglip_engine, checkpoint_directory, tmp_path
 ):
-    with encoder_process(tmp_path, model=checkpoint_directory, device="cpu", drain_delay_seconds=0.3) as started:
+    with encoder_process(tmp_path, model=checkpoint_directory, precision="float32", drain_delay_seconds=0.3) as started:
         process, address_file = started
         async with await ready(process, address_file) as channel:
             stub = EncoderServiceStub(channel)

@@ -39,3 +39,11 @@ def test_refuses_what_is_out_of_range(monkeypatch, name, value):
     monkeypatch.setenv(f"ENCODER_{name}", value)
     with pytest.raises(ValidationError):
         EncoderSettings()
+
+
+def test_no_more_chunks_can_share_a_computation_than_are_admitted(monkeypatch):
+    monkeypatch.setenv("ENCODER_MAX_BATCH_CHUNKS", "3")
+    with pytest.raises(ValidationError, match="ENCODER_MAX_IN_FLIGHT=2 chunks are admitted; raise that"):
+        EncoderSettings()
+    monkeypatch.setenv("ENCODER_MAX_IN_FLIGHT", "6")
+    assert EncoderSettings().max_batch_chunks == 3

@@ -35,7 +35,7 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_prints_what_the_model_is_and_a_line_for_each_check(checkpoint_directory, siglip_engine, capsys):
-    assert verify(str(checkpoint_directory), None, "cpu", "auto")
+    assert verify(str(checkpoint_directory), None, "cpu", "float32")
     about, findings, verdict = capsys.readouterr().out.split("\n\n")
     assert about.splitlines() == [
         f"model      {checkpoint_directory}",
