@@ -67,7 +67,6 @@ WAYS = {  # script, whether the model is prepared, precision
     "transformers, whole model, bfloat16": (TRANSFORMERS, False, "bfloat16"),
     "encoder, whole model, float32": (ENCODER, False, "float32"),
     "encoder, whole model, bfloat16": (ENCODER, False, "bfloat16"),
-    "encoder, prepared model, float32": (ENCODER, True, "float32"),
     "encoder, prepared model, bfloat16": (ENCODER, True, "bfloat16"),
 }
 

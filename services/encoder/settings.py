@@ -23,7 +23,7 @@ class EncoderSettings(ServiceSettings):
     model: str = Field(
         "google/siglip-so400m-patch14-384",
         min_length=1,
-        description="SigLIP checkpoint: a Hugging Face hub id, or a directory, which needs no network at start.",
+        description="SigLIP or SigLIP 2, whole or prepared: a hub id, or a directory, which needs no network at start.",
     )
     revision: str | None = Field(
         None, description="Commit of the hub id, so that every replica serves the same weights; unset: the newest."
