@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_attention
 
 # transformers' names of them → the argument of `gelu`.
 _ACTIVATIONS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}
@@ -86,7 +86,7 @@ class VisionTower(nn.Module):
                 "patch_embedding": _PatchEmbedding(
                     shape.num_channels, shape.hidden_size, shape.patch_size, shape.patch_size
                 ),
-                "position_embedding": nn.Embedding(patches, shape.hidden_size),
+                "position_embedding": _Table(patches, shape.hidden_size),
             }
         )
         self.encoder = _Encoder(shape)
@@ -117,8 +117,8 @@ class TextTower(nn.Module):
         super().__init__()
         self.embeddings = nn.ModuleDict(
             {
-                "token_embedding": nn.Embedding(shape.vocab_size, shape.hidden_size),
-                "position_embedding": nn.Embedding(shape.max_position_embeddings, shape.hidden_size),
+                "token_embedding": _Table(shape.vocab_size, shape.hidden_size),
+                "position_embedding": _Table(shape.max_position_embeddings, shape.hidden_size),
             }
         )
         self.encoder = _Encoder(shape)
@@ -129,6 +129,19 @@ class TextTower(nn.Module):
         embedded = self.embeddings["token_embedding"](tokens) + self.embeddings["position_embedding"].weight
         features: Tensor = self.head(self.final_layer_norm(self.encoder(embedded)[:, -1]))
         return features
+
+
+class _Table(nn.Module):
+    """A row for each token or position. Not nn.Embedding, whose random values import torch's compiler."""
+
+    weight: Tensor
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, width))
+
+    def forward(self, indices: Tensor) -> Tensor:
+        return embedding(indices, self.weight)
 
 
 class _PatchEmbedding(nn.Conv2d):

@@ -150,3 +150,23 @@ def test_a_model_that_cannot_be_served_is_told_in_one_sentence_and_exits_with_2(
     assert done.returncode == 2
     assert done.stderr.startswith(f"ENCODER_MODEL={tmp_path}: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_start_imports_neither_transformers_nor_the_compiler_of_torch(checkpoint_directory):
+    """Each would take as long as torch itself."""
+    script = """
+import sys
+from services.encoder import __main__, settings
+__main__.load_engine(settings.EncoderSettings())
+print(sorted({"torch", "torch._dynamo", "transformers", "sympy"} & sys.modules.keys()))
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(model=checkpoint_directory, device="cpu"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert loaded.stdout == "['torch']\n"
