@@ -1,8 +1,11 @@
 """Pods: security, start and termination, network policies."""
 
-import pytest
+import re
 
-from tests.chart.helm import NAME, VALUES, render
+import pytest
+from kubernetes.utils import parse_quantity
+
+from tests.chart.helm import CHART, NAME, SERVICES, VALUES, render
 
 _VOLUMES_OF_RESTRICTED = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi"}
 
@@ -133,6 +136,29 @@ def test_default_resources():
     assert resources["encoder"]["requests"]["cpu"] == 2
     assert resources["encoder"]["limits"]["nvidia.com/gpu"] == 1
     assert resources["decoder"]["requests"]["cpu"] == 1
+
+
+# What kind's own pods and KEDA's request: 950m and 300m, 290 MiB and 300 MiB.
+_CLUSTER_CPUS, _CLUSTER_BYTES = 1.25, 590 << 20
+
+
+@pytest.mark.parametrize("file", ["values-local.yaml", "README.md", "../../README.md"])
+def test_a_node_of_the_stated_size_holds_values_local(file):
+    stated = re.findall(r"(\d+) CPUs and (\d+) GiB", (CHART / file).read_text(encoding="utf-8"))
+    rendered = render("local")
+    scaled = {service: rendered.one("ScaledObject", service)["spec"] for service in SERVICES}
+    for (cpus, gib), bound in zip(stated, ("minReplicaCount", "maxReplicaCount"), strict=False):
+        needed_cpus, needed_bytes = _CLUSTER_CPUS, float(_CLUSTER_BYTES)
+        for name, pod in rendered.pods().items():
+            service = name.removeprefix(f"Deployment/{NAME}-")
+            replicas = scaled[service][bound] if service in scaled else 1
+            for container in pod["containers"]:
+                requests = container["resources"]["requests"]
+                needed_cpus += replicas * float(parse_quantity(requests["cpu"]))
+                needed_bytes += replicas * float(parse_quantity(requests["memory"]))
+        assert needed_cpus <= int(cpus)
+        assert needed_bytes <= int(gib) << 30
+    assert stated
 
 
 def test_the_gpu_resource_has_the_device_plugin_s_name():
