@@ -101,7 +101,7 @@ OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit
 lock:
 	for service in ingress encoder decoder; do \
 	    lock=services/$$service/requirements.lock; \
-	    $(UV) pip compile pyproject.toml --extra $$service --constraint constraints.txt --quiet --generate-hashes \
+	    $(UV) pip compile pyproject.toml --extra $$service --extra tracing --constraint constraints.txt --quiet --generate-hashes \
 	        --universal --python-version 3.12 --no-annotate --no-header --output-file $$lock.new \
 	        $(OF_TORCH:%=--no-emit-package %) \
 	        $$(sed -n 's/^\(nvidia[a-z0-9-]*\)==.*/--no-emit-package \1/p' constraints.txt) || exit; \

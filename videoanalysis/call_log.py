@@ -1,9 +1,8 @@
 """What the log says of a call: its trace, stream and caller on every line, and one line when it has ended.
 
-This is the one place where a trace is taken from a call and passed on to the next service.
+A call that belongs to no trace has a trace id of its own, which the services behind it log too.
 """
 
-import re
 import secrets
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -12,29 +11,27 @@ from urllib.parse import unquote
 
 import structlog
 
+from videoanalysis import tracing
 from videoanalysis.errors import ServiceError
 from videoanalysis.logs import causes
 
 _TRACEPARENT = "traceparent"
 _STREAM_ID = "videoanalysis-stream-id-bin"
 _MAX_STREAM_ID_BYTES = 1000
-# https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
-_FORMAT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
 
 Metadata = Iterable[tuple[str, Any]]
 
-_trace: ContextVar[tuple[str, str]] = ContextVar("trace")
+_trace_id: ContextVar[str] = ContextVar("trace_id")
 _facts: ContextVar[dict[str, object]] = ContextVar("facts")
 
 _log = structlog.get_logger()
 
 
 def begin(peer: str, metadata: Metadata) -> None:
-    """Binds the trace of `metadata`, or a new one, to the lines of this task, with the stream and the caller's host."""
+    """Binds the current trace, or a new one, to the lines of this task, with the stream and the caller's host."""
     given = dict(metadata)
-    match = _FORMAT.fullmatch(str(given.get(_TRACEPARENT, "")))
-    trace_id, flags = (match[1], match[2]) if match else (secrets.token_hex(16), "00")
-    _trace.set((trace_id, flags))
+    trace_id = tracing.trace_id() or secrets.token_hex(16)
+    _trace_id.set(trace_id)
     _facts.set({})
     structlog.contextvars.bind_contextvars(trace_id=trace_id, caller=host_of(peer))
     if isinstance(stream_id := given.get(_STREAM_ID), bytes):
@@ -44,6 +41,8 @@ def begin(peer: str, metadata: Metadata) -> None:
 def bind(*, stream_id: str | None = None, caller: str | None = None) -> None:
     """Names the stream or the caller on every line of the call from here on, the last one included."""
     known = {"stream_id": stream_id, "caller": caller}
+    if stream_id:
+        tracing.annotate(stream_id=stream_id)
     structlog.contextvars.bind_contextvars(**{name: value for name, value in known.items() if value})
 
 
@@ -59,9 +58,10 @@ def stages(**seconds: float) -> None:
 
 def passed_on() -> Sequence[tuple[str, str | bytes]]:
     """Metadata by which the service that is called next logs the same trace and stream."""
-    if (trace := _trace.get(None)) is None:
-        return ()
-    metadata: list[tuple[str, str | bytes]] = [(_TRACEPARENT, f"00-{trace[0]}-{secrets.token_hex(8)}-{trace[1]}")]
+    metadata: list[tuple[str, str | bytes]] = [*tracing.outgoing()]
+    if not metadata and (trace_id := _trace_id.get(None)) is not None:
+        # Not sampled.
+        metadata.append((_TRACEPARENT, f"00-{trace_id}-{secrets.token_hex(8)}-00"))
     if stream_id := structlog.contextvars.get_contextvars().get("stream_id"):
         metadata.append((_STREAM_ID, str(stream_id).encode(errors="replace")[:_MAX_STREAM_ID_BYTES]))
     return metadata

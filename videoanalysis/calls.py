@@ -4,14 +4,22 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import Any, Self
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
+from opentelemetry.trace import INVALID_SPAN, Span
 
-from videoanalysis import call_log, metrics
+from videoanalysis import call_log, metrics, tracing
 from videoanalysis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError
 from videoanalysis.status import status_code, trailing_metadata
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
@@ -119,15 +127,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, handler: grpc.RpcMethodHandler, context: grpc.aio.ServicerContext
     ) -> AsyncGenerator[None]:
         failure: BaseException | None = None
-        call_log.begin(context.peer(), context.invocation_metadata() or ())
-        with self._running_call(method, handler) as ended:
+        with _span(method, context) as span, self._running_call(method, handler) as ended:
+            call_log.begin(context.peer(), context.invocation_metadata() or ())
             try:
                 self._admit(context)
                 async with self._guard(method, context):
                     yield
             except (Exception, asyncio.CancelledError) as error:
                 failure = error
-            ended(_code(failure, context), failure)
+            code = _code(failure, context)
+            ended(code, failure)
+            tracing.end_call(span, code)
         # Counted by now: a caller that does not read delays its status, too.
         if failure is not None:
             await _end(context, failure, method)
@@ -240,6 +250,12 @@ class _BoundedContext:
             raise DeadlineExceeded(
                 f"the caller has not read for {self._write_seconds:g} s", reason=ErrorReason.CALLER_TOO_SLOW
             ) from error
+
+
+def _span(method: str, context: grpc.aio.ServicerContext) -> AbstractContextManager[Span]:
+    if not method.startswith(_OWN_METHODS):
+        return nullcontext(INVALID_SPAN)
+    return tracing.server_span(method, context.invocation_metadata() or ())
 
 
 def _code(failure: BaseException | None, context: grpc.aio.ServicerContext) -> grpc.StatusCode:

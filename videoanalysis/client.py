@@ -16,7 +16,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 import grpc
 
-from videoanalysis import channels
+from videoanalysis import channels, tracing
 from videoanalysis.attempts import Attempts, OnChunk, OnProgress
 from videoanalysis.errors import InvalidInput
 from videoanalysis.partial_analysis import PartialAnalysis
@@ -138,7 +138,8 @@ class AsyncClient:
         """Analyse a video of any length; `video_uri` must be readable by the service.
 
         `on_chunk` is called with each chunk as it arrives; chunk 0 again means that the analysis has restarted.
-        `traceparent` is that of W3C Trace Context. `partial` is filled with what arrives; one of an interrupted
+        `traceparent` is that of W3C Trace Context; without it the call joins the current span of
+        OpenTelemetry, if there is one. `partial` is filled with what arrives; one of an interrupted
         analysis continues it. Raises ServiceError within `timeout_seconds`, whose `partial` has what arrived before.
         Cancellation, or an exception of a callback, also cancels the work in the service.
         """
@@ -385,6 +386,4 @@ def _metadata(token: Token | None, metadata: CallMetadata, traceparent: str | No
     pairs = [*(metadata() if callable(metadata) else metadata)]
     if token is not None:
         pairs.append(("authorization", f"Bearer {token if isinstance(token, str) else token()}"))
-    if traceparent is not None:
-        pairs.append(("traceparent", traceparent))
-    return pairs
+    return [*pairs, *(tracing.outgoing() if traceparent is None else [("traceparent", traceparent)])]

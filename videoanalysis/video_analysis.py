@@ -302,8 +302,8 @@ class TextBank:
 class VideoAnalysis:
     """The result for a whole video; `caption` and `text_bank` are None if the service has no bank.
 
-    `claimed_duration_seconds` is that of the container's header, 0 where it is unknown. `message` is the response that
-    it was converted from.
+    `claimed_duration_seconds` is that of the container's header, 0 where it is unknown; `trace_id` that of the W3C
+    trace, empty where there is none. `message` is the response that it was converted from.
     """
 
     stream_id: str
@@ -322,6 +322,7 @@ class VideoAnalysis:
     usage: Usage
     model: Model
     text_bank: TextBank | None
+    trace_id: str
     message: analysis_pb2.AnalyzeVideoResponse = field(compare=False, repr=False)
 
     @classmethod
@@ -344,6 +345,7 @@ class VideoAnalysis:
             usage=Usage.from_message(message.usage),
             model=Model.from_message(message.model),
             text_bank=TextBank.from_message(message.text_bank) if message.text_bank.name else None,
+            trace_id=message.trace_id,
             message=message,
         )
 

@@ -10,7 +10,7 @@ from services.decoder import metrics as decoder_metrics
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
 from services.decoder.text_bank_store import TextBankStore, open_location
-from videoanalysis import __version__, logs, metrics
+from videoanalysis import __version__, logs, metrics, tracing
 from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.cores import cores, limit_blas_threads
 from videoanalysis.server import Server, exit_on_signals
@@ -29,6 +29,7 @@ def main() -> None:
     settings = read_settings(DecoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     _log.info("starting", service="decoder", version=__version__, settings=settings.effective())
+    tracing.configure("decoder")
     exit_on_signals()
     limit_blas_threads(max(1, cores() // settings.compute_threads))
     with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE_NAME]):

@@ -13,7 +13,7 @@ from services.encoder.admission import Admission
 from services.encoder.engine import Engine, StartupError
 from services.encoder.servicer import MAX_REQUEST_BYTES, EncoderServicer
 from services.encoder.settings import EncoderSettings
-from videoanalysis import __version__, logs, metrics
+from videoanalysis import __version__, logs, metrics, tracing
 from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
@@ -34,6 +34,7 @@ def main() -> None:
     settings = read_settings(EncoderSettings)
     logs.configure(settings.log_level, settings.log_format)
     _log.info("starting", service="encoder", version=__version__, settings=settings.effective())
+    tracing.configure("encoder")
     encoder_metrics.start_at_zero(_SERVICE)
     try:
         with exit_on_invalid_file(), metrics.listen(settings, [_SERVICE]):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.encoder import metrics
 from services.encoder.admission import Admission
 from services.encoder.engine import Encoded, Engine
-from videoanalysis import call_log, chunk_upload, tensors
+from videoanalysis import call_log, chunk_upload, tensors, tracing
 from videoanalysis.errors import DeadlineExceeded, FailedPrecondition, InvalidInput
 from videoanalysis.v1 import encoder_pb2_grpc
 from videoanalysis.v1.encoder_pb2 import (
@@ -93,14 +93,18 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             async with self._chunks.request(
                 header.frames, ingress=_ingress(header, context), waited_seconds=_waited_seconds(header)
             ) as request:
-                while (permit := await request.granted_within(self._heartbeat_seconds)) is None:
-                    # The permit may be granted meanwhile.
-                    await _within(self._chunks.pause_seconds, context.write(EncodeChunkResponse(parked=Parked())))
+                with tracing.span("permit"):
+                    while (permit := await request.granted_within(self._heartbeat_seconds)) is None:
+                        # The permit may be granted meanwhile.
+                        await _within(self._chunks.pause_seconds, context.write(EncodeChunkResponse(parked=Parked())))
                 admitted = Admitted(parked=_duration(permit.parked_seconds))
-                await permit.announce(context.write(EncodeChunkResponse(admitted=admitted)))
-                frames = await permit.receive(upload, math.prod(shape))
+                with tracing.span("upload"):
+                    await permit.announce(context.write(EncodeChunkResponse(admitted=admitted)))
+                    frames = await permit.receive(upload, math.prod(shape))
                 received = time.perf_counter()
-                encoded = await permit.run(self._encode, frames.reshape(shape))
+                with tracing.span("compute", frames=header.frames):
+                    encoded = await permit.run(self._encode, frames.reshape(shape))
+                    tracing.annotate(accelerator_seconds=encoded.compute_seconds)
                 elapsed_seconds = time.perf_counter() - received
                 permit.computed(encoded.compute_seconds)
         except (InvalidInput, DeadlineExceeded):

@@ -32,7 +32,7 @@ from services.ingress.servicer import VideoAnalysisServicer
 from services.ingress.settings import IngressSettings
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from services.ingress.video_run import Resources
-from videoanalysis import __version__, logs, metrics
+from videoanalysis import __version__, logs, metrics, tracing
 from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.reloaded_files import ReloadedFiles
 from videoanalysis.server import Server, exit_on_signals
@@ -57,6 +57,7 @@ def main() -> None:
     settings = read_settings(IngressSettings)
     logs.configure(settings.log_level, settings.log_format)
     _log.info("starting", service="ingress", version=__version__, settings=settings.effective())
+    tracing.configure("ingress")
     ingress_metrics.start_at_zero(_SERVICE_NAME)
     demand = Demand()
     with exit_on_invalid_file(), ExitStack() as endpoints:

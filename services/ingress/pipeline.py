@@ -117,6 +117,7 @@ class Pipeline:
                 raise stale_token(ErrorReason.OBJECT_CHANGED, "the object has been replaced since")
 
         async with AsyncExitStack() as stack:
+            stack.callback(timeline.close)
             stack.enter_context(self._demand.request())
             with self._admission.arrival(share):
                 wait_seconds = self._admission.expected_wait(share)

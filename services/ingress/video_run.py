@@ -42,7 +42,7 @@ from services.ingress.sampling import (
     VideoEnd,
 )
 from services.ingress.timed_media import TimedMedia
-from videoanalysis import tensors
+from videoanalysis import tensors, tracing
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.analysis_pb2 import (
     STAGE_ANALYZING,
@@ -218,7 +218,7 @@ class VideoRun:
 
     async def _encode(self, buffer: FrameBuffer, chunk: SampledChunk, trace: Trace) -> EncodedChunk:
         trace.enter(Part.ENCODE_QUEUE)
-        with self._video.demand.chunk():
+        with self._video.demand.chunk(), tracing.use(trace.span):
             encoded = await self._resources.encoders.encode(
                 buffer,
                 chunk.frame_count,
@@ -233,7 +233,8 @@ class VideoRun:
 
     async def _deliver(self, chunk: _ChunkInFlight, video: SampledVideo) -> None:
         encoded = await chunk.encoding
-        decoded = await self._decode(chunk, encoded)
+        with tracing.use(chunk.trace.span):
+            decoded = await self._decode(chunk, encoded)
         await self._locate_cuts(decoded.scene_changes, chunk, video)
         sampled = chunk.sampled
         cuts, transitions = self._shots.add(sampled)
@@ -334,6 +335,7 @@ class VideoRun:
         answer = await self._summary.answer(self._video.job.deadline)
         self._video.timeline.delivered(trace)
         answer.stream_id = self._request.stream_id
+        answer.trace_id = tracing.trace_id()
         answer.decode_failures = end.decode_failures
         answer.frames_dropped = end.frames_dropped
         if self._request.end is None:

@@ -99,7 +99,7 @@ def test_the_base_is_chosen_by_one_argument(service):
 def test_it_installs_its_own_extra_in_pinned_versions(service):
     build, final = stages(service)
     (install,) = [line for line in build.all("RUN") if " install " in line]
-    assert f"--editable '.[{service}]'" in install
+    assert f"--editable '.[{service},tracing]'" in install
     assert "--no-deps --require-hashes -r requirements.lock" in install
     assert f"services/{service}/requirements.lock" in build.copied_from_the_context()
     assert build.environment()["PIP_CONSTRAINT"] == "/app/constraints.txt"

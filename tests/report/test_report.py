@@ -267,6 +267,16 @@ def test_model_and_bank_are_named():
         assert fact in section
 
 
+def test_the_trace_is_named_and_linked_where_its_address_is_known():
+    message = answer()
+    message.trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    found = VideoAnalysis.from_message(message)
+    assert message.trace_id in page(found).section("Model and text bank").text
+    assert not page(found).section("Model and text bank").all("a")
+    (link,) = page(found, trace_url="https://traces/{trace_id}/all").section("Model and text bank").all("a")
+    assert link.attributes["href"] == f"https://traces/{message.trace_id}/all"
+
+
 def test_results_that_mean_nothing_say_so_on_top():
     message = answer()
     message.model.CopyFrom(ModelInfo(model_id="synthetic", engine="synthetic"))

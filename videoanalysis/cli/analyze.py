@@ -73,6 +73,13 @@ def analyze(
         Path | None,
         typer.Option(help="Write the result to this file, or - for stdout, as one self-contained HTML page."),
     ] = None,
+    trace_url: Annotated[
+        str,
+        typer.Option(
+            envvar="VIDEOANALYSIS_TRACE_URL",
+            help="Address of a trace, to which the report links; {trace_id} stands for its id.",
+        ),
+    ] = "",
     scenes: Annotated[
         list[Path] | None,
         typer.Option(
@@ -223,7 +230,8 @@ def analyze(
                 with activity:
                     activity.show_step("writing")
                     footage = Footage(video.name, video.uri, FRAME_RATES[frame_rate])
-                    await about.write(analysis, video, footage, scene_threshold or DEFAULT_SCENE_THRESHOLD)
+                    threshold = scene_threshold or DEFAULT_SCENE_THRESHOLD
+                    await about.write(analysis, video, footage, threshold, trace_url)
                 printed.written(about)
             except (ServiceError, OSError) as error:
                 printed.add_failure(video, Failure.of(error))

@@ -42,13 +42,15 @@ class Files:
             if path.suffix and path.suffix.lower() not in SCENE_LIST_FORMATS:
                 runner.usage_error(f"--scenes: {path} has none of the suffixes {', '.join(SCENE_LIST_FORMATS)}")
 
-    async def write(self, analysis: VideoAnalysis, video: NamedVideo, footage: Footage, threshold: float) -> None:
+    async def write(
+        self, analysis: VideoAnalysis, video: NamedVideo, footage: Footage, threshold: float, trace_url: str
+    ) -> None:
         for path in self.scenes:
             reports.write_scenes(path, analysis, footage)
         if self.document is not None:
             write_atomically(self.document, json_format.MessageToJson(analysis.message).encode())
         if self.report is not None:
-            await reports.write_report(self.report, analysis, video.name, video.path, threshold)
+            await reports.write_report(self.report, analysis, video.name, video.path, threshold, trace_url)
 
     @property
     def paths(self) -> list[Path]:

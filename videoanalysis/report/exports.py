@@ -26,9 +26,12 @@ def write_scenes(path: Path, analysis: VideoAnalysis, footage: Footage) -> None:
 
 
 async def write_report(
-    path: Path, analysis: VideoAnalysis, video: str, file: Path | None, scene_threshold: float
+    path: Path, analysis: VideoAnalysis, video: str, file: Path | None, scene_threshold: float, trace_url: str = ""
 ) -> None:
-    """Write the report on `video`, with thumbnails if its `file` is on this machine and PyAV is installed."""
+    """Write the report on `video`, with thumbnails if its `file` is on this machine and PyAV is installed.
+
+    `trace_url` is the address of a trace, with {trace_id} in place of its id.
+    """
     thumbnails, note = await _thumbnails(analysis, file)
     page = render(
         analysis,
@@ -37,6 +40,7 @@ async def write_report(
         made_at=datetime.now(UTC),
         thumbnails=thumbnails,
         note=note,
+        trace_url=trace_url,
     )
     write_atomically(path, page.encode())
 

@@ -30,10 +30,12 @@ def render(
     made_at: datetime,
     thumbnails: "Mapping[float, Thumbnail] | None" = None,
     note: str = "",
+    trace_url: str = "",
 ) -> str:
     """The HTML page. `video` is the name of the video to show, `scene_threshold` that of the request.
 
     `thumbnails` are keyed by the times of sampled frames, in seconds; `note` explains which are missing.
+    `trace_url` is the address of a trace, with {trace_id} in place of its id.
     """
     pictures = Pictures(thumbnails or {})
     body = [
@@ -46,7 +48,7 @@ def render(
             _section("Scenes", _scenes(analysis, pictures)),
             _section("Chunks", *(_chunk(chunk, analysis, pictures) for chunk in analysis.chunks)),
             _section("Timing", _timing(analysis)),
-            _section("Model and text bank", _origin(analysis)),
+            _section("Model and text bank", _origin(analysis, trace_url)),
             element("footer", f"videoanalysis, {made_at:%d %B %Y, %H:%M %Z}, stream id {analysis.stream_id}"),
         ),
     ]
@@ -228,7 +230,7 @@ def _row(name: str, kind: str, queue: float | None, compute: float, total: float
     return element("tr", element("th", name, scope="row", class_=kind), *(element("td", cell) for cell in cells))
 
 
-def _origin(analysis: VideoAnalysis) -> Markup:
+def _origin(analysis: VideoAnalysis, trace_url: str) -> Markup:
     model, bank = analysis.model, analysis.text_bank
     model_facts = {
         "model": model_name(model),
@@ -248,10 +250,18 @@ def _origin(analysis: VideoAnalysis) -> Markup:
             "made": bank.created_at,
         }
         lists.append(_definitions(bank_facts))
+    if analysis.trace_id:
+        address = trace_url.replace("{trace_id}", analysis.trace_id)
+        linked = (
+            element("a", analysis.trace_id, href=address)
+            if address and analysis.trace_id.isalnum()
+            else analysis.trace_id
+        )
+        lists.append(_definitions({"trace": linked}))
     return element("div", *lists, class_="origin")
 
 
-def _definitions(entries: dict[str, str]) -> Markup:
+def _definitions(entries: Mapping[str, str]) -> Markup:
     return element(
         "dl",
         *(element("div", element("dt", name), element("dd", value)) for name, value in entries.items() if value),

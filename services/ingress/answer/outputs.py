@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from videoanalysis import tracing
 from videoanalysis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from videoanalysis.storage import S3Uri, Storage, Upload
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Cut, Progress, Scene, Transition
@@ -97,6 +98,10 @@ class JsonOutput(Output):
         self._chunks += 1
 
     async def finish(self, summary: AnalyzeVideoResponse) -> None:
+        with tracing.span("output"):
+            await self._finish(summary)
+
+    async def _finish(self, summary: AnalyzeVideoResponse) -> None:
         self._keep(self._scenes, summary.scenes)
         rest = AnalyzeVideoResponse()
         rest.CopyFrom(summary)

@@ -2,9 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
+from itertools import pairwise
 
+from opentelemetry.trace import Span
+
+from videoanalysis import tracing
 from videoanalysis.v1.analysis_pb2 import StageTiming, Timing
 
 
@@ -20,12 +24,18 @@ class Part(Enum):
     DECODE_QUEUE = "decode", "queue_seconds"
     DECODE_COMPUTE = "decode", "compute_seconds"
 
+    @property
+    def span_name(self) -> str:
+        stage, phase = self.value
+        return stage if phase == "compute_seconds" else f"{stage} queue"
+
 
 class Trace:
-    """The parts that one chunk has entered, and when."""
+    """The parts that one chunk has entered, and when. Calls on its behalf belong to its `span`."""
 
-    def __init__(self, part: Part, clock: Callable[[], float]) -> None:
+    def __init__(self, part: Part, clock: Callable[[], float], span: Span) -> None:
         self._clock = clock
+        self.span = span
         self.entries: list[tuple[float, Part]] = [(clock(), part)]
 
     @property
@@ -35,6 +45,11 @@ class Trace:
     def enter(self, part: Part, ago: float = 0.0) -> None:
         """The chunk entered `part` now, or `ago` seconds before, but not before it entered its last part."""
         self.entries.append((max(self.entries[-1][0], self._clock() - ago), part))
+
+    def stays(self, now: float) -> Iterator[tuple[Part, float, float]]:
+        """Every part so far, with the times at which the chunk entered and left it."""
+        for (entered, part), (left, _) in pairwise([*self.entries, (now, self.part)]):
+            yield part, entered, left
 
 
 class Timeline:
@@ -47,10 +62,12 @@ class Timeline:
         self._clock = clock
         self._start = self._attributed_until = clock()
         self._seconds: defaultdict[Part, float] = defaultdict(float)
+        # Spans have times of the Unix epoch.
+        self._epoch_ns = time.time_ns() - round(1e9 * self._start)
         self._undelivered: list[Trace] = []
 
     def trace(self, part: Part) -> Trace:
-        trace = Trace(part, self._clock)
+        trace = Trace(part, self._clock, tracing.start("chunk", self._ns(self._clock())))
         self._undelivered.append(trace)
         return trace
 
@@ -59,13 +76,18 @@ class Timeline:
         now = self._clock()
         self._attribute(trace, now, self._seconds)
         self._attributed_until = now
-        if trace in self._undelivered:
-            del self._undelivered[: self._undelivered.index(trace) + 1]
+        while trace in self._undelivered:
+            # Those before it are of a video that has restarted.
+            self._end_span(self._undelivered.pop(0), now)
+
+    def close(self) -> None:
+        """Ends the spans of chunks that were not delivered."""
+        for trace in self._undelivered:
+            self._end_span(trace, self._clock())
 
     def _attribute(self, trace: Trace, now: float, seconds: dict[Part, float]) -> None:
-        ends = [entered for entered, _ in trace.entries[1:]] + [now]
-        for (entered, part), end in zip(trace.entries, ends, strict=True):
-            seconds[part] += max(0.0, end - max(entered, self._attributed_until))
+        for part, entered, left in trace.stays(now):
+            seconds[part] += max(0.0, left - max(entered, self._attributed_until))
 
     def so_far(self) -> dict[str, float]:
         """Seconds by part until now, with those of the chunk that is awaited, for the log."""
@@ -73,6 +95,15 @@ class Timeline:
         if self._undelivered:
             self._attribute(self._undelivered[0], self._clock(), seconds)
         return {f"{part.value[0]}_{part.value[1].removesuffix('_seconds')}": round(s, 4) for part, s in seconds.items()}
+
+    def _end_span(self, trace: Trace, now: float) -> None:
+        if trace.span.is_recording():
+            for part, entered, left in trace.stays(now):
+                tracing.start(part.span_name, self._ns(entered), trace.span).end(self._ns(left))
+        trace.span.end(self._ns(now))
+
+    def _ns(self, seconds: float) -> int:
+        return self._epoch_ns + round(1e9 * seconds)
 
     def timing(self) -> Timing:
         """The time until now; what belongs to no part is unattributed."""
