@@ -43,7 +43,7 @@ class Files:
                 runner.usage_error(f"--scenes: {path} has none of the suffixes {', '.join(SCENE_LIST_FORMATS)}")
 
     async def write(
-        self, analysis: VideoAnalysis, video: NamedVideo, footage: Footage, threshold: float, trace_url: str
+        self, analysis: VideoAnalysis, video: NamedVideo, footage: Footage, threshold: float, trace_url: str = ""
     ) -> None:
         for path in self.scenes:
             reports.write_scenes(path, analysis, footage)
