@@ -126,7 +126,7 @@ class Checkpoint:
             names = [name for name in (VISION, TEXT) if not prefix or (name == TEXT) == (prefix == "text_model.")]
         elif not (self.directory / _WEIGHTS).is_file() and (self.directory / _WEIGHTS_INDEX).is_file():
             files = _read_json(self.directory / _WEIGHTS_INDEX).get("weight_map", {})
-            names = sorted({file for tensor, file in files.items() if tensor.startswith(prefix)})
+            names = sorted({Path(file).name for tensor, file in files.items() if tensor.startswith(prefix)})
         else:
             names = [_WEIGHTS]
         return [self.directory / name for name in names]

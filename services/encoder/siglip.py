@@ -160,6 +160,10 @@ def load(
         texts = TextEncoder(checkpoint, device, dtype, text_tower_idle_seconds)
         texts.check()
         scale, bias = towers.scalars(checkpoint.weights("logit_"), ["logit_scale", "logit_bias"])
+    except torch.cuda.OutOfMemoryError as error:
+        raise StartupError(
+            f"ENCODER_MODEL={checkpoint.name} does not fit into the free memory of the device: {error}"
+        ) from error
     except Exception as error:
         raise StartupError(
             f"ENCODER_MODEL={checkpoint.name}: {checkpoint.directory} cannot be read ({error}); download it again "

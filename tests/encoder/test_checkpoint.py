@@ -151,6 +151,20 @@ for revision in (None, "0123456789abcdef0123456789abcdef01234567"):
     assert done.stdout.splitlines() == [f"someone/tiny-siglip {commit} {digest}"] * 2, done.stderr
 
 
+def test_a_hub_model_that_cannot_be_served_is_refused_before_its_weights_are_downloaded(tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--someone--naflex"
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    (repository / "snapshots" / commit / "config.json").write_text(json.dumps({"model_type": "siglip2"}))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    script = """
+from services.encoder.checkpoint import resolve
+resolve("someone/naflex", None)
+"""
+    assert "ENCODER_MODEL=someone/naflex is a NaFlex SigLIP 2 model" in in_hub_cache(script, tmp_path).stderr
+
+
 def test_names_the_setting_and_the_remedies_when_a_hub_id_cannot_be_downloaded(tmp_path):
     script = """
 from services.encoder.checkpoint import resolve
