@@ -1,6 +1,7 @@
 """Requests that are malformed or too long are answered clearly, counted, and cost no memory."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -58,6 +59,10 @@ async def test_a_malformed_message_is_invalid_counted_and_logged_in_a_line(tmp_p
             assert await process.metric("grpc_server_handled_total", **counted) == 3
     lines = [line for line in process.log() if line["event"] == "call ended"]
     assert [line["status"] for line in lines] == ["INVALID_ARGUMENT"] * 6
+    # The first line has the settings, and no line is anything but JSON.
+    written = [json.loads(line) for line in process.log_file.read_text().splitlines()]
+    assert written[0]["event"] == "starting"
+    assert written[0]["settings"]["host"] == "127.0.0.1"
     assert "Traceback" not in process.log_file.read_text()
 
 
