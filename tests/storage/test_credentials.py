@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiobotocore.credentials import AioCredentials
 from aiohttp import web
 
 from tests.storage.fake_s3 import FakeS3, Refusal, fake_s3
@@ -167,3 +168,20 @@ async def test_a_source_that_fails_is_asked_once_for_all_that_wait():
         with pytest.raises(CredentialsUnavailable):
             await credentials.get_frozen_credentials()
     assert len(asked) == 1
+
+
+async def test_temporary_credentials_that_cannot_be_renewed_are_looked_for_in_all_sources_again():
+    class Expired:
+        async def get_frozen_credentials(self) -> None:
+            raise OSError("no renewal")
+
+    sources: list[object] = [Expired(), AioCredentials("second", "secret")]
+
+    async def load() -> object:
+        return sources.pop(0)
+
+    credentials = RenewedCredentials(load, seconds_between_loads=0)
+    with pytest.raises(CredentialsUnavailable) as unavailable:
+        await credentials.get_frozen_credentials()
+    assert unavailable.value.may_come
+    assert (await credentials.get_frozen_credentials()).access_key == "second"

@@ -40,7 +40,13 @@ class RenewedCredentials(AioCredentials):
         """Raises CredentialsUnavailable."""
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
-                return await (await self._credentials()).get_frozen_credentials()
+                credentials = await self._credentials()
+                try:
+                    return await credentials.get_frozen_credentials()
+                except Exception as error:
+                    # They are temporary, and could not be renewed: another source may have some by now.
+                    self._loaded, self._failure, self._asked_at = None, error, time.monotonic()
+                    raise
         except NoCredentialsError as error:
             disabled = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
             raise CredentialsUnavailable(may_come=not disabled) from error
