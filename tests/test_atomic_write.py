@@ -113,7 +113,7 @@ def test_a_new_file_has_the_mode_that_the_umask_gives(folder):
 
 
 def test_a_full_device_is_an_error_and_stays_a_device(folder):
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         write_atomically(Path("/dev/full"), b"data")
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
     write_atomically(Path("/dev/null"), b"data")

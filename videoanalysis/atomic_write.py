@@ -20,15 +20,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     is written directly, and so is a file whose directory takes no new one. Raises OSError.
     """
     check_writable(path)
-    path = _target(path)
-    if _is_descriptor(path):
-        # Opened anew, a file would be written from its start, over what the process has printed.
-        with os.fdopen(os.dup(int(path.name)), "wb") as file:
-            file.write(data)
-    elif path.exists() and not path.is_file():
-        path.write_bytes(data)
-    else:
-        _replace(path, data)
+    target = _target(path)
+    try:
+        if _is_descriptor(target):
+            # Opened anew, a file would be written from its start, over what the process has printed.
+            with os.fdopen(os.dup(int(target.name)), "wb") as file:
+                file.write(data)
+        elif target.exists() and not target.is_file():
+            target.write_bytes(data)
+        else:
+            _replace(target, data)
+    except OSError as error:
+        # One of a write has none.
+        error.filename = str(path)
+        raise
 
 
 def check_writable(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The temporary directory of a stack; that of a stack which was killed is removed by the next one."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,11 +13,18 @@ _PREFIX = "videoanalysis-stack-"
 _LOCK = ".lock"
 
 
+# With less, processes of the stack end without even a log.
+_MIN_FREE_BYTES = 64 << 20
+
+
 class WorkDirectory:
-    """At `path` until it is removed."""
+    """At `path` until it is removed. Raises OSError if there is no space for it."""
 
     def __init__(self) -> None:
-        _remove_abandoned(Path(tempfile.gettempdir()))
+        parent = Path(tempfile.gettempdir())
+        _remove_abandoned(parent)
+        if shutil.disk_usage(parent).free < _MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         # Locked before it has its name, so that no other process finds it unlocked.
         unnamed = self.path / ".unlocked"
