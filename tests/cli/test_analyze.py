@@ -1,14 +1,20 @@
 """`videoanalysis analyze` with a service that answers as told: outputs, exit codes, errors."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 from google.protobuf import json_format
 
 from tests.cli.command_line import COMMAND, FakeService, call, serving
+from tests.rendering import render, steady
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -19,6 +25,7 @@ from videoanalysis.errors import (
     ServiceError,
     Unauthenticated,
 )
+from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
@@ -265,6 +272,60 @@ def test_each_video_has_its_files_in_the_output_directory(address, tmp_path):
     assert stored.tags[0].text == OTHER
     assert "Waves" in (tmp_path / "out" / "one.csv").read_text()
     assert "one.mp4" in (tmp_path / "out" / "one.html").read_text()
+
+
+@contextmanager
+def stdin_from(content: bytes) -> Iterator[None]:
+    """The standard input is a pipe, which cannot be read twice."""
+    pipe, end = os.pipe()
+    kept = os.dup(0)
+    os.dup2(pipe, 0)
+    with os.fdopen(end, "wb") as written:
+        writer = threading.Thread(target=lambda: (written.write(content), written.close()))
+        writer.start()
+        try:
+            yield
+        finally:
+            os.dup2(kept, 0)
+            os.close(pipe)
+            os.close(kept)
+            writer.join()
+
+
+def test_a_video_is_read_from_stdin_and_its_report_goes_to_stdout(
+    service, address, tmp_path, s3_endpoint, s3_credentials, capfd
+):
+    async def bucket_made() -> None:
+        async with Storage.open(s3_endpoint) as storage:
+            await storage.create_bucket(uri.bucket)
+
+    async def stored() -> bytes:
+        async with Storage.open(s3_endpoint) as storage:
+            return await storage.read(uri, 1 << 20)
+
+    clip, uri = render(tmp_path / "clip.mp4", steady(10, 6)), S3Uri(f"test-{uuid4().hex}", "clip.mp4")
+    asyncio.run(bucket_made())
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    options = ["--address", address, "--upload", uri, "--report", "-", "--quiet"]
+    with stdin_from(clip.read_bytes()):
+        ended = call("analyze", "-", *options, AWS_ENDPOINT_URL=s3_endpoint, **aws)
+    assert (ended.exit_code, ended.stdout) == (0, ""), ended.stderr
+    page = capfd.readouterr().out
+    assert page.startswith("<!doctype html>")
+    assert page.endswith("</html>\n")
+    assert "<title>stdin" in page
+    # Of the two frames that were sampled.
+    assert page.count("<image ") == 2
+    assert asyncio.run(stored()) == clip.read_bytes()
+    assert [one.video_uri for one in service.requests] == [str(uri)]
+
+
+def test_scenes_on_stdout_are_all_that_is_there(address, capfd):
+    ended = call("analyze", ONE, "--address", address, "-q", "--scenes", "-")
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    header, scene = capfd.readouterr().out.splitlines()
+    assert header == "scene,start,end,start_seconds,end_seconds,tags,caption"
+    assert scene == f"1,00:00:00.000,00:00:06.000,0.000,6.000,{ONE},Waves"
 
 
 def test_undecodable_bytes_of_the_service_and_control_characters_do_not_reach_the_terminal(service, address):
