@@ -4,6 +4,7 @@ import pytest
 
 from videoanalysis.cli.waiting import until_ready
 from videoanalysis.errors import InvalidInput, Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
 class Answers:
@@ -20,7 +21,8 @@ class Answers:
 
 
 async def test_a_call_is_repeated_until_it_succeeds_and_each_reason_is_shown_once():
-    call = Answers(Unavailable("no pod"), Unavailable("no pod"), Unavailable("no bank"), "done")
+    no_bank = Unavailable("no bank", reason=ErrorReason.BANK_NOT_READY)
+    call = Answers(Unavailable("no pod"), Unavailable("no pod, elsewhere"), no_bank, "done")
     lines: list[str] = []
     assert await until_ready(call, 60, lines.append, pause_seconds=0) == "done"
     assert [line.partition(": ")[2] for line in lines] == ["no pod", "no bank"]

@@ -199,6 +199,8 @@ def analyze(
         model=model,
         engine=engine,
         activity=activity,
+        # Where the command itself waits, it also says what for.
+        patience_seconds=0 if wait else client.PATIENCE_SECONDS,
     )
     upload_of = _uploads(target, upload, named, activity)
     saved = SavedAnalysis(resume) if resume is not None else None
@@ -209,16 +211,17 @@ def analyze(
         partial = saved.partial if saved else PartialAnalysis()
 
         async def call() -> VideoAnalysis:
-            return await client.analyze(
-                uri,
-                on_progress=activity.show_progress,
-                on_retry=activity.show_retry,
-                timeout_seconds=timeout,
-                partial=partial,
-                **analysis_options,
-            )
+            with service.errors_named(target.address):
+                return await client.analyze(
+                    uri,
+                    on_progress=activity.show_progress,
+                    on_retry=activity.show_retry,
+                    timeout_seconds=timeout,
+                    partial=partial,
+                    **analysis_options,
+                )
 
-        with service.errors_named(target.address), saved or nullcontext():
+        with saved or nullcontext():
             return await waiting.until_ready(call, wait, activity.show_step)
 
     async def analyze_each(client: AsyncClient) -> None:

@@ -8,9 +8,12 @@ from typing import Annotated, TypeVar
 import typer
 
 from videoanalysis.errors import Unavailable
+from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _Result = TypeVar("_Result")
 _PAUSE_SECONDS = 1.0
+# A log that is read in the meantime says that the wait goes on.
+_LINE_SECONDS = 30.0
 
 Wait = Annotated[
     float,
@@ -32,17 +35,20 @@ async def until_ready(
 ) -> _Result:
     """The result of `call`, which is repeated for up to `seconds` while it raises Unavailable.
 
-    `show` gets a line for each reason. Raises the last error when the time is over, without another pause.
+    `show` gets a line for each reason, and another one every 30 s. Raises the last error when the time is over, without
+    another pause.
     """
     deadline = time.monotonic() + seconds
-    shown = ""
+    shown: tuple[ErrorReason, float] | None = None
     while True:
         try:
             return await call()
         except Unavailable as error:
-            if time.monotonic() + pause_seconds >= deadline:
+            now = time.monotonic()
+            if now + pause_seconds >= deadline:
                 raise
-            if str(error) != shown:
-                shown = str(error)
-                show(f"waiting up to {deadline - time.monotonic():.0f} s: {shown}")
+            # Not by message: those of gRPC name one address or another.
+            if shown is None or error.reason != shown[0] or now >= shown[1] + _LINE_SECONDS:
+                shown = (error.reason, now)
+                show(f"waiting up to {deadline - now:.0f} s: {error}")
         await asyncio.sleep(pause_seconds)
