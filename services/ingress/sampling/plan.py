@@ -129,7 +129,14 @@ class PlannedChunk:
 class LookAhead:
     """Packets read ahead of decoding, and what they promise."""
 
-    def __init__(self, packets: Iterable[Packet], *, nominal_duration: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        packets: Iterable[Packet],
+        *,
+        nominal_duration: int,
+        max_bytes: int,
+        is_reference: Callable[[Packet], bool] | None = None,
+    ) -> None:
         self.ended = False
         self.promised = 0  # frames, by all packets read
         self.regular = True  # all are whole, each has a pts of its own, and a dts, if any, that bounds those to come
@@ -137,7 +144,9 @@ class LookAhead:
         self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
         self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
         self._entry_points: list[int] = []  # the same of those where decoding can start
+        self._references: list[int] = []  # the same of those that others may refer to, if it is asked
         self._packets = iter(packets)
+        self._is_reference = is_reference
         self._nominal_duration = nominal_duration
         self._max_bytes = max_bytes
         self._horizon: int | None = None  # every frame presented before it is known
@@ -156,6 +165,7 @@ class LookAhead:
         self.upcoming.clear()
         self.presented.clear()
         self._entry_points.clear()
+        self._references.clear()
         self._likely_cuts.clear()
         self._horizon = None
         self._last_duration = self._bytes = 0
@@ -200,11 +210,17 @@ class LookAhead:
     def frame_at(self, tick: int) -> int:
         return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
 
-    def entry_point_near(self, tick: int, tolerance: int) -> int | None:
-        """The nearest frame within `tolerance` of `tick` that is decoded on its own."""
-        place = bisect_left(self._entry_points, tick)
-        near = [pts for pts in self._entry_points[max(place - 1, 0) : place + 1] if abs(pts - tick) <= tolerance]
-        return min(near, key=lambda pts: abs(pts - tick), default=None)
+    def cheap_frame_near(self, tick: int, tolerance: int) -> int:
+        """The nearest frame within `tolerance` of `tick` that is decoded on its own. Without one, the frame on display
+        then; if no other refers to that, the nearest within `tolerance` that is decoded for the sake of others.
+        """
+        shown = self.frame_at(tick)
+        if (entry_point := _nearest(self._entry_points, tick, tolerance)) is not None:
+            return entry_point
+        if _contains(self._references, shown):
+            return shown
+        reference = _nearest(self._references, tick, tolerance)
+        return shown if reference is None else reference
 
     def is_likely_cut(self, pts: int) -> bool:
         """Whether the picture is so large that a new shot is likely to begin shortly before it or with it."""
@@ -219,7 +235,7 @@ class LookAhead:
         return self.promised - (len(self.presented) - bisect_left(self.presented, tick))
 
     def forget_before(self, pts: int) -> None:
-        for times in (self.presented, self._entry_points):
+        for times in (self.presented, self._entry_points, self._references):
             del times[: max(bisect_left(times, pts) - 1, 0)]
         self._likely_cuts = {cut for cut in self._likely_cuts if cut >= pts}
 
@@ -253,6 +269,8 @@ class LookAhead:
         if position == len(self.presented):
             self._last_duration = packet.duration
         self.presented.insert(position, time)
+        if self._is_reference is not None and self._is_reference(packet):
+            insort(self._references, time)
         if packet.entry_point:
             insort(self._entry_points, time)
         elif position == len(self.presented) - 1:
@@ -274,8 +292,9 @@ class SamplingPlan:
     chunks with negative indices, of which nothing is wanted. `packets_from` goes to the last entry point at or before a
     tick and returns the packets from there on, None if there is none; without it packets are passed over one by one.
 
-    With a `tolerance` a frame that is decoded on its own stands for a wanted time that it is near enough to, and the
-    video ends where the packets say. Plans that are not trusted decode every frame anyway and tolerate nothing.
+    With a `tolerance` a frame that is decoded on its own, or else one that others refer to, stands for a wanted time
+    that it is near enough to, and the video ends where the packets say. Plans that are not trusted decode every frame
+    anyway and tolerate nothing.
 
     Unless they tolerate, plans that `keep_shots` leave out no frames but those to which no other refers, from the first
     chunk on: no shot is passed over.
@@ -470,8 +489,7 @@ class SamplingPlan:
         """For each tick, in order, a frame within the tolerance that is cheap to decode, or else the one on display."""
         frames: list[int] = []
         for tick in ticks:
-            near = self._packets.entry_point_near(tick, self._tolerance)
-            frame = near if near is not None else self._packets.frame_at(tick)
+            frame = self._packets.cheap_frame_near(tick, self._tolerance)
             frames.append(max(frame, *frames[-1:]) if frames else frame)
         return frames
 
@@ -589,6 +607,13 @@ class SamplingPlan:
     def awaits_frames(self) -> bool:
         """Whether frames that were foreseen must still arrive, even if the plan is no longer trusted."""
         return self.trusted or bool(self._wanted)
+
+
+def _nearest(ascending: list[int], tick: int, tolerance: int) -> int | None:
+    """The one nearest to `tick`, if it is within `tolerance`."""
+    place = bisect_left(ascending, tick)
+    near = [pts for pts in ascending[max(place - 1, 0) : place + 1] if abs(pts - tick) <= tolerance]
+    return min(near, key=lambda pts: abs(pts - tick), default=None)
 
 
 def _contains(ascending: list[int], value: int) -> bool:

@@ -249,7 +249,10 @@ class Sampler:
             on_packet=self._on_packet,
         )
         packets = LookAhead(
-            video.packets(), nominal_duration=video.nominal_frame_duration, max_bytes=self._limits.max_bytes_ahead
+            video.packets(),
+            nominal_duration=video.nominal_frame_duration,
+            max_bytes=self._limits.max_bytes_ahead,
+            is_reference=video.is_reference if trusted and self._tolerance else None,
         )
         plan = SamplingPlan(
             packets,

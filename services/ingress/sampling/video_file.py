@@ -19,6 +19,7 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from services.ingress.sampling import coded_pictures
 from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.memory import PictureFormat
 from services.ingress.sampling.timeline import JUMP_SECONDS, Clock, Packet
@@ -35,6 +36,7 @@ MAX_FAILURE_SHARE = Fraction(5, 100)
 FAILURE_SHARE_COUNTS_FROM = 100  # packets
 
 _READ_BYTES = 128 << 10
+_HEADER_BYTES = 4 << 10  # of a packet: parameter sets and messages, up to the header of the picture
 
 # Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
 _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -387,7 +389,16 @@ class VideoFile:
 
     def _is_entry_point(self, packet: "MediaPacket[VideoStream]") -> bool:
         """Whether pictures after this key picture never refer to one before it; H.264 promises that only of IDR."""
-        return self._context.codec.name != "h264" or _has_idr_slice(bytes(packet), self._context.extradata or b"")
+        return self._context.codec.name != "h264" or coded_pictures.has_idr_slice(
+            bytes(packet), self._context.extradata or b""
+        )
+
+    def is_reference(self, packet: Packet) -> bool:
+        """Whether other pictures may refer to this one, so that it is decoded even if it is not wanted."""
+        if not self._can_skip:
+            return True
+        content = bytes(memoryview(packet.payload)[:_HEADER_BYTES])
+        return coded_pictures.is_reference(self._context.codec.name, content, self._context.extradata or b"")
 
     # ---- frames
 
@@ -459,18 +470,3 @@ def _to_decoder(packet: Packet) -> "MediaPacket[VideoStream]":
         media = copy
     media.pts, media.dts = packet.pts, packet.dts
     return media
-
-
-def _has_idr_slice(access_unit: bytes, extradata: bytes) -> bool:
-    """Whether an H.264 packet holds an instantaneous decoder refresh (NAL unit type 5)."""
-    if extradata[:1] != b"\x01":  # units between start codes, as in a transport stream
-        return any(unit and unit[0] & 0x1F == 5 for unit in access_unit.split(b"\x00\x00\x01")[1:])
-    length_size = (extradata[4] & 3) + 1
-    position = 0
-    while position + length_size < len(access_unit):
-        length = int.from_bytes(access_unit[position : position + length_size], "big")
-        position += length_size
-        if access_unit[position] & 0x1F == 5:
-            return True
-        position += length
-    return False

@@ -521,7 +521,7 @@ def sampled_with(
 GROUPS_OF_25 = {"g": "25", "bf": "2", "sc_threshold": "0"}
 
 
-@pytest.mark.parametrize("tolerance", [Fraction(1, 5), Fraction(1, 2), Fraction(7, 10)])
+@pytest.mark.parametrize("tolerance", [Fraction(1, 10), Fraction(1, 2), Fraction(7, 10)])
 @pytest.mark.parametrize(
     ("name", "how"),
     [
@@ -558,6 +558,15 @@ def test_with_a_tolerance_of_half_a_group_little_more_than_key_frames_is_decoded
     assert sum(map(len, pixels)) <= 22
     assert near.frames_decoded <= 25
     assert exact.frames_decoded > 200
+
+
+def test_with_a_tolerance_of_a_few_frames_only_frames_that_others_refer_to_are_decoded(tmp_path: Path) -> None:
+    # A rate at which wanted times fall on frames of each kind.
+    path = render(tmp_path / "video.mp4", steady(24, 10), options={"g": "1000", "bf": "3", "sc_threshold": "0"})
+    (chunk,), _, near = sampled_with(path, chunk=10, frames=16, tolerance=Fraction(1, 10))
+    (shown,), _, exact = sampled_with(path, chunk=10, frames=16)
+    assert near.frames_decoded <= exact.frames_decoded - 8
+    assert max(abs(a - b) for a, b in zip(chunk.frame_times, shown.frame_times, strict=True)) <= Fraction(1, 10)
 
 
 def test_a_frame_that_is_wanted_several_times_is_handed_out_once(tmp_path: Path) -> None:
