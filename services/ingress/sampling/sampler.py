@@ -328,7 +328,8 @@ class Sample:
         """Whether the pictures are the same, or their thumbnails differ by less than `max_difference`."""
         if self.start == other.start or difference(self.thumbnail, other.thumbnail) < max_difference:
             return True
-        return np.array_equal(self.pixels, other.pixels)
+        middle = len(self.pixels) // 2  # mostly tells, at little cost
+        return np.array_equal(self.pixels[middle], other.pixels[middle]) and np.array_equal(self.pixels, other.pixels)
 
 
 @dataclass(frozen=True, slots=True)
