@@ -20,6 +20,7 @@ _LIMIT_SECONDS = 240
 TABLES = {
     "ways": "Sampling compared with other ways",
     "sampling": "Sampling compared with a full decode",
+    "cut_detection": "What detecting cuts costs, by size",
     "latency": "Seconds by cores that are idle",
     "reuse": "Frames encoded with a reuse_difference",
     "memory": "Memory of a sampling process compared with plain decoding",

@@ -2,7 +2,7 @@
 
 The ffmpeg program in one pass, as in the Ray Serve baseline; PyAV, which decodes every frame; torchcodec and decord
 where they are installed (`pip install -e '.[bench]'`). The floors: ffmpeg decoding only reference frames, or only key
-frames, and doing nothing with them. Without arguments, a bundled small clip and those of 1080p, see clips.py.
+frames, and doing nothing with them. Without arguments, the small clip of clips.py and those of 1080p.
 """
 
 import os
@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.clips import clip
 from benchmarks.sampling import CHUNK, FRAMES, SIZE, full, planned
 
-_SAMPLE = Path(__file__).parents[1] / "services" / "ingress" / "sources" / "sample_clip.mp4"
 _TOLERANCE = Fraction(1, 2)
 
 
@@ -100,7 +99,7 @@ def main() -> None:
             _package(package)
     print("| clip | way | CPU s | of ours, exact | wall s |")
     print("|---|---|---|---|---|")
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else (_SAMPLE, clip("1080p"), clip("1080p-gop-30")):
+    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else (clip("384"), clip("1080p"), clip("1080p-gop-30")):
         compare(path)
 
 
