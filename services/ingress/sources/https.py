@@ -20,6 +20,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=20)
+_MAY_PASS = (408, 425, 429)  # too slow, too early, too many requests
 _UNENCODED = {"Accept-Encoding": "identity"}
 _ATTEMPTS = 4  # of a range, in a row without any byte
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -207,6 +208,12 @@ def _check_status(status: int, partial: bool = False) -> None:
         )
     if status in _TRANSIENT:
         raise _BrokenOff(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
+    if 400 <= status < 500 and status not in _MAY_PASS:
+        raise FailedPrecondition(
+            f"{FIELD}: the server rejects the request (status {status}), and would again",
+            reason=ErrorReason.OBJECT_NOT_READABLE,
+            field=FIELD,
+        )
     if status != 200 and not (partial and status == 206):
         raise Unavailable(f"{FIELD}: the server answered with status {status}", reason=ErrorReason.STORAGE_UNAVAILABLE)
 

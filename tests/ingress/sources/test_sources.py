@@ -334,6 +334,10 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
                 return web.Response(body=bytes(LIMIT + 1))
             case "/v/secret.mp4":
                 raise web.HTTPForbidden
+            case "/v/rejected.mp4":
+                return web.Response(status=451)
+            case "/v/busy.mp4":
+                return web.Response(status=429)
             case "/v/encoded.mp4":
                 headers = {"Content-Encoding": "gzip", "ETag": '"abc"', "Accept-Ranges": "bytes"}
                 return web.Response(body=gzip.compress(bytes(LIMIT)), headers=headers)
@@ -446,6 +450,8 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
             "large": (FailedPrecondition, ErrorReason.OBJECT_OVER_LIMIT),
             "secret": (PermissionDenied, ErrorReason.STORAGE_ACCESS_DENIED),
             "broken": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+            "busy": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+            "rejected": (FailedPrecondition, ErrorReason.OBJECT_NOT_READABLE),
             "encoded": (InvalidInput, ErrorReason.NOT_A_VIDEO),
             "short": (Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
             "replaced": (FailedPrecondition, ErrorReason.OBJECT_CHANGED),
