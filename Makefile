@@ -24,7 +24,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 FUZZ_SECONDS := 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint polyglot contract demo bench fuzz lock images check-images
+.PHONY: help setup tools test lint polyglot contract demo bench fuzz lock release images check-images
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
@@ -35,6 +35,7 @@ help:
 	@echo 'make contract  the protos as they are become those that later changes must stay compatible with'
 	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
 	@echo 'make bench   measure sampling against its alternatives, in under ten minutes, into benchmarks/RESULTS.md'
+	@echo 'make release  wheel, sdist, chart and SBOMs into dist/, and what to publish'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'
 	@echo 'make setup   only make .venv; $(BIN)/videoanalysis is then the command line'
@@ -115,6 +116,23 @@ contract: setup
 bench: setup
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks
+
+# Everything that a release publishes, in dist/, after the checks of versions, images and the chart. Publishes nothing.
+release: setup tools
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,release]'
+	$(BIN)/python -m pytest -q tests/images tests/chart/test_documents.py tests/chart/test_upgrade.py
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/helm package helm/video-analysis --destination dist
+	for service in ingress encoder decoder; do \
+	    { cat services/$$service/requirements.lock; \
+	      test $$service != encoder || grep -E '^(torch|triton|cuda-[a-z]+|nvidia[a-z0-9-]*)==' constraints.txt; } \
+	    | $(BIN)/cyclonedx-py requirements --output-file dist/video-analysis-$$service-$(VERSION).cdx.json - || exit; \
+	done
+	cd dist && sha256sum -- * >SHA256SUMS
+	@echo; echo 'To publish $(VERSION):'; ls -1 dist | sed 's/^/    dist\//'
+	@for service in ingress encoder decoder; do echo "    $(REPOSITORY)/video-analysis-$$service:$(VERSION) (make images)"; done
+	@echo 'Then: git tag v$(VERSION), and make contract for what comes after.'
 
 images:
 	for service in ingress encoder decoder; do \
