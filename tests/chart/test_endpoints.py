@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.chart import kinds, umbrella
+from tests.chart import kinds, umbrella, value_space
 from tests.chart.helm import KUBERNETES, Rendered, complaint, render
 
 EVERYWHERE = {"ipBlock 0.0.0.0/0", "ipBlock ::/0"}
@@ -101,10 +101,13 @@ def test_the_keys_of_tokens_are_open_to_the_ingress():
     assert (frozenset(EVERYWHERE), 8444) in opened(rendered.one("NetworkPolicy", "ingress"))
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize(
-    ("value", "port"),
-    [("proxy.example.com:3128", 3128), ("http://proxy.example.com", 80), ("socks5://proxy.example.com", 1080)],
+    ("name", "value", "port"),
+    [
+        ("HTTP_PROXY", "proxy.example.com:3128", 3128),
+        ("https_proxy", "http://proxy.example.com", 80),
+        ("ALL_PROXY", "socks5://proxy.example.com", 1080),
+    ],
 )
 def test_a_proxy_may_have_no_scheme(name, value, port):
     rendered = render("local", {"pods": {"extraEnv": [{"name": name, "value": value}]}})
@@ -124,23 +127,24 @@ def test_addresses_that_no_proxy_is_used_for_are_no_endpoints():
     assert rules({"pods": {"extraEnv": variables}}) == rules({})
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *(
-            "http://host:abc",
-            "http://host:0",
-            "http://host:65536",
-            "http://",
-            "http://[5]:1",
-            "http://[::1",
-            "host:9000",
-        ),
-        *("ftp://host", "http://ho st", "http://-x"),
-    ],
-)
-def test_what_is_no_url_is_refused_with_its_path(url):
-    assert "at '/s3/endpointUrl'" in complaint("local", {"s3": {"endpointUrl": url}})
+NO_URLS = [
+    "http://host:abc",
+    "http://host:0",
+    "http://host:65536",
+    "http://",
+    "http://[5]:1",
+    "http://[::1",
+    "host:9000",
+]
+
+
+@pytest.mark.parametrize("text", [*NO_URLS, "ftp://host", "http://ho st", "http://-x"])
+def test_what_is_no_url_is_refused(text):
+    assert not value_space.accepts(value_space.resolved({"$ref": "#/definitions/urlOrEmpty"}), text)
+
+
+def test_what_is_no_url_is_refused_with_its_path():
+    assert "at '/s3/endpointUrl'" in complaint("local", {"s3": {"endpointUrl": NO_URLS[0]}})
 
 
 def test_no_list_of_addresses_or_ports_opens_everything_when_it_is_empty():

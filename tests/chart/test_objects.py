@@ -14,6 +14,12 @@ def test_helm_lint_reports_nothing(values):
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+def test_rendering_again_changes_nothing():
+    first, second = (helm.run("template", "everything") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+
+
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 @pytest.mark.parametrize("values", VALUES)
 def test_every_object_is_valid(values, kubernetes):

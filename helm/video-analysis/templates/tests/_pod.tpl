@@ -1,6 +1,7 @@
 {{/*
 A pod of `helm test`, which calls the ingress with the image of the ingress. It is deleted when it succeeds; one that failed
-stays for its log. Context: (dict "root" $ "objectName" … "command" (list …) "serviceAccount" … "env" …), the last two optional.
+stays for its log. Its identity is that of the ingress, which reads what a test uploads. Context: (dict "root" $ "objectName" …
+"command" (list …) "env" …), the last one optional.
 */}}
 {{- define "video-analysis.testPod" -}}
 {{- $root := .root }}
@@ -18,13 +19,12 @@ spec:
 {{- end }}
 {{- define "video-analysis.testPodSpec" -}}
 {{- $root := .root }}
-{{- $values := .root.Values -}}
+{{- $values := .root.Values }}
+{{- $account := include "video-analysis.serviceAccountName" (dict "root" $root "name" "ingress" "serviceAccount" $values.ingress.serviceAccount) -}}
 # Not restarted: it waits itself for what is not ready yet.
 restartPolicy: Never
 activeDeadlineSeconds: {{ $values.test.timeoutSeconds }}
-{{- with .serviceAccount }}
-serviceAccountName: {{ . | quote }}
-{{- end }}
+serviceAccountName: {{ $account | quote }}
 automountServiceAccountToken: false
 containers:
   - name: test
