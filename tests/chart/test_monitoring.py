@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import promql_parser
 import pytest
@@ -73,6 +75,19 @@ def test_every_metric_of_the_services_is_on_the_dashboard_or_in_an_alert(known):
         name for name in known if name.startswith(("videoanalysis", "grpc_server")) and not name.endswith("_created")
     }
     assert own - queried - implied - seen_elsewhere == set()
+
+
+@pytest.mark.parametrize("values", ["local", "everything"])
+def test_promtool_accepts_the_rules(values, tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool: its build takes minutes")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(json.dumps(render(values).one("PrometheusRule", "alerts")["spec"]))
+    ended = subprocess.run(
+        [promtool, "check", "rules", "--lint=all", "--lint-fatal", rules], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("query", ["sum(rate(up[5m])", "rate(up)", "nosuch(up)", 'up{pod=~"("}', "sum(up[5m])"])
