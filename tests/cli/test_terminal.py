@@ -47,6 +47,15 @@ def test_tags_are_shown_with_their_probability_and_their_maximum():
     assert second[-2:] != ["at", "-0.020"]
 
 
+def test_on_a_narrow_terminal_each_tag_has_one_line():
+    tag = TagScore(text="kitchen", score=0.12345, probability=0.876, max_probability=0.99, peak_seconds=70)
+    output = io.StringIO()
+    analysis = VideoAnalysis.from_message(AnalyzeVideoResponse(tags=[tag]))
+    terminal.show(Console(file=output, width=60), "clip.mp4", analysis)
+    (line,) = (line for line in output.getvalue().splitlines() if "kitchen" in line)
+    assert line.split() == ["kitchen", *["87.6%", "of", "the", "video", "99.0%", "at", "1:10.0", "0.123"]]
+
+
 def test_the_caption_is_shown_with_its_share_of_the_video_and_its_best_scene():
     caption = CaptionScore(text="Waves", probability=0.242, max_probability=0.999, peak_seconds=26.2)
     assert "“Waves” · 24.2% of the video · 99.9% at 0:26.2" in shown(AnalyzeVideoResponse(caption=caption))

@@ -19,6 +19,8 @@ from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 # Of each table.
 _ROWS = 20
+# On a narrower terminal the numbers take the space of the bars.
+_WIDTH_OF_BARS = 80
 # Without an interactive terminal, a line for each such fraction of the work.
 _LINE_FRACTION = 0.25
 
@@ -106,20 +108,25 @@ def show(console: Console, video: str, analysis: VideoAnalysis) -> None:
         parts.append(Text(f"the file claims {claimed} and ends after {found}: it may have been cut short", "yellow"))
     if analysis.frames_dropped:
         parts.append(Text(f"{count(analysis.frames_dropped, 'frame')} had no place in the video", "yellow"))
-    parts += [_tags(analysis), _caption(analysis), _scenes(analysis), _scene_changes(analysis)]
+    parts += [
+        _tags(analysis, with_bars=console.width >= _WIDTH_OF_BARS),
+        _caption(analysis),
+        _scenes(analysis),
+        _scene_changes(analysis),
+    ]
     parts += [_cuts(analysis), _timing(analysis), _origin(analysis)]
     console.print(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), highlight=False)
 
 
-def _tags(analysis: VideoAnalysis) -> RenderableType:
+def _tags(analysis: VideoAnalysis, *, with_bars: bool) -> RenderableType:
     if not analysis.tags:
         return Text("no tag reaches the minimum probability", "dim")
-    table = table_of("tag", "probability", "", "at best", "score")
+    table = table_of("tag", "probability", *([""] if with_bars else []), "at best", "score")
     for tag in analysis.tags:
         table.add_row(
             Text(tag.text, "bold"),
             share_of_video(tag),
-            ProgressBar(total=1, completed=tag.probability, width=12),
+            *([ProgressBar(total=1, completed=tag.probability, width=12)] if with_bars else []),
             peak(tag),
             f"{tag.score:.3f}",
         )
@@ -200,6 +207,8 @@ def _origin(analysis: VideoAnalysis) -> RenderableType:
     model, bank = analysis.model, analysis.text_bank
     how = f"{model.precision} on {model.device}, {model.image_size} px"
     table = Table.grid(padding=(0, 3, 0, 0))
+    for _ in range(4):
+        table.add_column(overflow="fold")
     table.add_row("model", model_name(model), short_digest(model.digest), how)
     if bank is not None:
         texts = f"{count(bank.tag_count, 'tag')}, {count(bank.description_count, 'description')}"
