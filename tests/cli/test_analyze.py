@@ -140,6 +140,18 @@ def test_errors_of_the_command_line_are_json_too():
         assert (error["reason"], error["field"]) == ("USAGE", field)
 
 
+@pytest.mark.parametrize("output", ["table", "jsonl"])
+def test_a_reader_of_the_results_that_has_ended_ends_the_command_silently(service, address, output):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [COMMAND, "analyze", ONE, OTHER, "--address", address, "--quiet", "-o", output]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    assert ended.returncode == 141
+    assert "error" not in ended.stderr
+    assert len(service.requests) == 1
+
+
 def test_what_has_arrived_is_kept_and_the_same_command_goes_on_from_there(service, address, tmp_path):
     kept = tmp_path / "kept.json"
     analyze = ["analyze", ONE, "--address", address, "-q", "-o", "json", "--resume", kept]

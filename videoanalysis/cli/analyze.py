@@ -10,6 +10,7 @@ import typer
 
 from videoanalysis import client
 from videoanalysis.cli import named_video, options, results, runner, s3, service, terminal, waiting
+from videoanalysis.cli.command import STDOUT_NAME
 from videoanalysis.cli.failure import Failure
 from videoanalysis.cli.named_video import NamedVideo
 from videoanalysis.cli.results import Files, Results
@@ -237,6 +238,9 @@ def analyze(
                     await about.write(analysis, video, footage, threshold, trace_url)
                 printed.written(about)
             except (ServiceError, OSError) as error:
+                if isinstance(error, OSError) and error.filename in (STDOUT_NAME, str(results.STDOUT)):
+                    # No other video has a better chance.
+                    raise
                 printed.add_failure(video, Failure.of(error))
 
     with ExitStack() as resources:

@@ -15,6 +15,8 @@ from videoanalysis.cli.exit_code import ExitCode
 from videoanalysis.cli.failure import Failure
 from videoanalysis.errors import ServiceError
 
+# The `filename` of an OSError of the standard output.
+STDOUT_NAME = "stdout"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -82,7 +84,7 @@ class _Stdout(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            error.filename = "stdout"
+            error.filename = STDOUT_NAME
             # Otherwise the interpreter tries to write the rest when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             raise

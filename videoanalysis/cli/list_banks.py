@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -50,7 +49,7 @@ def list_banks(
     if output == "json":
         typer.echo(json.dumps([asdict(bank) for bank in banks], indent=2))
     else:
-        Console().print(_table(banks) if banks else Text("no text bank", "dim"), highlight=False)
+        terminal.Output().print(_table(banks) if banks else Text("no text bank", "dim"), highlight=False)
 
 
 def _table(banks: list[TextBank]) -> Table:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import typer
 from google.protobuf import json_format
-from rich.console import Console
 
 from videoanalysis import report as reports
 from videoanalysis.atomic_write import write_atomically
@@ -86,7 +85,7 @@ class Results:
     def add(self, video: NamedVideo, analysis: VideoAnalysis) -> None:
         self._codes.append(ExitCode.OK)
         if self._output == "table":
-            terminal.show(Console(), video.name, analysis)
+            terminal.show(terminal.Output(), video.name, analysis)
             return
         if caveat := bundled_model.caveat(analysis.message.model):
             self._note(caveat)

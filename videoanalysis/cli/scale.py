@@ -4,9 +4,8 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from videoanalysis.cli import options, runner
+from videoanalysis.cli import options, runner, terminal
 from videoanalysis.cli.command import CONTEXT, Command
 from videoanalysis.cli.exit_code import ExitCode
 
@@ -60,6 +59,6 @@ def explain(
     if output == "json":
         typer.echo(presentation.as_json(snapshot, explanations))
     else:
-        presentation.show(Console(), snapshot, explanations)
+        presentation.show(terminal.Output(), snapshot, explanations)
     if not all(each.is_healthy for each in explanations):
         raise typer.Exit(ExitCode.FAILED)

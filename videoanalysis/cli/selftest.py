@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from videoanalysis.cli import options, runner, s3, selftest_table, terminal
 from videoanalysis.cli.exit_code import ExitCode
@@ -92,7 +91,7 @@ def selftest(
         if output == "json":
             typer.echo(json.dumps([_fields(result) for result in results], indent=1))
         else:
-            selftest_table.show(Console(), results)
+            selftest_table.show(terminal.Output(), results)
     if any(result.faults for result in results):
         raise typer.Exit(ExitCode.FAILED)
 

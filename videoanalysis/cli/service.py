@@ -82,7 +82,7 @@ def errors_named(address: str) -> Iterator[None]:
         if error.reason != error.default_reason:
             raise
         named = (
-            Unavailable(f"no answer from {address}: {error.message}")
+            Unavailable(f"no answer from {address}: {error.message}; check host and port, and --tls")
             if isinstance(error, Unavailable)
             else DeadlineExceeded(f"{error.message}; allow more with --timeout")
         )

@@ -25,6 +25,13 @@ _WIDTH_OF_BARS = 80
 _LINE_FRACTION = 0.25
 
 
+class Output(Console):
+    """The standard output. Where its reader has ended, BrokenPipeError is raised; rich itself would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # called while it is handled
+
+
 class Activity:
     """Shows progress on `console`: a progress bar on an interactive terminal, occasional lines elsewhere."""
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import grpc
 import typer
-from rich.console import Console
 
 from videoanalysis.atomic_write import write_atomically
-from videoanalysis.cli import options, runner, s3, waiting
+from videoanalysis.cli import options, runner, s3, terminal, waiting
 from videoanalysis.cli.command import CONTEXT, Command
 from videoanalysis.cli.failure import Failure
 from videoanalysis.client import AsyncClient, Token
@@ -250,7 +249,7 @@ def show(
     if output == "json":
         typer.echo(text_bank_table.as_json(found))
     else:
-        text_bank_table.show(Console(), found)
+        text_bank_table.show(terminal.Output(), found)
 
 
 async def _until_ready(call: Callable[[], Awaitable[_Result]], what: str, seconds: float) -> _Result:
