@@ -59,6 +59,7 @@ PLACES: dict[str, tuple[Callable[[str], dict[str, Any]], set[str]]] = {
         lambda url: {"pods": {"extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": url}]}},
         {"ingress", "encoder", "decoder", "textbank", "test"},
     ),
+    "tracing.endpoint": (lambda url: {"tracing": {"endpoint": url}}, {"ingress", "encoder", "decoder"}),
     "a variable of one component": (
         lambda url: {"encoder": {"extraEnv": [{"name": "HTTPS_PROXY", "value": url}]}},
         {"encoder"},

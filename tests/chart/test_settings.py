@@ -179,3 +179,19 @@ def test_an_existing_secret_with_signing_keys_replaces_the_generated_one():
     (keys,) = [item for item in container["env"] if item["name"] == "INGRESS_RESUME_KEYS"]
     assert keys["valueFrom"]["secretKeyRef"] == {"name": "theirs", "key": "signing"}
     assert not rendered.of_kind("Secret")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_services_send_their_spans_where_the_values_say(service):
+    def variables(changes: dict[str, Any]) -> dict[str, str]:
+        container = render("local", changes).one("Deployment", service)["spec"]["template"]["spec"]["containers"][0]
+        return {
+            entry["name"]: entry.get("value", "") for entry in container["env"] if entry["name"].startswith("OTEL_")
+        }
+
+    assert variables({}) == {}
+    assert variables({"tracing": {"endpoint": "http://collector:4317", "ratio": 0.01}}) == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    }

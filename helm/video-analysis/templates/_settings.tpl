@@ -89,6 +89,11 @@ kubernetes:///{{ $service }}:grpc
 {{- else }}
 {{- include "video-analysis.s3Env" .root }}
 {{- end }}
+{{- with $values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+- {name: OTEL_TRACES_SAMPLER, value: parentbased_traceidratio}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ $values.tracing.ratio | toString | quote }}}
+{{- end }}
 # The root file system is read-only.
 - {name: HOME, value: /tmp}
 {{- end }}
