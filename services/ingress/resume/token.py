@@ -118,6 +118,7 @@ def _described(video_uri: str, request: AnalysisRequest) -> str:
             request.end and request.end.as_integer_ratio(),
             request.detect_cuts,
             request.scenes_by_cuts,
+            request.min_scene_seconds,
         ]
     )
 

@@ -127,6 +127,7 @@ def test_a_token_is_valid_for_its_caller_only(caller):
         {"cut_detection": CUT_DETECTION_OFF},
         {"scene_boundaries": SCENE_BOUNDARIES_CUTS},
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME},
+        {"min_scene_seconds": 1.5},
     ],
     ids=lambda other: next(iter(other)),
 )
@@ -140,8 +141,7 @@ def test_every_field_of_the_request_is_bound_or_left_free_by_decision():
     bound = {"video_uri", "frames_per_chunk", "chunk_duration_seconds", "top_k_tags", "labels", "text_bank"}
     bound |= {"include_embeddings", "include_scene_scores", "scene_threshold", "ema_alpha", "min_probability"}
     bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference", "start_seconds", "end_seconds"}
-    bound |= {"scene_detection", "sampling_tolerance_seconds", "reuse_difference"}
-    bound |= {"cut_detection", "scene_boundaries"}
+    bound |= {"cut_detection", "scene_boundaries", "min_scene_seconds"}
     free = {"stream_id", "priority", "output_uri"}
     assert {field.name for field in AnalyzeVideoRequest.DESCRIPTOR.fields} == bound | free
 
