@@ -128,24 +128,30 @@ def test_addresses_that_no_proxy_is_used_for_are_no_endpoints():
     assert rules({"pods": {"extraEnv": variables}}) == rules({})
 
 
-NO_URLS = [
-    "http://host:abc",
-    "http://host:0",
-    "http://host:65536",
-    "http://",
-    "http://[5]:1",
-    "http://[::1",
-    "host:9000",
-]
-
-
-@pytest.mark.parametrize("text", [*NO_URLS, "ftp://host", "http://ho st", "http://-x"])
-def test_what_is_no_url_is_refused(text):
+@pytest.mark.parametrize(
+    "text", ["http://host:abc", "http://", "http://[::1", "host:9000", "ftp://host", "http://ho st", "http://-x"]
+)
+def test_what_is_no_url_is_invalid(text):
     assert not value_space.accepts(value_space.resolved({"$ref": "#/definitions/urlOrEmpty"}), text)
 
 
-def test_what_is_no_url_is_refused_with_its_path():
-    assert "at '/s3/endpointUrl'" in complaint("local", {"s3": {"endpointUrl": NO_URLS[0]}})
+def test_an_url_that_is_refused_is_named():
+    assert "at '/s3/endpointUrl': 'ftp://host' does not match" in complaint(
+        "local", {"s3": {"endpointUrl": "ftp://host"}}
+    )
+    changes = {
+        "s3": {"endpointUrl": "http://user:70000@host:65536/x"},
+        "model": {"download": {"endpoint": "http://[5]:1"}},
+        "autoscaling": {"prometheus": {"serverAddress": "http://[1:2:3:4:5:6:7:8:9]:0"}},
+    }
+    message = complaint("local", changes)
+    for line in (
+        "s3.endpointUrl: the port must be 1 to 65535, not 65536.",
+        "model.download.endpoint: 5 is no IPv6 address.",
+        "autoscaling.prometheus.serverAddress: the port must be 1 to 65535, not 0.",
+        "autoscaling.prometheus.serverAddress: 1:2:3:4:5:6:7:8:9 is no IPv6 address.",
+    ):
+        assert f"  {line}\n" in message
 
 
 def test_no_list_of_addresses_or_ports_opens_everything_when_it_is_empty():

@@ -10,7 +10,7 @@ from tests.chart import helm, kinds, manifests, value_space
 from tests.chart.helm import KUBERNETES
 
 # A line of templates/_checks.tpl.
-_SENTENCE = re.compile(r"^  [\w.]+ .+\.$")
+_SENTENCE = re.compile(r"^  [\w.]+:? .+\.$")
 # What the checks require together, so that few examples are refused.
 _BASE: dict[str, Any] = {
     "ports": {"health": 1001, "metrics": 1002, "scaling": 1003},

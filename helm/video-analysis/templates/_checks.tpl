@@ -94,6 +94,19 @@
 {{- end }}
 {{- end }}
 
+{{- $urls := dict "s3.endpointUrl" $values.s3.endpointUrl "model.download.endpoint" $values.model.download.endpoint "authentication.jwt.keysUrl" $authentication.jwt.keysUrl "autoscaling.prometheus.serverAddress" $scaling.prometheus.serverAddress }}
+{{- range $key, $url := $urls }}
+{{- $host := regexReplaceAll "^[a-z]+://([^/?#]*@)?" (default "" $url) "" | regexFind "^[^/?#]+" }}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" }}
+{{- if and $port (or (gt (int $port) 65535) (lt (int $port) 1)) }}
+{{- $wrong = append $wrong (printf "%s: the port must be 1 to 65535, not %s." $key $port) }}
+{{- end }}
+{{- $address := regexFind "^\\[.*\\]" $host | trimAll "[]" }}
+{{- if and $address (not (regexMatch (include "video-analysis.ipv6" .) $address)) }}
+{{- $wrong = append $wrong (printf "%s: %s is no IPv6 address." $key $address) }}
+{{- end }}
+{{- end }}
+
 {{- range $name := list "ingress" "encoder" "decoder" }}
 {{- $ports := dict "port" (index $values $name).port "ports.health" $values.ports.health "ports.metrics" $values.ports.metrics }}
 {{- if eq $name "ingress" }}{{ $_ := set $ports "ports.scaling" $values.ports.scaling }}{{ end }}
@@ -131,4 +144,14 @@
 {{- if $wrong }}
 {{- fail (printf "\n\n  %s\n" (join "\n  " $wrong)) }}
 {{- end }}
+{{- end }}
+
+{{/* The pattern of an IPv6 address. */}}
+{{- define "video-analysis.ipv6" -}}
+{{- $part := "[0-9A-Fa-f]{1,4}" }}
+{{- $forms := list (printf "(%s:){7}%s" $part $part) (printf "(%s:){1,7}:" $part) (printf ":((:%s){1,7}|:)" $part) }}
+{{- range $after := list 1 2 3 4 5 6 }}
+{{- $forms = append $forms (printf "(%s:){1,%d}(:%s){1,%d}" $part (sub 7 $after) $part $after) }}
+{{- end -}}
+^({{ join "|" $forms }})$
 {{- end }}
