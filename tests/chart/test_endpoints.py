@@ -115,7 +115,7 @@ def test_a_proxy_may_have_no_scheme(name, value, port):
     assert (frozenset(EVERYWHERE), port) in opened(rendered.one("NetworkPolicy", "ingress"))
 
 
-def test_addresses_that_no_proxy_is_used_for_are_no_endpoints():
+def test_variables_that_hold_no_url_are_no_endpoints():
     def rules(changes: dict[str, Any]) -> list[tuple[frozenset[str], int]]:
         return opened(render("local", changes).one("NetworkPolicy", "ingress"))
 
@@ -123,6 +123,9 @@ def test_addresses_that_no_proxy_is_used_for_are_no_endpoints():
         {"name": "NO_PROXY", "value": "10.0.0.0/8,.svc"},
         {"name": "NOTE", "value": "see https://example.com:77"},
         {"name": "BUCKET", "value": "s3://bucket:77/x"},
+        {"name": "NO_ADDRESS", "value": "http://[5]:1"},
+        {"name": "NO_HOST", "value": "http://a b:1"},
+        {"name": "NO_PORT", "value": "http://host:abc"},
         {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ]
     assert rules({"pods": {"extraEnv": variables}}) == rules({})
@@ -141,7 +144,7 @@ def test_an_url_that_is_refused_is_named():
     )
     changes = {
         "s3": {"endpointUrl": "http://user:70000@host:65536/x"},
-        "model": {"download": {"endpoint": "http://[5]:1"}},
+        "model": {"source": "download", "download": {"endpoint": "http://[5]:1"}},
         "autoscaling": {"prometheus": {"serverAddress": "http://[1:2:3:4:5:6:7:8:9]:0"}},
     }
     message = complaint("local", changes)

@@ -103,7 +103,7 @@ def _of_kind(kind: str, leaf: Schema) -> SearchStrategy[Any] | None:
         case "integer":
             return st.integers(leaf.get("minimum", -(10**9)), leaf.get("maximum", 10**9))
         case "number":
-            return st.integers(1, 10**9)
+            return st.floats(leaf.get("minimum", 1), leaf.get("maximum", 10**6), width=32)
         case "boolean":
             return st.booleans()
         case "array":

@@ -94,7 +94,7 @@
 {{- end }}
 {{- end }}
 
-{{- $urls := dict "s3.endpointUrl" $values.s3.endpointUrl "model.download.endpoint" $values.model.download.endpoint "authentication.jwt.keysUrl" $authentication.jwt.keysUrl "autoscaling.prometheus.serverAddress" $scaling.prometheus.serverAddress }}
+{{- $urls := dict "s3.endpointUrl" $values.s3.endpointUrl "model.download.endpoint" $values.model.download.endpoint "authentication.jwt.keysUrl" $authentication.jwt.keysUrl "autoscaling.prometheus.serverAddress" $scaling.prometheus.serverAddress "tracing.endpoint" $values.tracing.endpoint }}
 {{- range $key, $url := $urls }}
 {{- $host := regexReplaceAll "^[a-z]+://([^/?#]*@)?" (default "" $url) "" | regexFind "^[^/?#]+" }}
 {{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" }}
@@ -102,7 +102,7 @@
 {{- $wrong = append $wrong (printf "%s: the port must be 1 to 65535, not %s." $key $port) }}
 {{- end }}
 {{- $address := regexFind "^\\[.*\\]" $host | trimAll "[]" }}
-{{- if and $address (not (regexMatch (include "video-analysis.ipv6" .) $address)) }}
+{{- if and $address (not (regexMatch (printf "^(%s)$" (include "video-analysis.ipv6" .)) $address)) }}
 {{- $wrong = append $wrong (printf "%s: %s is no IPv6 address." $key $address) }}
 {{- end }}
 {{- end }}
@@ -153,5 +153,5 @@
 {{- range $after := list 1 2 3 4 5 6 }}
 {{- $forms = append $forms (printf "(%s:){1,%d}(:%s){1,%d}" $part (sub 7 $after) $part $after) }}
 {{- end -}}
-^({{ join "|" $forms }})$
+{{ join "|" $forms }}
 {{- end }}
