@@ -15,6 +15,7 @@ from services.encoder.servicer import MAX_REQUEST_BYTES, EncoderServicer
 from services.encoder.settings import EncoderSettings
 from videoanalysis import __version__, logs, metrics, tracing
 from videoanalysis.allocator import keep_freed_memory
+from videoanalysis.cores import cores
 from videoanalysis.server import Server, exit_on_signals
 from videoanalysis.settings import exit_on_invalid_file, read_settings
 from videoanalysis.v1 import encoder_pb2
@@ -24,7 +25,8 @@ _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 # Threads of one computation sleep while they wait for each other. Spinning, they take cores from the threads they wait
 # for: beside other work on two cores, two threads took 14 times the CPU time.
-_OF_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+# torch compiles in a process for each core, else for those of the node.
+_OF_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "TORCHINDUCTOR_COMPILE_THREADS": str(cores())}
 
 # Between the calls that build a text bank, and long enough that labels of several requests share one loading.
 _TEXT_TOWER_IDLE_SECONDS = 60.0

@@ -182,7 +182,7 @@ def load(
         engine="siglip",
     )
     if precision == "fp8":
-        _round_to_fp8(vision.encoder, device)
+        round_to_fp8(vision.encoder, device)
     attention: Callable[[], AbstractContextManager[None]] = nullcontext
     if device == "cuda":
         heads, positions = shape.num_attention_heads, (shape.image_size // shape.patch_size) ** 2
@@ -227,7 +227,8 @@ def _picture_encoder(
     )
 
 
-def _round_to_fp8(layers: torch.nn.Module, device: str) -> None:
+def round_to_fp8(layers: torch.nn.Module, device: str) -> None:
+    """Rounds the linear layers inside `layers`; raises StartupError if `device` cannot multiply them."""
     try:
         fp8.round_layers(layers, device)
     except fp8.Unsupported as error:

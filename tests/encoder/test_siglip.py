@@ -230,6 +230,11 @@ def test_names_the_setting_when_there_is_no_cuda_device(checkpoint_directory):
         load(checkpoint_directory, device="cuda")
 
 
+def test_fp8_is_refused_where_the_device_cannot_multiply_it():
+    with pytest.raises(StartupError, match=r"ENCODER_PRECISION=fp8: .*Set ENCODER_PRECISION=bfloat16"):
+        siglip.round_to_fp8(torch.nn.Linear(32, 32), "no-such-device")
+
+
 @needs_cuda
 def test_cuda_agrees_with_the_cpu(siglip_engine, checkpoint_directory):
     exact = siglip_engine.encode(pictures()).embeddings
