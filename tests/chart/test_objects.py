@@ -63,7 +63,7 @@ def test_monitoring_objects_are_omitted_where_their_kind_is_missing(absent):
     assert {name.split()[0] for name in missing} == {absent}
 
 
-ASKED_FOR = {
+ENABLED = {
     "keda.sh/v1alpha1/ScaledObject": {},
     "cert-manager.io/v1/Certificate": {
         "tls": {"enabled": True, "certManager": {"enabled": True, "issuerRef": {"name": "ca"}}}
@@ -75,14 +75,14 @@ ASKED_FOR = {
 }
 
 
-@pytest.mark.parametrize("absent", ASKED_FOR)
-def test_what_is_asked_for_is_refused_where_its_kind_is_missing(absent):
+@pytest.mark.parametrize("absent", ENABLED)
+def test_an_object_that_is_enabled_is_refused_where_its_kind_is_missing(absent):
     present = [kind for kind in CUSTOM_KINDS if kind != absent]
-    ended = helm.run("template", "local", ASKED_FOR[absent], kinds=present)
+    ended = helm.run("template", "local", ENABLED[absent], kinds=present)
     assert ended.returncode != 0
     assert f"--api-versions {absent}." in ended.stderr
     # The group's version alone will do.
-    assert helm.run("template", "local", ASKED_FOR[absent], kinds=[*present, absent.rpartition("/")[0]]).returncode == 0
+    assert helm.run("template", "local", ENABLED[absent], kinds=[*present, absent.rpartition("/")[0]]).returncode == 0
 
 
 def test_every_object_has_the_common_labels_and_annotations():

@@ -200,7 +200,7 @@ def analyze(
         model=model,
         engine=engine,
         activity=activity,
-        # Where the command itself waits, it also says what for.
+        # Where the command itself repeats the call, it also shows why.
         patience_seconds=0 if wait else client.PATIENCE_SECONDS,
     )
     upload_of = _uploads(target, upload, named, activity)

@@ -12,7 +12,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _Result = TypeVar("_Result")
 _PAUSE_SECONDS = 1.0
-# A log that is read in the meantime says that the wait goes on.
+# So that a log shows that the wait goes on.
 _LINE_SECONDS = 30.0
 
 Wait = Annotated[

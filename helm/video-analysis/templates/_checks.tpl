@@ -81,7 +81,7 @@
 
 {{- if eq (include "video-analysis.scaler" .) "ScaledObject" }}
 {{- if not (or (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject") (.Capabilities.APIVersions.Has "keda.sh/v1alpha1")) }}
-{{- $wrong = append $wrong (printf "autoscaling.mode is %s, but the cluster does not have KEDA's ScaledObject: install KEDA 2.20.1 or newer first, or set autoscaling.mode to hpa or none. Where manifests are rendered without the cluster, say that it has it: --api-versions keda.sh/v1alpha1/ScaledObject." $scaling.mode) }}
+{{- $wrong = append $wrong (printf "autoscaling.mode is %s, but the cluster does not have KEDA's ScaledObject: install KEDA 2.20.1 or newer first, or set autoscaling.mode to hpa or none. Where manifests are rendered without the cluster, pass --api-versions keda.sh/v1alpha1/ScaledObject." $scaling.mode) }}
 {{- end }}
 {{- end }}
 {{- if and $scaling.prometheus.authModes (not $scaling.prometheus.authenticationRef.name) }}
@@ -130,7 +130,7 @@
 {{- $kinds := dict "metrics.serviceMonitor" (list $values.metrics.serviceMonitor "monitoring.coreos.com/v1/ServiceMonitor") "grpcRoute" (list $values.grpcRoute "gateway.networking.k8s.io/v1/GRPCRoute") "tls.certManager" (list (dict "enabled" (and $tls.enabled $tls.certManager.enabled)) "cert-manager.io/v1/Certificate") }}
 {{- range $key, $pair := $kinds }}
 {{- if and (first $pair).enabled (not (or ($.Capabilities.APIVersions.Has (last $pair)) ($.Capabilities.APIVersions.Has (dir (last $pair))))) }}
-{{- $wrong = append $wrong (printf "%s.enabled is true, but the cluster does not have %s. Where manifests are rendered without the cluster, say that it has it: --api-versions %s." $key (last $pair) (last $pair)) }}
+{{- $wrong = append $wrong (printf "%s.enabled is true, but the cluster does not have %s. Where manifests are rendered without the cluster, pass --api-versions %s." $key (last $pair) (last $pair)) }}
 {{- end }}
 {{- end }}
 
