@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 import typer
@@ -8,6 +9,14 @@ import typer
 from videoanalysis.cli import runner
 from videoanalysis.cli.exit_code import ExitCode
 from videoanalysis.cli.failure import Failure
+
+
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    """The tests themselves may run under it."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
 
 
 @pytest.mark.parametrize(
