@@ -23,7 +23,7 @@ _FRAMES_OF_A_SHOT = 150
 
 
 def shared(*names: str) -> list[Path]:
-    """Those of the real videos beside the checkout that are there."""
+    """The paths of those of the shared real videos that exist."""
     return [path for name in names if (path := _SHARED / name).exists()]
 
 

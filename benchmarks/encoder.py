@@ -57,7 +57,7 @@ DEVICE = "cuda" if ON_GPU else "cpu"
 LAST_WAY_SECONDS, LAST_SERVICE_SECONDS = 150, 320
 ROUNDS = 9 if ON_GPU else 5
 SERVICE_SECONDS = 8.0
-START_LIMIT_SECONDS = 120
+START_LIMIT_SECONDS, STOP_LIMIT_SECONDS = 120, 60
 PIECE_BYTES = 1 << 20
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -311,7 +311,11 @@ def encoder_process(
             yield process, file.read_text(), time.perf_counter() - started
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(STOP_LIMIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 async def calls(stub: Any, frames: NDArray[np.uint8], until: float) -> list[float]:

@@ -3,7 +3,7 @@
 Two ingresses, three encoders and two decoders as processes, with a simulated GPU. Poisson arrivals at 80 % of the
 throughput that was measured at the start. Of the requests 5 % name a broken file, 5 % are cancelled and 5 % read
 slowly; every minute a random replica is killed, and every five minutes all replicas of one service but the first are
-replaced. The first replica of each service lives as long as the run: what it holds over time tells of leaks.
+replaced. The first replica of each service is never replaced: a leak shows in what it holds over time.
 """
 
 import argparse

@@ -24,7 +24,7 @@ _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 # Read when the libraries are imported. Their output is not structured, and the checks here cover their warnings.
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 # Threads of one computation sleep while they wait for each other. Spinning, they take cores from the threads they wait
-# for: beside other work on two cores, two threads took 14 times the CPU time.
+# for: with other work on both of two cores, two threads took 14 times the CPU time.
 # torch compiles in a process for each core, else for those of the node.
 _OF_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "TORCHINDUCTOR_COMPILE_THREADS": str(cores())}
 

@@ -73,7 +73,7 @@ async def test_callers_that_upload_slowly_hold_up_no_ingress_that_does_not(tmp_p
         async with channels.connect(started.address) as channel:
             for _ in range(20):
                 await encode(EncoderServiceStub(channel))
-        # The first two, before they are known to be slow, and what fitted in beside.
+        # The first two, before they are known to be slow, and those that were admitted between them.
         ended = await started.metric("grpc_server_handled_total", grpc_service=SERVICE, grpc_code="DeadlineExceeded")
         assert ended < 10
         trickling.cancel()

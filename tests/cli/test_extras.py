@@ -1,4 +1,4 @@
-"""What commands need beside the wheel itself, with all other packages missing."""
+"""The extras that commands need, tried with the packages of all others missing."""
 
 import json
 import shutil

@@ -294,8 +294,7 @@ def test_attention_on_cuda_is_flash_attention(checkpoint_directory):
 @needs_cuda
 def test_fp8_on_cuda_is_close_to_bfloat16(checkpoint_directory):
     plain = load(checkpoint_directory, device="cuda", precision="bfloat16").encode(pictures()).embeddings
-    try:
-        rounded = load(checkpoint_directory, device="cuda", precision="fp8")
-    except StartupError as refusal:
-        pytest.skip(str(refusal))
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("the device has no fp8 matrix products")
+    rounded = load(checkpoint_directory, device="cuda", precision="fp8")
     assert (rounded.encode(pictures()).embeddings * plain).sum(axis=1).min() > 0.97
