@@ -64,6 +64,7 @@ def render(name: str, width: int, height: int, repeats: int = 1) -> Path:
     unfinished = path.with_name(f"unfinished-{path.name}")
     shade = (np.arange(width) * 255 // width)[None, :, None] + np.array([0, 60, 120])
     background = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8)
+    scheduler = os.sched_getscheduler(0), os.sched_getparam(0)
     with av.open(str(unfinished), "w") as container:
         stream = container.add_stream(encoder, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
@@ -85,6 +86,8 @@ def render(name: str, width: int, height: int, repeats: int = 1) -> Path:
                 packet.pts, packet.dts, packet.duration = pts + repeat * FRAMES, dts + repeat * FRAMES, 1
                 packet.is_keyframe = is_keyframe
                 container.mux(packet)
+    # For root, libsvtav1 gives the calling thread real-time priority, which the measured processes would inherit.
+    os.sched_setscheduler(0, *scheduler)
     unfinished.rename(path)
     return path
 

@@ -35,6 +35,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedF
     return BySharedFixtures(config, log)
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority() -> Iterator[None]:
+    """A test that leaves this process a real-time priority fails: every other process would wait for it."""
+    yield
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 protocol server on loopback."""

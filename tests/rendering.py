@@ -1,5 +1,6 @@
 """Small test videos with known frame times, cuts and geometry, encoded on the spot."""
 
+import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -89,7 +90,12 @@ def render(
     """
     rate, time_base = _rate_and_time_base(times, time_base)
     starts_of_scenes = sorted(Fraction(cut) for cut in cuts)
-    with av.open(str(path), "w", format=container_format, container_options=container_options or {}) as container:
+    with ExitStack() as stack:
+        # For root, libsvtav1 gives the calling thread real-time priority: all other processes would wait for this one.
+        stack.callback(os.sched_setscheduler, 0, os.sched_getscheduler(0), os.sched_getparam(0))
+        container = stack.enter_context(
+            av.open(str(path), "w", format=container_format, container_options=container_options or {})
+        )
         stream = container.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
