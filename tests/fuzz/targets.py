@@ -163,7 +163,7 @@ RANKING = RankTextsRequest(embeddings=_rows(2), ranking=_SPEC)
 DECODED = DecodeChunkResponse(
     scene_scores=[0, 1],
     pooled_embedding=_VECTOR,
-    ema_state=SceneState(ema=_VECTOR),
+    ema_state=SceneState(ema=_VECTOR, last_frame_seconds=1.0),
     tags=[TagScore(text="a", score=0.5)],
 )
 

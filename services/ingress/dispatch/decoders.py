@@ -71,7 +71,7 @@ class Decoders:
             answer: RankVideoResponse = answers.received(
                 await _stub(replica).RankVideo(request, timeout=seconds, metadata=call_log.passed_on())
             )
-            answers.check_video_ranked(answer)
+            answers.check_video_ranked(answer, request)
             return answer
 
         with self._demand.decoder_call():
@@ -114,6 +114,7 @@ class Decoders:
 async def _loaded(replica: Replica, seconds: float) -> ListTextBanksResponse:
     call = _stub(replica).ListTextBanks(ListTextBanksRequest(), timeout=seconds, metadata=call_log.passed_on())
     loaded: ListTextBanksResponse = answers.received(await call)
+    answers.check_banks(loaded)
     return loaded
 
 

@@ -186,6 +186,7 @@ class _ChunkOffer:
             raise Unavailable("the encoder ended the call before it admitted the chunk")
 
     async def result(self) -> EncodedChunk:
+        started = time.monotonic()
         # grpc.aio raises this when the encoder has ended the call; its status is read where the answer would be.
         with suppress(asyncio.InvalidStateError):
             size = self._header.frames * self._header.height * self._header.width * _CHANNELS
@@ -199,7 +200,7 @@ class _ChunkOffer:
         answers.require(result.model_digest == header.model_digest, f"embeddings of model {result.model_digest}")
         embeddings = answers.unit_rows(result.embeddings, header.frames, self._embedding_dim)
         self.seconds = result.compute.ToNanoseconds() / 1e9
-        answers.require(self.seconds >= 0, "a negative duration")
+        answers.require(0 <= self.seconds <= time.monotonic() - started, f"{self.seconds} s of work")
         self.other_chunks_in_flight = result.other_chunks_in_flight
         return EncodedChunk(embeddings, self.seconds)
 

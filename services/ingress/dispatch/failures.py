@@ -55,22 +55,12 @@ class NoLongerServed(FailedPrecondition):
     default_reason = ErrorReason.MODEL_MISMATCH
 
 
-class MessageRefused(Exception):
-    """gRPC itself refused a message, as too large for example; no replica would accept it. A bug of ours."""
-
-
 def from_attempt(error: grpc.RpcError) -> ServiceError:
-    """What an attempt that raised `error` ended with; raises MessageRefused."""
+    """What an attempt that raised `error` ended with."""
     code: grpc.StatusCode = error.code()
     failed = FailedAttempt(f"{code.name}: {error.details()}", timed_out=code is grpc.StatusCode.DEADLINE_EXCEEDED)
     if not carries_details(error):
-        match code:
-            case grpc.StatusCode.UNAVAILABLE:
-                return from_rpc_error(error)
-            case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise MessageRefused(error.details()) from error
-            case _:
-                return failed
+        return from_rpc_error(error) if code is grpc.StatusCode.UNAVAILABLE else failed
     reported = from_rpc_error(error)
     match reported:
         case Overloaded() | Unavailable():

@@ -4,13 +4,15 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 _RESOLVE_SECONDS = 5.0
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all IPv6 addresses that are assigned to the public so far
+_NAT64 = IPv6Network("64:ff9b::/96")  # with the IPv4 address to which a translator connects at the end
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -59,7 +61,19 @@ def check_literal(uri: str, allowed: Networks) -> None:
 
 def _check(host: str, allowed: Networks) -> None:
     address = ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped if mapped is not None else address
-    if not (address.is_global and not address.is_multicast) and not any(address in network for network in allowed):
+    if not _is_public(address) and not any(_reached(address) in network for network in allowed):
         raise AddressNotAllowed(host)
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    reached = _reached(address)
+    if isinstance(reached, IPv6Address) and (reached not in _GLOBAL_UNICAST or reached.sixtofour is not None):
+        return False
+    return reached.is_global and not reached.is_multicast
+
+
+def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped or address

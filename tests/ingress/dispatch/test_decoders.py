@@ -13,7 +13,6 @@ from services.decoder.servicer import DecoderServicer
 from services.decoder.text_bank_store import TextBankStore
 from services.ingress.admission import Deadline, Demand
 from services.ingress.dispatch import Decoders, Replicas, Static
-from services.ingress.dispatch.failures import MessageRefused
 from tests.system import decoder, replica
 from videoanalysis import tensors
 from videoanalysis.errors import Unavailable
@@ -29,6 +28,7 @@ from videoanalysis.v1.decoder_pb2 import (
     RankTextsResponse,
     RankVideoRequest,
     RankVideoResponse,
+    TextBankInfo,
     TextProbabilities,
 )
 from videoanalysis.v1.decoder_pb2_grpc import add_DecoderServiceServicer_to_server
@@ -49,6 +49,7 @@ def unit(rows: int) -> np.ndarray:
 RANKING = RankingSpec(
     model_digest="m",
     logit_scale=10,
+    top_k_tags=2,
     labels=LabelSet(texts=["a", "b"], embeddings=tensors.to_proto(unit(2))),
 )
 DECODE = DecodeChunkRequest(embeddings=tensors.to_proto(unit(FRAMES)), frame_times_seconds=[0, 1, 2], ranking=RANKING)
@@ -111,6 +112,13 @@ SPOILT_CHUNKS = {
     "a score too few": lambda answer: answer.scene_scores.pop(),
     "a NaN score": lambda answer: answer.scene_scores.__setitem__(0, nan),
     "a change behind the last frame": lambda answer: answer.scene_changes.add(frame_index=FRAMES),
+    "a change at the time of another frame": lambda answer: setattr(answer.scene_changes[0], "timestamp_seconds", 2.0),
+    "a change in another chunk": lambda answer: setattr(answer.scene_changes[0], "chunk_index", 7),
+    "the state of a later chunk": lambda answer: setattr(answer.ema_state, "last_frame_seconds", 12.0),
+    "a last change in another chunk": lambda answer: setattr(answer.ema_state, "last_event_seconds", 1.5),
+    "a tag too many": lambda answer: answer.tags.add(text="c"),
+    "a text that no bank may have": lambda answer: setattr(answer.tags[0], "text", "x" * 201),
+    "a message over the limit of gRPC": lambda answer: setattr(answer.tags[0], "text", "x" * (5 << 20)),
     "a NaN tag": lambda answer: setattr(answer.tags[0], "score", nan),
     "a probability over 1": lambda answer: setattr(answer.tags[0], "probability", 1.5),
 }
@@ -120,6 +128,11 @@ SPOILT_RANKINGS = {
     "a leading probability of NaN": lambda answer: answer.rankings[0].leading_tags.probabilities.__setitem__(0, nan),
     "another probability over 1": lambda answer: setattr(answer.rankings[0].leading_tags, "max_of_others", 1.5),
     "an infinite score": lambda answer: setattr(answer.rankings[1].tags[0], "score", float("inf")),
+    "a tag too many": lambda answer: answer.rankings[0].tags.add(text="c"),
+    "a leading text twice": lambda answer: answer.rankings[0].leading_tags.positions.__setitem__(1, 0),
+    "a leading text that is none of the labels": lambda answer: answer.rankings[0].leading_tags.positions.__setitem__(
+        0, 2
+    ),
 }
 
 
@@ -133,6 +146,18 @@ async def test_a_malformed_chunk_is_decoded_by_another_and_the_sick_one_is_avoid
         for _ in range(10):
             await decoders.decode(DECODE, soon())
         assert sick.calls == 1
+
+
+async def test_a_bank_with_longer_texts_than_any_may_have_is_listed_by_another():
+    class SickLibrarian(Sick):
+        async def ListTextBanks(self, request, context):
+            self.calls += 1
+            return ListTextBanksResponse(text_banks=[TextBankInfo(name="default", longest_text_bytes=10**9)])
+
+    sick = SickLibrarian(lambda _: None)
+    async with with_sick(sick) as decoders:
+        while not sick.calls:
+            assert await decoders.text_banks(soon()) == []
 
 
 @pytest.mark.parametrize("spoil", SPOILT_RANKINGS.values(), ids=SPOILT_RANKINGS.keys())
@@ -157,21 +182,6 @@ async def test_a_malformed_ranking_of_a_video_is_made_by_another(spoil):
         while not sick.calls:
             answer = await decoders.rank_video(RANK_VIDEO, soon())
             assert [(tag.text, tag.probability) for tag in answer.tags] == [("b", 0.5), ("a", 0)]
-
-
-async def test_a_message_that_grpc_refuses_ends_the_call_at_once():
-    def enlarge(answer: DecodeChunkResponse) -> None:
-        answer.tags[0].text = "x" * (5 << 20)
-
-    sick = Sick(enlarge)
-    async with with_sick(sick) as decoders:
-        refused = 0
-        while not sick.calls:
-            try:
-                await decoders.decode(DECODE, soon())
-            except MessageRefused:
-                refused += 1
-    assert refused == sick.calls == 1
 
 
 class Frozen(DecoderServicer):

@@ -97,6 +97,12 @@ def unfilled() -> EncodeChunkResponse:
     return answer
 
 
+def years_long() -> EncodeChunkResponse:
+    answer = result(UNIT)()
+    answer.result.compute.seconds = 10**9
+    return answer
+
+
 DIMENSIONS = Engine().model.embedding_dim
 UNIT = np.tile(np.eye(1, DIMENSIONS), (FRAMES, 1))
 BROKEN = {
@@ -109,6 +115,8 @@ BROKEN = {
     "one axis": result(UNIT.reshape(-1)),
     "bytes that do not fill the shape": unfilled,
     "another model": result(UNIT, "sha256:other"),
+    "a message over the limit of gRPC": result(np.zeros((FRAMES, 1 << 15))),
+    "years of work": years_long,
     "no result": lambda: EncodeChunkResponse(admitted=Admitted()),
 }
 
