@@ -25,23 +25,27 @@ _UNENCODED = {"Accept-Encoding": "identity"}
 _ATTEMPTS = 4  # of a range, in a row without any byte
 _FIRST_BACKOFF_SECONDS = 0.1
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LEAST_BYTES_PER_SECOND, _PACE_SECONDS = 16 << 10, 30.0  # on average, once so much time has passed
+_LEAST_BYTES_PER_SECOND = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class HttpsObject:
-    """`networks` are those the operator allows in addition to public addresses."""
+    """`networks` are those the operator allows in addition to public addresses.
+
+    A server must begin its answer within `pace_seconds`, and from then on send it at a least pace.
+    """
 
     uri: str
     scratch: ScratchSpace
     tls: ssl.SSLContext
     networks: Networks = ()
+    pace_seconds: float = 30.0
 
     @asynccontextmanager
     async def open(self, on_progress: Progress, check_version: CheckVersion = any_version) -> AsyncIterator[Media]:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(self._session())
-            remote = _RemoteObject(self.uri, session, self.tls)
+            remote = _RemoteObject(self.uri, session, self.tls, self.pace_seconds)
             if (size := await remote.head()) is not None:
                 check_version(remote.version)
                 self.scratch.check_size(size)
@@ -85,7 +89,7 @@ class HttpsObject:
                 self.scratch.check_size(size or 0)
                 await on_progress(0, size or 0)
                 file = await stack.enter_async_context(self.scratch.file(size))
-                async for block in _paced(response):
+                async for block in remote.paced(response):
                     done += len(block)
                     self.scratch.check_size(done)
                     await asyncio.to_thread(file.write, block)
@@ -97,11 +101,12 @@ class HttpsObject:
 class _RemoteObject:
     """Requests for one object."""
 
-    def __init__(self, uri: str, session: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
+    def __init__(self, uri: str, session: aiohttp.ClientSession, tls: ssl.SSLContext, pace_seconds: float) -> None:
         self.version = ""
         self._uri = uri
         self._session = session
         self._tls = tls
+        self._pace_seconds = pace_seconds
         self._size = 0
 
     async def head(self) -> int | None:
@@ -153,8 +158,11 @@ class _RemoteObject:
             if response.status == 200 and (start, end) != (0, self._size):
                 raise RangesNotSupported
             _check_status(response.status, partial=True)
+            if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                message = f"{FIELD}: the server sent another range than requested"
+                raise Unavailable(message, reason=ErrorReason.STORAGE_UNAVAILABLE, field=FIELD)
             done = 0
-            async for block in _paced(response):
+            async for block in self.paced(response):
                 done += len(block)
                 if done > end - start:
                     break
@@ -166,24 +174,26 @@ class _RemoteObject:
     async def get(self, headers: dict[str, str], method: str = "GET") -> AsyncIterator[aiohttp.ClientResponse]:
         with _https_errors():
             # Redirects are not followed: they could lead to servers that the operator has not allowed.
-            async with self._session.request(
+            request = self._session.request(
                 method, self._uri, ssl=self._tls, allow_redirects=False, headers={**_UNENCODED, **headers}
-            ) as response:
+            )
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._pace_seconds):
+                    response = await stack.enter_async_context(request)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     message = f"{FIELD}: the server encodes the object (Content-Encoding); it must send it as it is"
                     raise InvalidInput(message, reason=ErrorReason.NOT_A_VIDEO, field=FIELD)
                 yield response
 
-
-async def _paced(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The content, unless it comes slower than a working server sends it."""
-    start, done = time.monotonic(), 0
-    async for block in response.content.iter_chunked(_BLOCK_BYTES):
-        done += len(block)
-        seconds = time.monotonic() - start
-        if seconds > _PACE_SECONDS and done < seconds * _LEAST_BYTES_PER_SECOND:
-            raise Unavailable(f"{FIELD}: the server sends too slowly", reason=ErrorReason.STORAGE_UNAVAILABLE)
-        yield block
+    async def paced(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """The content, unless it comes slower than a working server sends it."""
+        start, done = time.monotonic(), 0
+        async for block in response.content.iter_chunked(_BLOCK_BYTES):
+            done += len(block)
+            seconds = time.monotonic() - start
+            if seconds > self._pace_seconds and done < seconds * _LEAST_BYTES_PER_SECOND:
+                raise Unavailable(f"{FIELD}: the server sends too slowly", reason=ErrorReason.STORAGE_UNAVAILABLE)
+            yield block
 
 
 def _version(headers: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import BinaryIO
@@ -347,6 +348,24 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
                 return await broken_off(request, '"abc"')
             case "/v/replaced-after-a-break.mp4":
                 return await broken_off(request, '"abc"' if not breaks else '"new"')
+            case "/v/another-range.mp4":
+                answer = ranged(request, '"abc"')
+                answer.headers["Content-Range"] = "bytes 1-10/11"
+                return answer
+            case "/v/dripping.mp4":
+                response = web.StreamResponse(headers={"Content-Length": "1000"})
+                await response.prepare(request)
+                if request.method == "GET":
+                    while True:
+                        await response.write(b"x")
+                        await asyncio.sleep(0.02)
+                return response
+            case "/v/no-answer.mp4":
+                assert request.transport is not None
+                while not request.transport.is_closing():  # a header that does not end
+                    request.transport.write(b"HTTP/1.1 200 OK\r\nX: " if request.method == "GET" else b"x")
+                    await asyncio.sleep(0.02)
+                return web.Response()
             case "/v/silent.mp4":
                 return ranged(request, '"abc"') if request.method == "HEAD" else web.Response(status=503)
             case "/v/replaced.mp4":
@@ -375,7 +394,7 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
             return web.Response(status=503)
         body = answer.body
         assert isinstance(body, bytes)
-        response = web.StreamResponse(status=206, headers={"ETag": etag, "Content-Length": str(len(body))})
+        response = web.StreamResponse(status=206, headers={**answer.headers, "Content-Length": str(len(body))})
         await response.prepare(request)
         await response.write(body[: -(len(body) // 4) or None])
         assert request.transport is not None
@@ -389,6 +408,7 @@ async def https_server(certificate: Path) -> AsyncIterator[str]:
         start, end = (int(number) for number in request.headers["Range"].removeprefix("bytes=").split("-"))
         if request.headers["If-Match"] != etag:
             return web.Response(status=412)
+        headers["Content-Range"] = f"bytes {start}-{end}/{len(RANGED)}"
         return web.Response(status=206, body=RANGED[start : end + 1], headers=headers)
 
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -493,6 +513,7 @@ async def test_a_range_that_breaks_off_goes_on_at_the_byte_where_it_stopped(cert
     [
         ("replaced-after-a-break", FailedPrecondition, ErrorReason.OBJECT_CHANGED),
         ("silent", Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
+        ("another-range", Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
     ],
 )
 async def test_a_range_is_given_up_once_the_object_is_another_or_nothing_arrives(
@@ -505,3 +526,15 @@ async def test_a_range_is_given_up_once_the_object_is_another_or_nothing_arrives
         )
         error = await failure(allowed.locate(f"{address}/v/{name}.mp4"))
         assert (isinstance(error, kind), error.reason) == (True, reason)
+
+
+@pytest.mark.parametrize("name", ["dripping", "no-answer"])
+async def test_a_server_that_answers_byte_by_byte_is_given_up(certificate, tmp_path, name):
+    trusted = ssl.create_default_context(cafile=certificate)
+    async with https_server(certificate) as address:
+        allowed = sources(
+            scratch_dir=tmp_path, https_prefixes=[f"{address}/v"], https_networks=LOOPBACK, trusted=trusted
+        )
+        source = replace(allowed.locate(f"{address}/v/{name}.mp4"), pace_seconds=0.2)
+        error = await failure(source)
+        assert (isinstance(error, Unavailable), error.reason) == (True, ErrorReason.STORAGE_UNAVAILABLE)
