@@ -118,7 +118,7 @@ async def serving(
         await server.stop(None)
 
 
-OF_CLIENTS = {"patience_seconds", "metadata"}
+OF_CLIENTS = {"retry_timeout_seconds", "metadata"}
 
 
 async def with_async_client(address: str, **arguments: object) -> VideoAnalysis:
@@ -163,13 +163,13 @@ async def redecoded_with_client(address: str, **arguments: object) -> VideoAnaly
 
 @pytest.fixture(params=[redecoded_with_async_client, redecoded_with_client], ids=["AsyncClient", "Client"])
 def redecode(request: pytest.FixtureRequest) -> Iterator[Callable]:
-    """redecode(address, patience_seconds=…, **arguments) of either client."""
+    """redecode(address, retry_timeout_seconds=…, **arguments) of either client."""
     return request.param
 
 
 @pytest.fixture(params=[with_async_client, with_client], ids=["AsyncClient", "Client"])
 def analyze(request: pytest.FixtureRequest) -> Iterator[Callable]:
-    """analyze(address, patience_seconds=…, **arguments) of either client."""
+    """analyze(address, retry_timeout_seconds=…, **arguments) of either client."""
     return request.param
 
 
@@ -267,7 +267,7 @@ async def test_an_answer_without_a_summary_is_no_answer(analyze):
 
 async def test_a_service_that_is_away_is_unavailable(analyze):
     with pytest.raises(Unavailable):
-        await analyze("127.0.0.1:9", patience_seconds=0)
+        await analyze("127.0.0.1:9", retry_timeout_seconds=0)
 
 
 async def test_the_time_limit_ends_the_call(analyze):
@@ -344,7 +344,7 @@ async def test_a_video_that_gets_ahead_may_be_cut_off_as_often_as_it_takes(analy
     calls = [Call([chunk(index, 10 * index, b"%d" % index)], code=LOST) for index in range(12)]
     service = Service([*calls, Call([rest()])])
     async with serving(service) as address:
-        check_whole(await analyze(address, patience_seconds=0.1), 12)
+        check_whole(await analyze(address, retry_timeout_seconds=0.1), 12)
     assert service.tokens == [b"", *(b"%d" % index for index in range(12))]
 
 
@@ -352,7 +352,7 @@ async def test_one_that_does_not_get_ahead_is_given_up(analyze):
     service = Service([Call([chunk(0, 0, b"one")], code=LOST), Call([progress(STAGE_ANALYZING)], code=LOST)])
     async with serving(service) as address:
         with pytest.raises(Unavailable) as caught:
-            await analyze(address, patience_seconds=0.1)
+            await analyze(address, retry_timeout_seconds=0.1)
     assert service.tokens[:3] == [b"", b"one", b"one"]
     assert len(service.tokens) == 5
     assert caught.value.partial.resume_token == b"one"
@@ -415,7 +415,7 @@ async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
     refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
     service = Service([refused, refused, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, patience_seconds=0, on_retry=lambda _, seconds, __: told.append(seconds))
+        analysis = await analyze(address, retry_timeout_seconds=0, on_retry=lambda _, seconds, __: told.append(seconds))
     assert analysis.stream_id == "done"
     assert len(told) == 2
     assert all(seconds > 0.05 for seconds in told)
@@ -430,19 +430,19 @@ async def test_overload_that_outlasts_the_time_limit_is_told_at_once(analyze):
     assert len(service.requests) == 1
 
 
-async def test_unavailability_is_final_when_patience_ends_and_not_before_five_calls(analyze):
+async def test_unavailability_is_final_after_the_retry_timeout_and_not_before_five_calls(analyze):
     service = Service([Call(failure=DRAINING)])
     async with serving(service) as address:
         with pytest.raises(Unavailable, match="draining"):
-            await analyze(address, patience_seconds=0.1)
+            await analyze(address, retry_timeout_seconds=0.1)
     assert len(service.requests) == 5
 
 
-async def test_without_patience_the_first_failure_is_final(analyze):
+async def test_with_a_retry_timeout_of_0_the_first_failure_is_final(analyze):
     service = Service([Call(failure=DRAINING)])
     async with serving(service) as address:
         with pytest.raises(Unavailable, match="draining"):
-            await analyze(address, patience_seconds=0)
+            await analyze(address, retry_timeout_seconds=0)
     assert len(service.requests) == 1
 
 
@@ -615,7 +615,9 @@ async def test_redecoding_that_is_refused_for_overload_is_called_again_after_the
     delays = []
     service = Redecoder([Call(failure=Overloaded("full", retry_after_seconds=0.05)), REDECODED])
     async with serving(service) as address:
-        analysis = await redecode(address, patience_seconds=0, on_retry=lambda _, seconds, __: delays.append(seconds))
+        analysis = await redecode(
+            address, retry_timeout_seconds=0, on_retry=lambda _, seconds, __: delays.append(seconds)
+        )
     assert analysis.stream_id == "done"
     assert len(delays) == 1
     assert delays[0] > 0.05
@@ -631,11 +633,11 @@ async def test_redecoding_that_breaks_restarts_and_keeps_nothing_of_the_first_ca
     assert len({request.stream_id for request in service.requests}) == 1
 
 
-async def test_redecoding_is_given_up_when_patience_ends(redecode):
+async def test_redecoding_fails_after_the_retry_timeout(redecode):
     service = Redecoder([Call([ACCEPTED], DRAINING)])
     async with serving(service) as address:
         with pytest.raises(Unavailable, match="draining"):
-            await redecode(address, patience_seconds=0)
+            await redecode(address, retry_timeout_seconds=0)
     assert len(service.requests) == 1
 
 
@@ -733,7 +735,7 @@ async def test_a_service_that_drains_finishes_what_it_has_and_is_asked_no_more()
 
     service, health = Draining([]), health_aio.HealthServicer()
     await health.set("readiness", HealthCheckResponse.SERVING)
-    async with serving(service, health) as address, AsyncClient(address, patience_seconds=0) as client:
+    async with serving(service, health) as address, AsyncClient(address, retry_timeout_seconds=0) as client:
         under_way = asyncio.Event()
         call = asyncio.create_task(client.analyze(URI, on_progress=lambda _: under_way.set()))
         await asyncio.wait_for(under_way.wait(), 10)
@@ -749,7 +751,7 @@ async def test_a_client_that_is_closed_ends_what_is_under_way():
     service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
     async with serving(service) as address:
         heard = threading.Event()
-        with Client(address, patience_seconds=0) as client:
+        with Client(address, retry_timeout_seconds=0) as client:
             under_way = asyncio.create_task(asyncio.to_thread(client.analyze, URI, on_progress=lambda _: heard.set()))
             assert await asyncio.to_thread(heard.wait, 10)
         with pytest.raises(ServiceError):

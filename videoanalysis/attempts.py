@@ -33,7 +33,7 @@ _TOKEN_REJECTIONS = {
 
 
 class Attempts:
-    """Fills `partial` with what arrives; a failure that is final has it too."""
+    """Adds each response to `partial`, which is also an attribute of the error of a final failure."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Attempts:
                     self._clear()
                 self._partial.add(response)
                 if self._partial.resume_token:
-                    self._retries.forgive()
+                    self._retries.reset()
                 if self._on_chunk:
                     self._on_chunk(Chunk.from_message(response.chunk))
             case "summary":
@@ -98,13 +98,13 @@ class Attempts:
             failure,
             error,
             has_started=has_started,
-            # A program that was paused for a while goes on where it was.
+            # A caller that was suspended, such as a laptop, resumes after its last chunk.
             is_transient=bool(self._partial.resume_token) and failure.reason == ErrorReason.CALLER_TOO_SLOW,
             resumes_at_seconds=self._partial.received_seconds if self._partial.resume_token else 0.0,
         )
 
     def incomplete(self) -> Unavailable:
-        """The call ended well, but without a summary."""
+        """The error of a call that ended with OK but without a summary."""
         failure = Unavailable("the service ended the call without a summary", reason=ErrorReason.INCOMPLETE_ANSWER)
         failure.partial = self._partial
         return failure

@@ -1,10 +1,10 @@
 """Client library of the service: `AsyncClient` for an event loop, `Client` for synchronous code.
 
 Transient failures are retried within the time limit: overload after the delay that the service requests,
-unavailability until `patience_seconds` have passed without progress. An analysis is idempotent, so it is retried at any
-point: it resumes after the last chunk received, on any replica, if the service issues resume tokens, and restarts
-otherwise. An analysis with an `output_uri`, to which it writes, is retried only if the service refused it before
-starting.
+unavailability until `retry_timeout_seconds` have passed without progress. An analysis is idempotent, so it is retried
+at any point: it resumes after the last chunk received, on any replica, if the service issues resume tokens, and
+restarts otherwise. An analysis with an `output_uri`, to which it writes, is retried only if the service refused it
+before starting.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from videoanalysis.video_analysis import TextBank, VideoAnalysis
 
 # The default limit of the service.
 TIMEOUT_SECONDS = 3600.0
-# A replica is replaced, and its name resolved anew, in less.
-PATIENCE_SECONDS = 60.0
+# Long enough for a replica to be replaced and its name to be resolved again.
+RETRY_TIMEOUT_SECONDS = 60.0
 LIST_SECONDS = 30.0
 _OPTIONS = [
     *channels.OPTIONS,
@@ -86,9 +86,9 @@ class AsyncClient:
 
     `credentials` are for TLS, by `grpc.ssl_channel_credentials` for example; without them the connection is plaintext.
     `token` and `metadata` go with every call. `interceptors` are those of `grpc.aio`. Instead of an address it takes a
-    channel with other options, and leaves it open. An analysis fails after `patience_seconds` and five failed calls
-    without progress, or with the first failed call if they are 0; refusals for overload do not count, the client waits
-    and retries.
+    channel with other options, and leaves it open. An analysis fails after `retry_timeout_seconds` and five failed
+    calls without progress, or with the first failed call if that is 0; refusals for overload do not count, the client
+    waits and retries.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class AsyncClient:
         token: Token | None = None,
         metadata: CallMetadata = (),
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
-        patience_seconds: float = PATIENCE_SECONDS,
+        retry_timeout_seconds: float = RETRY_TIMEOUT_SECONDS,
     ) -> None:
         _check_channel(service, credentials, interceptors)
         self._service = service
@@ -107,7 +107,7 @@ class AsyncClient:
         self._token = token
         self._call_metadata = metadata
         self._interceptors = interceptors
-        self._patience_seconds = patience_seconds
+        self._retry_timeout_seconds = retry_timeout_seconds
         self._own_channel: Any = None
         self._stub: Any = None
 
@@ -118,7 +118,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Calls that are under way are cancelled. A later call connects again."""
+        """Closes the connection and cancels calls in progress. A later call connects again."""
         channel, self._own_channel, self._stub = self._own_channel, None, None
         if channel is not None:
             await channel.close()
@@ -135,15 +135,22 @@ class AsyncClient:
         partial: PartialAnalysis | None = None,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
-        """Analyse a video of any length; `video_uri` must be readable by the service.
+        """Analyses a video of any length; `video_uri` must be readable by the service.
+
+        `options` are fields of AnalyzeVideoRequest. All times of the result are seconds from the first frame of the
+        video. With `include_embeddings` each chunk has `embeddings`, float16 [frames, embedding_dim] with unit rows.
 
         `on_chunk` is called with each chunk as it arrives; chunk 0 again means that the analysis has restarted.
-        `traceparent` is that of W3C Trace Context; without it the call joins the current span of
-        OpenTelemetry, if there is one. `partial` is filled with what arrives; one of an interrupted
-        analysis continues it. Raises ServiceError within `timeout_seconds`, whose `partial` has what arrived before.
-        Cancellation, or an exception of a callback, also cancels the work in the service.
+        `on_retry` is called with the error, the seconds until the next call and the second of the video at which it
+        resumes. `traceparent` is that of W3C Trace Context; without it the call joins the current span of
+        OpenTelemetry, if there is one. `partial` receives each chunk; one of an interrupted analysis continues it.
+
+        Raises a ServiceError, whose `partial` has the chunks received so far: InvalidInput (the request, or the file is
+        no video), NotFound, PermissionDenied, Unauthenticated, FailedPrecondition, and after retries Overloaded,
+        Unavailable, or DeadlineExceeded after `timeout_seconds`. Cancellation, or an exception of a callback, also
+        cancels the work in the service.
         """
-        retries = Retries(on_retry, timeout_seconds, self._patience_seconds)
+        retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
         request, partial = _request(options, video_uri=video_uri), partial or PartialAnalysis()
         attempts = Attempts(request, partial, retries, on_progress=on_progress, on_chunk=on_chunk)
         while True:
@@ -169,11 +176,13 @@ class AsyncClient:
         traceparent: str | None = None,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
-        """The answer for the video of `stored`, analysed with include_embeddings, by another text bank or thresholds.
+        """The answer for the video of `stored`, with another text bank, other labels or thresholds.
 
-        Options about sampling have no effect. Raises ServiceError within `timeout_seconds`.
+        `stored` is the `message` of an analysis with `include_embeddings`: float16 or float32 [frames, embedding_dim]
+        for each chunk. Options about sampling have no effect. Raises InvalidInput if `stored` has no embeddings,
+        FailedPrecondition if the text bank is of another model, and the ServiceErrors of `analyze`.
         """
-        retries = Retries(on_retry, timeout_seconds, self._patience_seconds)
+        retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
         request = _request(options)
         while True:
             redecoding = Redecoding(stored, request)
@@ -196,7 +205,7 @@ class AsyncClient:
             await asyncio.sleep(backoff)
 
     async def list_banks(self, *, timeout_seconds: float = LIST_SECONDS) -> list[TextBank]:
-        """The text banks that `text_bank` can name. Raises ServiceError."""
+        """The text banks that the option `text_bank` can name. Raises ServiceError; a failure is not retried."""
         try:
             response = await self._connected().ListBanks(
                 ListBanksRequest(), timeout=timeout_seconds, metadata=self._metadata(None)
@@ -223,7 +232,10 @@ class AsyncClient:
 
 
 class Client:
-    """The synchronous AsyncClient; safe to use from many threads. `interceptors` are those of `grpc`."""
+    """The synchronous AsyncClient, with the same arguments; safe to use from many threads.
+
+    `interceptors` are those of `grpc`.
+    """
 
     def __init__(
         self,
@@ -233,7 +245,7 @@ class Client:
         token: Token | None = None,
         metadata: CallMetadata = (),
         interceptors: Sequence[Any] = (),
-        patience_seconds: float = PATIENCE_SECONDS,
+        retry_timeout_seconds: float = RETRY_TIMEOUT_SECONDS,
     ) -> None:
         _check_channel(service, credentials, interceptors)
         self._service = service
@@ -241,7 +253,7 @@ class Client:
         self._token = token
         self._call_metadata = metadata
         self._interceptors = interceptors
-        self._patience_seconds = patience_seconds
+        self._retry_timeout_seconds = retry_timeout_seconds
         self._own_channel: Any = None
         self._stub: Any = None
         self._connecting = threading.Lock()
@@ -253,7 +265,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """As AsyncClient.close."""
+        """Closes the connection and cancels calls in progress. A later call connects again."""
         with self._connecting:
             channel, self._own_channel, self._stub = self._own_channel, None, None
         if channel is not None:
@@ -271,8 +283,12 @@ class Client:
         partial: PartialAnalysis | None = None,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
-        """As AsyncClient.analyze."""
-        retries = Retries(on_retry, timeout_seconds, self._patience_seconds)
+        """Analyses a video of any length; `video_uri` must be readable by the service.
+
+        Blocks for at most `timeout_seconds`. Arguments, result and errors are those of AsyncClient.analyze: times are
+        seconds from the first frame; a failure raises a ServiceError, whose `partial` has the chunks received so far.
+        """
+        retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
         request, partial = _request(options, video_uri=video_uri), partial or PartialAnalysis()
         attempts = Attempts(request, partial, retries, on_progress=on_progress, on_chunk=on_chunk)
         while True:
@@ -298,8 +314,11 @@ class Client:
         traceparent: str | None = None,
         **options: Unpack[AnalysisOptions],
     ) -> VideoAnalysis:
-        """As AsyncClient.redecode."""
-        retries = Retries(on_retry, timeout_seconds, self._patience_seconds)
+        """The answer for the video of `stored`, with another text bank, other labels or thresholds.
+
+        Blocks for at most `timeout_seconds`. Arguments, result and errors are those of AsyncClient.redecode.
+        """
+        retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
         request = _request(options)
         while True:
             redecoding = Redecoding(stored, request)
@@ -322,7 +341,7 @@ class Client:
             time.sleep(backoff)
 
     def list_banks(self, *, timeout_seconds: float = LIST_SECONDS) -> list[TextBank]:
-        """As AsyncClient.list_banks."""
+        """The text banks that the option `text_bank` can name. Raises ServiceError; a failure is not retried."""
         try:
             response = self._connected().ListBanks(
                 ListBanksRequest(), timeout=timeout_seconds, metadata=self._metadata(None)

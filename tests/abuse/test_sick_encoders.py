@@ -105,7 +105,7 @@ async def test_no_video_fails_and_the_sick_one_is_avoided(sickness: str, tmp_pat
             image_size=IMAGE_SIZE,
             max_videos=VIDEOS,
         ) as ingress,
-        AsyncClient(ingress.address, patience_seconds=0) as client,
+        AsyncClient(ingress.address, retry_timeout_seconds=0) as client,
     ):
         # At the same time, so that chunks go to both encoders.
         tags = {tuple(found) for found in await asyncio.gather(*(tags_of(client) for _ in range(VIDEOS)))}

@@ -39,7 +39,9 @@ def credentials(stack: Stack) -> grpc.ChannelCredentials:
 
 
 async def analyze(stack: Stack) -> None:
-    async with AsyncClient(stack.address, credentials=credentials(stack), token=TOKEN, patience_seconds=0) as client:
+    async with AsyncClient(
+        stack.address, credentials=credentials(stack), token=TOKEN, retry_timeout_seconds=0
+    ) as client:
         analysis = await client.analyze("sample://clip", timeout_seconds=60)
     assert analysis.message.chunks
 
@@ -52,7 +54,7 @@ async def test_both_clients_call_with_credentials_and_not_without(stack):
             client.analyze("sample://clip", timeout_seconds=60)
 
     await asyncio.to_thread(blocking)
-    async with AsyncClient(stack.address, token=TOKEN, patience_seconds=0) as plaintext:
+    async with AsyncClient(stack.address, token=TOKEN, retry_timeout_seconds=0) as plaintext:
         with pytest.raises(Unavailable):
             await plaintext.analyze("sample://clip", timeout_seconds=60)
     async with AsyncClient(stack.address, credentials=credentials(stack)) as without_token:

@@ -201,7 +201,7 @@ def analyze(
         engine=engine,
         activity=activity,
         # Where the command itself repeats the call, it also shows why.
-        patience_seconds=0 if wait else client.PATIENCE_SECONDS,
+        retry_timeout_seconds=0 if wait else client.RETRY_TIMEOUT_SECONDS,
     )
     upload_of = _uploads(target, upload, named, activity)
     saved = SavedAnalysis(resume) if resume is not None else None

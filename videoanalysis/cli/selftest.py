@@ -68,7 +68,7 @@ def selftest(
         async with AsyncExitStack() as entered:
             entered.enter_context(activity)
             if address is not None and prefix is not None:
-                service = AsyncClient(address, credentials=credentials, token=token, patience_seconds=0)
+                service = AsyncClient(address, credentials=credentials, token=token, retry_timeout_seconds=0)
                 await sent(await _remote(entered, service, address, prefix), _VIDEO_OF_THE_IMAGE)
                 return
             from videoanalysis.selftest import local

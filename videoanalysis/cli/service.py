@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import grpc
 
 from videoanalysis.cli import options, runner, terminal
-from videoanalysis.client import PATIENCE_SECONDS, AsyncClient, Token
+from videoanalysis.client import RETRY_TIMEOUT_SECONDS, AsyncClient, Token
 from videoanalysis.errors import DeadlineExceeded, Unavailable, Unimplemented
 
 if TYPE_CHECKING:
@@ -21,12 +21,16 @@ Work = Callable[[AsyncClient], Awaitable[_Result]]
 
 class RemoteService:
     def __init__(
-        self, address: str, credentials: grpc.ChannelCredentials | None, token: Token | None, patience_seconds: float
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None,
+        token: Token | None,
+        retry_timeout_seconds: float,
     ) -> None:
         self.address = address
         self._credentials = credentials
         self._token = token
-        self._patience_seconds = patience_seconds
+        self._retry_timeout_seconds = retry_timeout_seconds
 
     def run(self, work: Work[_Result]) -> _Result:
         async def call() -> _Result:
@@ -34,7 +38,7 @@ class RemoteService:
                 self.address,
                 credentials=self._credentials,
                 token=self._token,
-                patience_seconds=self._patience_seconds,
+                retry_timeout_seconds=self._retry_timeout_seconds,
             ) as client:
                 return await work(client)
 
@@ -101,7 +105,7 @@ def locate(
     model: str | None,
     engine: Literal["siglip", "synthetic"],
     activity: terminal.Activity,
-    patience_seconds: float = PATIENCE_SECONDS,
+    retry_timeout_seconds: float = RETRY_TIMEOUT_SECONDS,
 ) -> RemoteService | LocalService:
     """As the options say; ends the process with a usage error where they contradict each other."""
     options.check_model(model, engine)
@@ -109,7 +113,7 @@ def locate(
         if model is not None or engine != "siglip":
             runner.usage_error("--model and --engine apply to a local stack, not to the service at --address")
         credentials = options.credentials(tls, ca, cert, key)
-        return RemoteService(address, credentials, options.token(token_file), patience_seconds)
+        return RemoteService(address, credentials, options.token(token_file), retry_timeout_seconds)
     if tls or ca or cert or key or token_file:
         runner.usage_error("--tls, --ca, --cert, --key and --token-file apply to the service at --address")
     with runner.require_stack("; or name a running service with --address HOST:PORT"):

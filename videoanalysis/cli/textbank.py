@@ -264,7 +264,7 @@ async def _until_ready(call: Callable[[], Awaitable[_Result]], what: str, second
 
 async def _wake(ingress: str, credentials: grpc.ChannelCredentials | None, token: Token | None) -> None:
     """Returns once an encoder is running. Demand at an ingress is the only signal that scales encoders up from zero."""
-    async with AsyncClient(ingress, credentials=credentials, token=token, patience_seconds=0) as client:
+    async with AsyncClient(ingress, credentials=credentials, token=token, retry_timeout_seconds=0) as client:
         try:
             await client.analyze("sample://clip", timeout_seconds=_WAKE_SECONDS)
         except ServiceError as error:

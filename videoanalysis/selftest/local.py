@@ -28,7 +28,7 @@ async def trial(stack: Stack) -> AsyncIterator[Trial]:
                 path.unlink()
 
         yield Trial(
-            service=await entered.enter_async_context(AsyncClient(stack.address, patience_seconds=0)),
+            service=await entered.enter_async_context(AsyncClient(stack.address, retry_timeout_seconds=0)),
             upload=upload,
             address=await entered.enter_async_context(canaries.listening()),
             file=entered.enter_context(canaries.watched(secret)),
