@@ -181,14 +181,14 @@ async def decoder(
 async def ingress(
     settings: IngressSettings, storage: Storage | None, encoder_discovery: Discovery | None = None
 ) -> AsyncIterator[System]:
-    patience = {
+    limits = {
         "attempt_seconds": settings.attempt_seconds,
         "wait_seconds": settings.replica_wait_seconds,
         "cold_start_seconds": settings.cold_start_seconds,
     }
     found = encoder_discovery or discover(settings.encoders, settings.discovery_seconds)
-    encoders = Replicas("encoder", found, **patience)
-    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **patience)
+    encoders = Replicas("encoder", found, **limits)
+    decoders = Replicas("decoder", discover(settings.decoders, settings.discovery_seconds), **limits)
     async with (
         SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
         encoders,
@@ -199,7 +199,7 @@ async def ingress(
             settings.max_videos,
             settings.max_waiting,
             max_running_per_caller=settings.slots_per_caller(),
-            patience_seconds=settings.write_seconds,
+            caller_timeout_seconds=settings.write_seconds,
         )
         frame_budget, scratch = ByteBudget(settings.frame_budget_bytes), ByteBudget(settings.scratch_bytes)
         demand = Demand()

@@ -75,7 +75,7 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         settings.max_waiting,
         max_running_per_caller=settings.slots_per_caller(),
         max_waiting_per_caller=settings.max_waiting_per_caller,
-        patience_seconds=settings.write_seconds,
+        caller_timeout_seconds=settings.write_seconds,
     )
     ingress_metrics.export_counts(demand, admission, settings.max_videos)
     limits = {

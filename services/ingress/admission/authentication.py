@@ -1,4 +1,4 @@
-"""Calls come in; those of known callers go on, each with its caller, and every decision is logged."""
+"""Authenticates each call, sets its caller, and logs every decision."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -38,7 +38,7 @@ class Authentication:
     """Finds the caller by bearer token, static or JWT, and what `policy` permits.
 
     With neither `tokens` nor `web_tokens`, every call is accepted. `caller_header` then names the caller, who is
-    otherwise anonymous; with them, it is believed from a caller that is a gateway by the policy.
+    otherwise anonymous; with them, the header is accepted only from a caller that the policy declares a gateway.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Authentication:
 
 
 def _only(metadata: Metadata, key: str) -> str | None:
-    """The value of `key`; of two, one may have been added on the way, so both are refused."""
+    """The value of `key`; two values are refused, since one may have been added by an intermediary."""
     values = [value for name, value in metadata if name == key]
     if len(values) > 1:
         raise InvalidInput(f"metadata {key}: given {len(values)} times, must be given once")

@@ -16,7 +16,7 @@ class BearerTokens:
     digests: tuple[tuple[str, bytes], ...]
 
     def caller(self, token: str) -> str | None:
-        """The caller whose token this is; takes equally long whichever it is."""
+        """The caller of the token, None if unknown; takes the same time for every token."""
         digest = sha256(token.encode(errors="replace")).digest()
         found = None
         for caller, known in self.digests:
@@ -26,7 +26,7 @@ class BearerTokens:
 
 
 def read_tokens(path: Path) -> BearerTokens:
-    """Raises OSError, or ValueError with one line that names the line of the error and not what it says."""
+    """Raises OSError, or ValueError with one line that names the number of the wrong line and not its content."""
     digests: list[tuple[str, bytes]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):

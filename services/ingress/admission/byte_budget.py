@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 class ByteBudget:
     """At most `limit` bytes are in use; a request that does not fit waits, in order of arrival.
 
-    A small request never overtakes a large one that waits: otherwise the large one could wait for ever.
+    A small request never overtakes a large one that waits, which could otherwise starve.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,7 +29,7 @@ class ByteBudget:
         except BaseException:
             if granted.cancelled():
                 self._grant()
-            else:  # granted in the same instant
+            else:  # granted just before the cancellation
                 self.release(size)
             raise
 

@@ -1,4 +1,4 @@
-"""A fair queue: however much one caller has waiting, the others are served in turn."""
+"""A fair queue: callers are served round robin, however many items one of them has waiting."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What admission and the order of the queue depend on: the caller, and the video among those of the caller."""
+    """The properties of a request that determine its admission and its place in the queue."""
 
     caller: str
     video: int
@@ -53,7 +53,7 @@ class FairQueue(Generic[T]):
         return self._interactive.count_of(caller) + self._batch.count_of(caller)
 
     def evict_for(self, share: Share) -> T | None:
-        """Removes an item to make room for a new one of `share`: batch before interactive, else the newest of the
+        """Removes an item in favour of a new one of `share`: batch before interactive, else the newest of the
         caller with most items.
 
         None if `share` has precedence over no other: it is batch, or its caller would then have as many itself.

@@ -22,7 +22,7 @@ _MAX_BYTES = 256 << 10
 _MAX_KEYS = 100
 _FETCH_SECONDS = 5.0
 _REFRESH_SECONDS = 300.0
-# Tokens that name an unknown key must not make every call a request to the issuer.
+# So that calls with tokens of unknown keys do not each send a request to the issuer.
 _SECONDS_BETWEEN_FETCHES = 10.0
 
 _log = structlog.get_logger()
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 class IssuerKeys(Protocol):
     async def get(self, key_id: str | None) -> KeySet:
-        """The keys of now, fetched again if none of them is `key_id`; raises Unavailable before there are any."""
+        """The current keys, fetched again if none of them is `key_id`; raises Unavailable before there are any."""
 
 
 def parse_keys(content: bytes) -> KeySet:
@@ -92,7 +92,7 @@ class RemoteKeys:
             await self._fetch()
 
     async def _fetch(self) -> None:
-        """Fetches the keys unless that was done just now; those known stay where it fails."""
+        """Fetches the keys unless they were fetched just now; on failure the previous keys stay."""
         async with self._fetching:
             if self._clock() - self._fetched_at < _SECONDS_BETWEEN_FETCHES:
                 return

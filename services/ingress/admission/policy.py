@@ -41,11 +41,11 @@ class Permissions(BaseModel):
     max_videos: int | None = Field(default=None, ge=1)
     max_waiting: int | None = Field(default=None, ge=0)
     batch_only: bool = False
-    # It calls for others, whom it names in the header that the setting `caller_header` names.
+    # It calls on behalf of others and names them in the header of the setting `caller_header`.
     gateway: bool = False
 
     def check_source(self, uri: str) -> None:
-        # Of the sample clip there is nothing to protect.
+        # The sample clip is public.
         if not uri.startswith("sample://"):
             _check_prefix(uri, self.sources, "video_uri")
 
@@ -54,7 +54,7 @@ class Permissions(BaseModel):
             _check_prefix(uri, self.outputs, "output_uri")
 
     def priority(self, wanted: Priority) -> Priority:
-        """`wanted`, or batch if the caller may only have that and wants nothing in particular."""
+        """`wanted`, or batch for a caller that may only have that; raises PermissionDenied if it wants another."""
         if not self.batch_only:
             return wanted
         if wanted not in (PRIORITY_UNSPECIFIED, PRIORITY_BATCH):
@@ -79,7 +79,7 @@ class Policy(BaseModel):
 
 
 def read_policy(path: Path) -> Policy:
-    """Raises OSError, or ValueError with one line that says where the error is."""
+    """Raises OSError, or ValueError with one line that names the place of the error."""
     with path.open("rb") as file:
         text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:

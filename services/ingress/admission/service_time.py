@@ -1,4 +1,4 @@
-"""How long videos hold a slot, learnt from those so far."""
+"""Estimates how long a video holds a slot from the videos so far."""
 
 import heapq
 from collections import deque
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 # Weight of the newest video in the running means.
 _NEWEST = 0.2
-# Videos whose shortest time is remembered.
+# Number of latest videos of which the shortest time is kept.
 _RECENT = 32
 
 
 class ServiceTimes:
-    """Without the time in which callers did not read: it says nothing of other callers' videos."""
+    """Service times in seconds, without the time in which callers did not read."""
 
     def __init__(self) -> None:
         self.mean_seconds = 0.0
@@ -26,18 +26,20 @@ class ServiceTimes:
 
     @property
     def shortest_seconds(self) -> float:
-        """The least that a video took of late, whose length is not known before it is read."""
+        """The shortest time of the latest videos: a lower bound for a video whose duration is unknown."""
         return min(self._recent, default=0.0)
 
     def of(self, video_seconds: float) -> float:
-        """For a video of that length, 0 where it is not known."""
+        """The expected time for a video of `video_seconds` (0: unknown); 0 before the first video has ended."""
         if not video_seconds or not self._mean_video_seconds:
             return self.mean_seconds
         return self.mean_seconds * video_seconds / self._mean_video_seconds
 
     def until_start(self, remaining_seconds: Iterable[float], slots: int, ahead: int) -> float:
-        """Seconds until a request starts on one of `slots`: those in use are free after `remaining_seconds`, and
-        `ahead` requests of unknown length start before it."""
+        """Seconds until a request starts on one of `slots` slots.
+
+        Those in use are free after `remaining_seconds`; `ahead` requests of unknown duration start before it.
+        """
         free_at = sorted(remaining_seconds)
         free_at = [0.0] * (slots - len(free_at)) + free_at
         for _ in range(ahead):

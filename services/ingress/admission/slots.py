@@ -1,4 +1,4 @@
-"""Slots for videos: a few are in progress at a time, a bounded fair queue waits behind them."""
+"""Slots for videos: a fixed number are in progress at a time; the others wait in a bounded, fair queue."""
 
 import asyncio
 import time
@@ -12,23 +12,23 @@ from services.ingress.admission.service_time import ServiceTimes
 from videoanalysis.errors import DeadlineExceeded, Overloaded
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
-# Estimates err, and a video that starts and then misses its deadline has wasted its slot.
+# The estimate may be too low, and a video that misses its deadline has used its slot for nothing.
 _MARGIN = 1.2
 
 
 class Slot:
     """A slot that a video holds.
 
-    `patience_seconds` bounds how long it waits for a caller that does not read: all in all no longer than the video was
-    worked on, and that many seconds more. `times` are those of its kind of work.
+    It waits for a caller that does not read: in total at most as long as the video was processed, plus
+    `caller_timeout_seconds`. `times` are the service times of the same kind of request.
     """
 
-    def __init__(self, share: Share, times: ServiceTimes, patience_seconds: float) -> None:
+    def __init__(self, share: Share, times: ServiceTimes, caller_timeout_seconds: float) -> None:
         self.share = share
         self.times = times
         self.video_seconds = 0.0
-        """Of the video, as far as it is known; 0 before."""
-        self._patience_seconds = patience_seconds
+        """Duration of the video, or of the part read so far; 0 while unknown."""
+        self._caller_timeout_seconds = caller_timeout_seconds
         self._started = time.monotonic()
         self._blocked_seconds = 0.0
 
@@ -39,9 +39,9 @@ class Slot:
 
     @asynccontextmanager
     async def waiting_for_caller(self) -> AsyncIterator[None]:
-        """While an event is sent to the caller; raises DeadlineExceeded when it has waited too long."""
+        """Surrounds the sending of an event to the caller; raises DeadlineExceeded when that takes too long."""
         began = time.monotonic()
-        allowed = self._patience_seconds + self.service_seconds - self._blocked_seconds
+        allowed = self._caller_timeout_seconds + self.service_seconds - self._blocked_seconds
         try:
             async with asyncio.timeout(allowed) as limit:
                 yield
@@ -60,12 +60,12 @@ class Admission:
     """`max_running` slots, and at most `max_waiting` requests that wait for one, fairly by caller.
 
     Refuses with Overloaded when the deadline would pass before a slot is free, and when the queue is full: then either
-    the newest request of the caller with most waiting, or the new one. Batch leaves one slot to the interactive. One
-    caller has at most `max_running_per_caller` slots and `max_waiting_per_caller` waiting requests, or what its share
-    says, also while slots are free.
+    the newest request of the caller with most waiting, or the new one. Batch requests never take the last slot. One
+    caller has at most `max_running_per_caller` slots and `max_waiting_per_caller` waiting requests, or the numbers in
+    its share, also while slots are free.
 
-    Requests that arrive and have not asked for a slot yet, since their caller has not read the first event, are
-    bounded like those that wait.
+    Requests that have arrived but have not requested a slot yet, because their caller has not read the first event,
+    have the same bound as those that wait.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Admission:
         *,
         max_running_per_caller: int | None = None,
         max_waiting_per_caller: int | None = None,
-        patience_seconds: float = 30.0,
+        caller_timeout_seconds: float = 30.0,
     ) -> None:
         self._max_running = max_running
         self._max_batch = max(1, max_running - 1)
@@ -85,7 +85,7 @@ class Admission:
         self._redecoding_times = ServiceTimes()
         self._slots: set[Slot] = set()
         self._arriving: Counter[str] = Counter()
-        self._patience_seconds = patience_seconds
+        self._caller_timeout_seconds = caller_timeout_seconds
         self._max_running_per_caller = max_running if max_running_per_caller is None else max_running_per_caller
         self._max_waiting_per_caller = max_waiting_per_caller
         self._batch = 0
@@ -102,7 +102,7 @@ class Admission:
 
     @contextmanager
     def arrival(self, share: Share) -> Iterator[None]:
-        """Counts a request before it asks for a slot; raises Overloaded if too many have arrived and not asked."""
+        """Counts a request until it requests a slot; raises Overloaded if there are too many of these."""
         self._check_own_limit(share, at_least=self._limit_of(share))
         if self.arriving >= max(self._max_waiting, self._max_running):
             raise Overloaded(f"{self.arriving} requests have arrived whose callers do not read")
@@ -115,8 +115,10 @@ class Admission:
                 del self._arriving[share.caller]
 
     def expected_wait(self, share: Share) -> float:
-        """Seconds until another request of `share` would get a slot, estimated from the videos so far and the lengths
-        of those in progress."""
+        """Seconds until a new request of `share` would get a slot.
+
+        Estimated from the service times so far and the durations of the videos in progress.
+        """
         if self._may_start(share):
             return 0.0
         slots = self._max_batch if share.batch else self._max_running
@@ -134,11 +136,11 @@ class Admission:
     async def admit(self, share: Share, deadline: Deadline, *, redecodes: bool = False) -> AsyncIterator[Slot]:
         """Holds a slot for as long as the context lasts.
 
-        A call that `redecodes` is much shorter than an analysis, and says nothing of how long one takes.
+        Calls that redecode are much shorter than analyses, so their service times are estimated separately.
         """
         times = self._redecoding_times if redecodes else self._times
         await self._acquire(share, times, deadline)
-        slot = Slot(share, times, self._patience_seconds)
+        slot = Slot(share, times, self._caller_timeout_seconds)
         self._slots.add(slot)
         try:
             yield slot

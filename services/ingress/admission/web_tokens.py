@@ -71,7 +71,7 @@ class WebTokens:
 
 
 def _key_id(token: str) -> str | None:
-    """Of a header that is not verified yet: used only to decide whether to fetch keys."""
+    """The key id in the header, which is not verified yet: used only to decide whether to fetch keys."""
     encoded = token.partition(".")[0]
     try:
         header: Any = json.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))

@@ -1,4 +1,4 @@
-"""The results of chunks come in, the answer for the whole video comes out, and so do the events on the way to it."""
+"""The results of chunks come in; the events of the stream and the answer for the whole video come out."""
 
 from services.ingress.answer.observers import Observer, Observers, RedecodedWriter, StreamWriter, UnaryCollector
 from services.ingress.answer.outputs import Output, Outputs

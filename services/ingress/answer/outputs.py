@@ -34,7 +34,7 @@ class Output:
         pass
 
     async def finish(self, summary: AnalyzeVideoResponse) -> None:
-        """Writes and completes the answer: `summary` has the last scene, and nothing of what the chunks had."""
+        """Writes and completes the answer; `summary` has the last scene, and none of the fields that chunks carried."""
 
 
 class Outputs:
@@ -111,7 +111,7 @@ class JsonOutput(Output):
         await self._write_list("sceneChanges", SceneChange, self._scene_changes)
         await self._write_list("cuts", Cut, self._cuts)
         await self._write_list("transitions", Transition, self._transitions)
-        # Of an object that has other members before.
+        # Without the opening brace: the members continue an object.
         members = (await _json([rest]))[1:]
         await self._write(members if members == "}" else f",{members}")
         with _errors_of_field():
@@ -143,7 +143,7 @@ class JsonOutput(Output):
 
 
 async def _json(messages: Sequence[Message]) -> str:
-    """Made in a thread: embeddings and scenes take milliseconds."""
+    """Serialised in a thread: embeddings and scenes take milliseconds."""
     return await asyncio.to_thread(
         lambda: ",".join(json_format.MessageToJson(message, indent=None, ensure_ascii=False) for message in messages)
     )
@@ -151,7 +151,7 @@ async def _json(messages: Sequence[Message]) -> str:
 
 @contextmanager
 def _errors_of_field() -> Iterator[None]:
-    """Name the request's field in errors about the object; the storage client does not know it."""
+    """Sets the request's field in errors about the object; the storage client does not have it."""
     try:
         yield
     except (InvalidInput, NotFound, PermissionDenied, FailedPrecondition) as error:

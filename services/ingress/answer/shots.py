@@ -1,4 +1,4 @@
-"""Cuts and transitions of the chunks come in; what is reported of them, and where scenes end by them, comes out."""
+"""Turns the cuts and transitions of sampled chunks into those of the answer, and finds where scenes end at cuts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class SceneEnd:
 
 @dataclass(frozen=True, slots=True)
 class ShotsState:
-    """What the chunks so far leave open."""
+    """What the next chunk depends on."""
 
     last_transition_end: float | None = None  # seconds
     cut_without_frame: float | None = None  # seconds; after it no frame has been sampled yet
@@ -41,11 +41,11 @@ class Shots:
         return ShotsState(self._last_transition_end, self._cut_without_frame)
 
     def add(self, chunk: SampledChunk) -> tuple[list[analysis_pb2.Cut], list[analysis_pb2.Transition]]:
-        """What is reported of the next chunk."""
+        """The cuts and transitions to report with the next chunk."""
         return [_cut(cut) for cut in chunk.cuts], list(self._separate(chunk.transitions))
 
     def scene_ends(self, frame_times: Iterable[float], cut_times: Iterable[float]) -> list[SceneEnd]:
-        """Where scenes end in the next chunk, if at cuts; of cuts without a sampled frame between, at the first."""
+        """Where scenes end in the next chunk if they end at cuts; of cuts with no sampled frame between, the first."""
         ends: list[SceneEnd] = []
         open_cuts = [] if self._cut_without_frame is None else [self._cut_without_frame]
         cuts = iter([*open_cuts, *cut_times])
@@ -59,7 +59,7 @@ class Shots:
         return ends
 
     def _separate(self, transitions: Iterable[Transition]) -> Iterable[analysis_pb2.Transition]:
-        """Of those that overlap the first."""
+        """The transitions without those that overlap an earlier one."""
         for transition in transitions:
             if self._last_transition_end is None or transition.start >= self._last_transition_end:
                 self._last_transition_end = float(transition.end)

@@ -47,7 +47,7 @@ class SummaryState:
 
 
 class TextRanker(Protocol):
-    """The decoders, as far as a summary needs them."""
+    """The calls to decoders that a summary makes."""
 
     async def rank(self, request: RankTextsRequest, deadline: Deadline) -> RankTextsResponse: ...
 

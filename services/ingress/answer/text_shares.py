@@ -76,7 +76,7 @@ class TextShares:
         return self._by_position.get(position) or TextShare(position, 0.0, self._smallest_bound(), 0.0, 0.0)
 
     def uncertain_seconds(self, position: int) -> float:
-        """At most these are missing from the seconds of a text."""
+        """An upper bound of what is missing from the seconds of a text."""
         return self.of(position).seconds_before + self.seconds_of_others
 
     def items(self) -> tuple[TextShare, ...]:

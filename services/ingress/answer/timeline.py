@@ -31,7 +31,7 @@ class Part(Enum):
 
 
 class Trace:
-    """The parts that one chunk has entered, and when. Calls on its behalf belong to its `span`."""
+    """The parts that one chunk has entered, and when. Its calls belong to its `span`."""
 
     def __init__(self, part: Part, clock: Callable[[], float], span: Span) -> None:
         self._clock = clock
@@ -77,7 +77,7 @@ class Timeline:
         self._attribute(trace, now, self._seconds)
         self._attributed_until = now
         while trace in self._undelivered:
-            # Those before it are of a video that has restarted.
+            # Traces before it are from before a restart of the video.
             self._end_span(self._undelivered.pop(0), now)
 
     def close(self) -> None:

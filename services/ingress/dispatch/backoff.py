@@ -4,10 +4,10 @@ import random
 
 
 class Backoff:
-    """Delays that double from `first` to `longest`, each spread by half so that callers do not return together.
+    """Delays that double from `first_seconds` to `longest_seconds`, each with a jitter of ±50 %.
 
     Own code instead of `tenacity` or `stamina`: those wrap a function and sleep by themselves, while the loops here end
-    a delay early (a new replica), lengthen it (RetryInfo), check it against a deadline or reset it after good times.
+    a delay early (a new replica), lengthen it (RetryInfo), check it against a deadline or reset it after a success.
     """
 
     def __init__(self, first_seconds: float, longest_seconds: float) -> None:

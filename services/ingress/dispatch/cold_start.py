@@ -7,7 +7,7 @@ from videoanalysis.latency import LatencyEstimate
 
 
 class ColdStart:
-    """Measures from the first need of a replica, while there is none, to the first that exists; predicts the next."""
+    """Measures the time from the first call that finds no replica to the first replica; predicts the next start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class ColdStart:
             self._began_at = None
 
     def remaining(self) -> float:
-        """Seconds that are likely left; 0 where that is unknown, or should be over."""
+        """Expected seconds until the first replica; 0 if there was no earlier start, or if that time has passed."""
         if self._began_at is None or self._estimate.mean is None:
             return 0.0
         return max(0.0, self._began_at + self._estimate.mean - self._clock())

@@ -29,7 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Offer(Protocol[T_co]):
     """Work offered to one replica. Both coroutines raise ServiceError or grpc.RpcError.
 
-    Set with the result: `seconds`, what the work alone took there, and `other_chunks_in_flight` there by then.
+    Set with the result: `seconds`, the time of the work alone, and `other_chunks_in_flight` at the replica.
     """
 
     seconds: float
@@ -57,8 +57,8 @@ async def place(
 ) -> T:
     """The result of work of size `units`; `on_admitted` is called when a replica admits it.
 
-    Raises as `retry.call` does; DeadlineExceeded also as soon as the time left is too short, before the upload, so that
-    no accelerator works for a caller that cannot wait for it.
+    Raises as `retry.call` does, and DeadlineExceeded before the upload if the time left is too short, so that no
+    accelerator time is spent on an answer that is too late.
     """
     retry = Retry(replicas, deadline, needs)
     while True:
@@ -124,7 +124,7 @@ async def _first_admitted(
     finally:
         replica_added.cancel()
         try:
-            # All of them, even if this task is cancelled at one.
+            # Closes all of them, even if this task is cancelled meanwhile.
             async with AsyncExitStack() as closing:
                 for unwanted in offers.values():
                     closing.push_async_callback(unwanted.close)
@@ -163,7 +163,7 @@ def _after_admission(error: ServiceError) -> ServiceError:
 
 
 class _Failed(Exception):
-    """An attempt failed with `error`; the replica and not the deadline is the reason."""
+    """An attempt failed with `error`, which the replica caused and not the deadline."""
 
     def __init__(self, error: ServiceError) -> None:
         super().__init__(error.message)

@@ -1,11 +1,11 @@
-"""How long a service takes, learnt from its answers, and when an attempt at it should be given up."""
+"""Estimates how long a service takes from its answers, and the timeout of an attempt."""
 
 from collections import deque
 
 from videoanalysis.latency import LatencyEstimate
 
 _MARGIN = 2.0
-# A pause of the machine is no hang.
+# A replica whose machine pauses briefly is not hung.
 _MIN_TIMEOUT_SECONDS = 2.0
 _REMEMBERED = 32
 
@@ -13,8 +13,8 @@ _REMEMBERED = 32
 class LatencyEstimator:
     """Seconds for each unit of work.
 
-    The timeout of an attempt lies far above the usual time and doubles with each attempt that reaches it until one
-    succeeds: where all replicas have become slow, work goes on. It never exceeds `max_seconds`, which it is at first.
+    The timeout of an attempt is far above the mean, and doubles with each attempt that reaches it until one succeeds:
+    if all replicas have become slow, work continues. It is `max_seconds` until there are samples, and never exceeds it.
     """
 
     def __init__(self, max_seconds: float) -> None:
@@ -24,20 +24,20 @@ class LatencyEstimator:
         self._latest: deque[float] = deque(maxlen=_REMEMBERED)
 
     def mean(self, units: float = 1) -> float:
-        """Seconds that `units` take, 0 while nothing is known."""
+        """Seconds that `units` take, 0 before the first sample."""
         return (self._estimate.mean or 0.0) * units
 
     def attempt_timeout(self, units: float = 1) -> float:
-        """Seconds after which an attempt at `units` is given up."""
+        """Seconds after which an attempt at `units` times out."""
         longest = self._estimate.upper_bound
         if longest is None:
             return self._max_seconds
         return min(max(_MIN_TIMEOUT_SECONDS, _MARGIN * longest * units) * self._backoff, self._max_seconds)
 
     def exceeds_deadline(self, seconds: float, units: float = 1) -> bool:
-        """Whether even the fastest of the latest attempts would not have done `units` in `seconds`.
+        """Whether even the fastest of the latest attempts would have taken longer than `seconds` for `units`.
 
-        That attempt is then forgotten: a caller that does not try cannot learn that times have changed.
+        Removes that sample then: refused work adds no samples, so the estimate could not recover otherwise.
         """
         fastest = min(self._latest, default=0.0)
         if seconds >= fastest * units:

@@ -1,8 +1,8 @@
-"""Placement policy: which replica a chunk is offered to next, and when. Pure: time and chance are passed in.
+"""Placement policy: which replica a chunk is offered to next, and when. Pure: clock and random numbers are arguments.
 
-No ingress knows what the others do, and no message is spent on finding out. A chunk is offered to one replica, then to
-a few, then to one more at a time where this ingress has no work; the first that admits it gets it. Simulated at 90 %
-load with 20 ingresses and 10 encoders, the p95 is 1.1 times that of a central queue.
+Ingresses exchange no messages about their load. A chunk is offered to one replica, then to a few, then to one more at a
+time among those without work of this ingress; the first replica that admits the chunk gets it. Simulated at 90 % load
+with 20 ingresses and 10 encoders, the p95 is 1.1 times that of a central queue.
 """
 
 import random
@@ -13,7 +13,7 @@ from videoanalysis.latency import LatencyEstimate
 
 # A chunk waits at so many replicas; with one of ten at half speed and one offer the p95 is three times as high.
 OFFERS = 3
-# Beyond these it is offered one by one, since a replica without work of ours may be idle.
+# Beyond these it is offered one by one to replicas without work of this ingress, which may be idle.
 MAX_OFFERS = 16
 # The first replica often admits at once; each further offer would keep a permit free for the same chunk meanwhile.
 FIRST_DELAY_SECONDS = 0.002
@@ -35,7 +35,7 @@ def max_chunks_on_offer(replicas: int) -> int:
 
 
 class ReplicaState:
-    """What one caller knows of one replica from its own calls. Times are seconds of the caller's clock."""
+    """One caller's view of one replica, from its own calls. Times are seconds of the caller's clock."""
 
     def __init__(self) -> None:
         self.in_flight = 0  # offers included
@@ -47,11 +47,11 @@ class ReplicaState:
         self._full_until = 0.0
 
     def admitted(self, now: float, units: float) -> None:
-        """It admitted work of ours."""
+        """The replica admitted work of this caller."""
         self._admitted_at, self._admitted_units = now, units
 
     def done(self, now: float, seconds: float, units: float, other_chunks: int) -> None:
-        """It finished work of ours in `seconds`, without the wait, while it had so many other chunks."""
+        """The replica finished work of this caller in `seconds`, without the wait, and has `other_chunks` more."""
         self._unit_time.observe(seconds / units)
         self._done_at = now
         self._has_other_work = other_chunks > 0
@@ -65,18 +65,19 @@ class ReplicaState:
         return self._unit_time.mean
 
     def is_full(self, now: float) -> bool:
-        """Whether it refused work and asked to be left alone until later."""
+        """Whether it refused work and its retry delay has not passed."""
         return self._full_until > now
 
     def is_avoided(self, now: float) -> bool:
-        """Whether it failed lately; callers that watch for failures override this."""
+        """Whether it failed recently; a subclass that records failures overrides this."""
         return False
 
     def rank(self, now: float, fastest: float) -> tuple[float, ...]:
         """Smaller for a replica that is likely to be free sooner; `fastest` is the smallest time for a unit of work.
 
-        Of those without work of ours, slow ones come last, and before them those that had other work at our last call;
-        of the rest the one that finished ours last comes first. So ingresses soon keep to encoders of their own.
+        Among replicas without work of this caller, slow ones come last, and before them those that had other work at
+        the caller's last call. Among the rest, the one that finished its work most recently comes first. So each
+        ingress soon uses the same few encoders.
         """
         unit = self._unit_time.mean
         if unit is None:
@@ -95,12 +96,12 @@ def choose(
     fastest: float,
     open_offers: int = 0,
     refusals: int = 0,
-    chance: Callable[[], float] = random.random,
+    random_number: Callable[[], float] = random.random,
 ) -> R | None:
     """The replica to offer a chunk to next, of those not tried yet; None if there should be no further offer now.
 
-    While others hold an offer, avoided replicas get none: one that hangs would keep the chunk from those that answer.
-    Equal replicas are chosen at random, since other ingresses rank them alike.
+    While other replicas hold an offer, an avoided replica gets none: if it admitted the chunk and then hung, the chunk
+    would be delayed. Equal replicas are chosen at random, since other ingresses rank them alike.
     """
     if refusals >= MAX_REFUSALS or open_offers >= MAX_OFFERS:
         return None
@@ -113,7 +114,7 @@ def choose(
         avoided = one.is_avoided(now)
         if only_reliable and avoided:
             continue
-        rank = (avoided, one.is_full(now), one.rank(now, fastest), chance())
+        rank = (avoided, one.is_full(now), one.rank(now, fastest), random_number())
         if best is None or rank < best_rank:
             best, best_rank = one, rank
     return best
@@ -142,10 +143,10 @@ class OfferSchedule:
         self.wanted, self.delay = max(OFFERS, open_offers + 1), self._interval
 
     def refused(self, open_offers: int) -> None:
-        """An offer was refused; `open_offers` still counts it, so that another takes its place."""
+        """An offer was refused; `open_offers` still includes it, so that another replaces it."""
         self.wanted, self.delay = max(OFFERS, open_offers), self._interval
 
     def replica_added(self, open_offers: int) -> None:
-        """It is offered the chunk at once, whatever the others were offered."""
+        """A new replica is offered the chunk at once, without waiting for the interval."""
         self._interval = self._first_interval
         self.wanted, self.delay = open_offers + 1, self._interval

@@ -10,8 +10,8 @@ from services.ingress.admission import FairQueue, Share
 class DispatchQueue:
     """At most `limit()` chunks are on offer at a time; the others wait here. Call `grant` when the limit has risen.
 
-    Encoders know ingresses but no callers, so a chunk on offer is beyond this queue's fairness. How many chunks can
-    wait is bounded by the frame budget.
+    Encoders are fair by ingress and not by caller, so the order by caller is decided here, before a chunk is offered.
+    The frame budget bounds the number of chunks that wait.
     """
 
     def __init__(self, limit: Callable[[], int]) -> None:
@@ -44,7 +44,7 @@ class DispatchQueue:
         except BaseException:
             if granted.cancelled():
                 self._waiting.discard(share, granted)
-            else:  # it was granted in the same moment
+            else:  # granted just before the cancellation
                 self.release()
             raise
 
@@ -56,14 +56,14 @@ class DispatchQueue:
         """Let waiting chunks be offered, up to the limit."""
         while self.offered < self._limit() and (following := self._waiting.pop()) is not None:
             _, granted = following
-            # One that was cancelled a moment ago has not left the queue yet.
+            # A cancelled future leaves the queue when its task runs next.
             if not granted.done():
                 self.offered += 1
                 granted.set_result(None)
 
 
 class Slot:
-    """The right to offer one chunk, until an encoder admits it or it is given up."""
+    """The right to offer one chunk, until an encoder admits it or its call ends."""
 
     def __init__(self, queue: DispatchQueue) -> None:
         self._queue = queue

@@ -1,4 +1,4 @@
-"""One encoder or decoder: its channel, and what this process has learnt of it."""
+"""One encoder or decoder: its channel, and its state as this process observed it."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from services.ingress.dispatch.placement import ReplicaState
 from videoanalysis import channels
 from videoanalysis.reloaded_files import ReloadedFiles
 
-# A replica that failed is tried last for so long, twice as long each time until it succeeds.
+# How long a replica that failed is tried last; doubles with each failure until it succeeds.
 _AVOID_SECONDS, _MAX_AVOID_SECONDS = 1.0, 30.0
-# For so long a replica that lacks a model or bank is not asked for it again, while another one may have it.
+# How long a replica that reported a model or bank as missing is not called for it again, while another may have it.
 _MISSING_SECONDS = 2.0
 
 
@@ -25,7 +25,7 @@ class ReplicaTls:
 
 
 class Replica(ReplicaState):
-    """One address with a channel of its own, so that a call goes where we send it."""
+    """One address with a channel of its own, so that the caller chooses the replica of each call."""
 
     def __init__(
         self, address: str, clock: Callable[[], float] = time.monotonic, tls: ReplicaTls | None = None
@@ -54,7 +54,7 @@ class Replica(ReplicaState):
         await self._close_if_unused()
 
     async def retire(self) -> None:
-        """Close the channel once the attempts in flight are over."""
+        """Closes the channel once the attempts in flight have ended."""
         self._is_retired = True
         await self._close_if_unused()
 
@@ -70,9 +70,9 @@ class Replica(ReplicaState):
         self._avoided_until = max(self._avoided_until, self._clock() + _AVOID_SECONDS)
 
     def failed(self, *, hung: bool) -> None:
-        """It failed at work that it had accepted, or did not answer in time; another try may cost as much again.
+        """It failed at work that it had accepted, or timed out; another attempt may cost as much time.
 
-        Several failures of one moment count once.
+        Failures at the same time count once.
         """
         now = self._clock()
         if self._avoided_until <= now:
@@ -82,11 +82,11 @@ class Replica(ReplicaState):
             self._hung_until = self._avoided_until
 
     def is_avoided(self, now: float) -> bool:
-        """Whether it failed lately, or is known to be unavailable or draining."""
+        """Whether it failed recently, cannot be reached or is draining."""
         return self._avoided_until > now or self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     def is_hung(self, now: float) -> bool:
-        """Whether it timed out lately."""
+        """Whether it timed out recently."""
         return self._hung_until > now
 
     def remember_missing(self, digest: str) -> None:
@@ -95,5 +95,5 @@ class Replica(ReplicaState):
         self._missing_until[digest] = now + _MISSING_SECONDS
 
     def is_missing(self, digest: str) -> bool:
-        """Whether it lately reported that it has no such model or version of a text bank."""
+        """Whether it recently reported that it has no such model or version of a text bank."""
         return self._missing_until.get(digest, 0.0) > self._clock()

@@ -16,14 +16,14 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 _log = structlog.get_logger()
 
-# The first calls wait so long for the first replicas to be discovered.
+# How long the start waits for the first replicas to be discovered.
 _FIRST_DISCOVERY_SECONDS = 0.5
 _SECONDS_BETWEEN_CERTIFICATE_CHECKS = 1.0
 _UNAVAILABLE = {"encoder": ErrorReason.ENCODER_UNAVAILABLE, "decoder": ErrorReason.DECODER_UNAVAILABLE}
 
 
 class Replicas:
-    """The replicas of the service `name`, as they come and go. Attempts at a removed replica end there undisturbed.
+    """The current replicas of the service `name`. Attempts in flight at a removed replica continue to their end.
 
     `attempt_seconds` is the longest timeout of one attempt, `wait_seconds` how long a call waits while no replica
     answers, and `cold_start_seconds`, if longer, how long while there are none.

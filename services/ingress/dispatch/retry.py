@@ -1,4 +1,4 @@
-"""Retries: work that any replica can do is tried at one after another until the deadline."""
+"""Retries: work that any replica can do is attempted at one after another until the deadline."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 _log = structlog.get_logger()
 
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.02, 1.0
-# Work that crashes every replica must not go round for ever.
+# Work that crashes a replica must not be sent to all of them.
 _MAX_FAILED_ATTEMPTS = 3
 
 T = TypeVar("T")
@@ -46,9 +46,10 @@ async def call(
 ) -> T:
     """`attempt(replica, seconds)` at one replica after another until one succeeds; the work must be pure.
 
-    When all were tried there is a backoff, which a new replica ends. `needs` is the digest of what the attempt asks
-    for and not every replica may have, if any; `service_time` is learnt from every answer. Raises what the caller must
-    change at once, Unavailable when no replica answers, NoLongerServed, DeadlineExceeded.
+    After a round through all replicas there is a backoff, which a new replica ends. `needs` is the digest of a model or
+    text bank that not every replica may have; empty if the attempt needs none. `service_time` observes every answer.
+    Raises errors that name a field of the request at once, Unavailable when no replica answers, NoLongerServed,
+    DeadlineExceeded.
     """
     retry = Retry(replicas, deadline, needs)
     while True:
@@ -98,12 +99,12 @@ class Retry:
     def next_replica(self) -> Replica | None:
         """The replica to try next, None when the round is over.
 
-        After a final answer, replicas that hang are not waited for.
+        After a final answer, replicas that hang are skipped.
         """
         now = time.monotonic()
         has_answer = any(error.reason in FINAL for error in self._errors)
         candidates = [one for one in self._candidates() if not (has_answer and one.is_hung(now))]
-        # Work of this kind is short: the fewest calls in flight is all that matters.
+        # These calls are short: replicas are ranked by calls in flight alone.
         return self._try(placement.choose(candidates, now, fastest=0.0))
 
     def next_offer(self, open_offers: int) -> Replica | None:
@@ -119,7 +120,7 @@ class Retry:
         )
 
     def _candidates(self) -> list[Replica]:
-        """Those not tried in this round. One that lately lacked what is needed is tried only if no other can be."""
+        """Those not tried in this round; one that recently reported `needs` as missing only if there is no other."""
         untried = [replica for replica in self._replicas.by_address.values() if replica not in self._tried]
         candidates = [replica for replica in untried if not replica.is_missing(self._needs)]
         if not candidates and all(replica.is_missing(self._needs) for replica in self._tried):
@@ -137,7 +138,7 @@ class Retry:
         self._replicas.retry_budget.succeeded()
 
     async def failed(self, replica: Replica, error: ServiceError) -> None:
-        """Records what an attempt ended with; raises it if no other replica would do better."""
+        """Records the failure of an attempt; raises it if no other replica can succeed."""
         if not self._deadline.remaining():
             raise DeadlineExceeded(f"the deadline passed while the {self._replicas.name} worked") from error
         match error:
@@ -145,7 +146,7 @@ class Retry:
                 replica.refused(time.monotonic(), error.retry_after_seconds)
                 self._count("refused")
             case DeadlineExceeded():
-                # An upload that this process did not finish in time, usually many at once: no replica is to blame.
+                # This process was too slow, usually in many uploads at once: not a failure of the replica.
                 _log.warning("upload too slow", address=replica.address, error=error.message)
                 self._count("refused")
             case FailedPrecondition() if error.reason in MISSING:
@@ -174,7 +175,7 @@ class Retry:
         self._errors.append(error)
 
     async def back_off(self) -> None:
-        """Between rounds; raises if another one is of no use."""
+        """Waits between rounds; raises if another round cannot succeed."""
         errors = self._errors
         cause = errors[-1] if errors else None
         overloads = [error.retry_after_seconds for error in errors if isinstance(error, Overloaded)]
@@ -185,7 +186,7 @@ class Retry:
         elif errors and len(missing) == len(errors):
             raise NoLongerServed(errors[-1].message, reason=errors[-1].reason) from cause
         elif final and not missing:
-            # A bank that one replica has and another does not know yet may still come.
+            # If one replica expects the bank and another does not, it may still be loaded: callers may retry.
             raise next((error for error in final if error.reason == ErrorReason.BANK_NOT_READY), final[-1])
         elif time.monotonic() - self._unavailable_since >= self._max_wait_seconds():
             if any(replica.is_missing(self._needs) for replica in self._replicas.by_address.values()):

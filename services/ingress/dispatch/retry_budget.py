@@ -9,10 +9,10 @@ from videoanalysis.errors import DeadlineExceeded
 
 
 class RetryBudget:
-    """Failed attempts may be repeated for a tenth of what succeeds, and once a second.
+    """Allows one retry for every ten successes, and one a second in addition.
 
-    Up to `burst` repetitions are saved up, so that the loss of one replica delays no call. Without a budget, a service
-    that fails under its load would get more of it.
+    Up to `burst` unused retries accumulate, so that the loss of one replica delays no call. Without a budget, retries
+    would add load to a service that fails because of its load.
     """
 
     def __init__(self, burst: float = 20, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class RetryBudget:
         self._save(0.1)
 
     async def take(self, deadline: Deadline) -> None:
-        """Waits until one repetition is allowed; raises DeadlineExceeded where that would take too long."""
+        """Waits until one retry is allowed; raises DeadlineExceeded if that is after the deadline."""
         self._save(0.0)
         self._saved -= 1
         wait_seconds = max(0.0, -self._saved)

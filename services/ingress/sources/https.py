@@ -112,7 +112,7 @@ class _RemoteObject:
     async def head(self) -> int | None:
         """The size, if the server states one, sends ranges, and names a version that they can be pinned to.
 
-        None also where HEAD fails: not every server supports it, and GET tells the reason.
+        None also if HEAD fails: not every server supports it, and GET reports the reason.
         """
         with suppress(Unavailable):
             async with self.get({}, method="HEAD") as response:

@@ -46,7 +46,7 @@ class _RemoteObject:
 
 @contextmanager
 def _errors_of_field() -> Iterator[None]:
-    """Name the request's field in errors about the object; the storage client does not know it."""
+    """Sets the request's field in errors about the object; the storage client does not have it."""
     try:
         yield
     except (InvalidInput, NotFound, PermissionDenied, FailedPrecondition) as error:

@@ -30,7 +30,7 @@ class ScratchSpace:
 
     @asynccontextmanager
     async def file(self, size: int | None) -> AsyncIterator[BinaryIO]:
-        """A new file for a download of `size` bytes, as large as allowed if unknown; waits until there is room.
+        """A new file for a download of `size` bytes, the largest size allowed if None; waits for the budget.
 
         The file has no name, so that nothing is left on disk however the process ends.
         """

@@ -282,8 +282,8 @@ async def test_time_in_which_a_caller_does_not_read_is_no_service_time():
     assert admission._times.mean_seconds < 0.15
 
 
-async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_its_patience():
-    admission = Admission(max_running=1, max_waiting=10, patience_seconds=0.1)
+async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_the_caller_timeout():
+    admission = Admission(max_running=1, max_waiting=10, caller_timeout_seconds=0.1)
 
     async def read_slowly(slot: Slot) -> None:
         for _ in range(100):

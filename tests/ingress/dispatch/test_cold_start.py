@@ -46,13 +46,13 @@ async def test_where_there_are_none_they_are_waited_for_longer_than_where_they_a
     async def away(replica, seconds):
         raise Unavailable("gone")
 
-    patience = {"attempt_seconds": 5, "wait_seconds": 0.1, "cold_start_seconds": 30}
+    limits = {"attempt_seconds": 5, "wait_seconds": 0.1, "cold_start_seconds": 30}
     discovery = Announced("a:1")
-    async with Replicas("encoder", discovery, **patience) as pool:
+    async with Replicas("encoder", discovery, **limits) as pool:
         with pytest.raises(Unavailable):
             await call(pool, away, Deadline.after(20))
     discovery = Announced()
-    async with Replicas("encoder", discovery, **patience) as pool:
+    async with Replicas("encoder", discovery, **limits) as pool:
         waiting = asyncio.ensure_future(call(pool, away, Deadline.after(20)))
         await asyncio.sleep(0.5)
         assert not waiting.done()

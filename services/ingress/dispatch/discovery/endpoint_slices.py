@@ -91,7 +91,7 @@ class EndpointSlices:
                         else:
                             slices[changed["metadata"]["name"]] = changed
                         yield list(slices.values())
-                # A server that ends every watch at once must not be asked in a tight loop.
+                # Without a delay, a server that ends every watch at once would be queried in a tight loop.
                 await asyncio.sleep(_FIRST_BACKOFF_SECONDS)
 
     async def _events(self, api: "DiscoveryV1Api", namespace: str, version: str) -> AsyncGenerator[dict[str, Any]]:

@@ -19,7 +19,7 @@ async def resolve(host: str) -> set[str]:
 
     Those of one family: a pod with an IPv4 and an IPv6 address is one replica.
     """
-    # No timeout: the thread beneath would live on, and they would pile up. The resolver has a timeout of its own.
+    # No timeout here: it would leave the resolver's thread running. The resolver has a timeout of its own.
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
