@@ -186,7 +186,7 @@ class Encoders(Station[Piece]):
                 self._clock.now,
                 fastest=search.ingress.fastest,
                 open_offers=len(search.offers),
-                chance=self._chance,
+                random_number=self._chance,
             )
             if state is None:
                 search.schedule.none_chosen()
