@@ -1,4 +1,4 @@
-"""What a store's answer means: one table from S3 error codes to our error, its text, and whether a repeat may help."""
+"""A table from S3 error codes and HTTP statuses to the ServiceError, its message, and whether a retry may succeed."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The error that callers get. `text` names the remedy, and nothing that the store sent."""
+    """The error that callers get. `text` names the remedy and repeats nothing that the store sent."""
 
     error: type[ServiceError]
     reason: ErrorReason
@@ -20,7 +20,7 @@ class Answer:
     throttled: bool = False
     """Whether the store asks for fewer requests, so that a repeat waits longer."""
     renew_credentials: bool = False
-    """Whether a repeat needs credentials that are asked for anew."""
+    """Whether a repeat needs new credentials."""
 
     def of(self, uri: object, details: Mapping[str, object]) -> ServiceError:
         error = self.error(f"{uri}: {self.text}", reason=self.reason)

@@ -1,4 +1,4 @@
-"""Credentials of the process's AWS settings, asked for when a request is signed and not only at the start."""
+"""Credentials of the process's AWS settings, loaded when a request is signed and not only at the start."""
 
 import asyncio
 import os
@@ -6,14 +6,17 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiobotocore.credentials import AioCredentials
+from aiobotocore.credentials import AioCredentials, create_credential_resolver
+from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError
+
+from videoanalysis.storage.http_session import SessionConfig
 
 _LOAD_SECONDS = 30.0
 
 
 class CredentialsUnavailable(Exception):
-    """The source of the credentials failed, or has none; `may_come` if it may have some later."""
+    """The source of the credentials failed or has none; `may_come` if a later attempt may succeed."""
 
     def __init__(self, may_come: bool) -> None:
         super().__init__("no credentials")
@@ -21,13 +24,13 @@ class CredentialsUnavailable(Exception):
 
 
 class RenewedCredentials(AioCredentials):
-    """What botocore signs with. Sources that have no credentials yet, or fail, are asked again, at intervals.
+    """The credentials with which botocore signs. Sources that have none yet, or fail, are queried again at intervals.
 
-    A pod may start before its role, its token file or the cloud's metadata service is there.
+    A pod may start before its role, its token file or the cloud's metadata service is available.
     """
 
     def __init__(self, load: Callable[[], Awaitable[Any]], seconds_between_loads: float) -> None:
-        """`load` goes through the chain of sources and returns None if none of them has credentials."""
+        """`load` tries the chain of sources and returns None if none of them has credentials."""
         super().__init__("", "")
         self._load = load
         self._seconds_between_loads = seconds_between_loads
@@ -44,18 +47,18 @@ class RenewedCredentials(AioCredentials):
                 try:
                     return await credentials.get_frozen_credentials()
                 except Exception as error:
-                    # They are temporary, and could not be renewed: another source may have some by now.
+                    # Temporary credentials could not be renewed: another source may have some now.
                     self._loaded, self._failure, self._asked_at = None, error, time.monotonic()
                     raise
         except NoCredentialsError as error:
             disabled = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
             raise CredentialsUnavailable(may_come=not disabled) from error
         except Exception as error:
-            # Of files, of the metadata service, of STS: what these raise has no common class.
+            # Errors of files, of the metadata service and of STS have no common class.
             raise CredentialsUnavailable(may_come=True) from error
 
     def renew(self) -> None:
-        """The store has rejected them: the next request asks for them again."""
+        """The store has rejected them: the next request loads them again."""
         if time.monotonic() - self._asked_at >= self._seconds_between_loads:
             self._loaded = None
 
@@ -74,3 +77,21 @@ class RenewedCredentials(AioCredentials):
                 if self._failure is not None:
                     raise self._failure
             return self._loaded
+
+
+async def load_credentials(region: str | None) -> Any:
+    """The first credentials in the environment, the AWS files and the metadata services, read again; None if none."""
+    session = AioSession()
+    # For the resolver's own clients, such as that of STS.
+    session.set_default_client_config(SessionConfig())
+    return await create_credential_resolver(session, region_name=region).load_credentials()
+
+
+class CredentialProvider:
+    """The component of an AWS session that provides the credentials of a new client."""
+
+    def __init__(self, credentials: RenewedCredentials) -> None:
+        self._credentials = credentials
+
+    async def load_credentials(self) -> RenewedCredentials:
+        return self._credentials

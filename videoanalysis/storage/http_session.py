@@ -1,4 +1,4 @@
-"""Requests of the AWS library: proxies by our rules, certificates always verified, redirects never followed."""
+"""The HTTP session of the AWS library: proxies of `videoanalysis.proxies`, certificates verified, no redirects."""
 
 import ssl
 from functools import partial
@@ -37,7 +37,7 @@ class HttpSession(AIOHTTPSession):
 
 
 class SessionConfig(AioConfig):
-    """The configuration of every client of a session, those that ask for credentials included."""
+    """The configuration of every client of a session, those that load credentials included."""
 
     def __init__(self, connector_args: Any = None, **options: Any) -> None:
         super().__init__(connector_args, http_session_cls=HttpSession, **options)

@@ -5,62 +5,36 @@ import os
 import random
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import aiohttp
-import structlog
-from aiobotocore.credentials import create_credential_resolver
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
-from botocore.exceptions import (
-    BotoCoreError,
-    ChecksumError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    ProxyConnectionError,
-    SSLError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError
 
 from videoanalysis.errors import FailedPrecondition, ServiceError, Unavailable
 from videoanalysis.storage import answers
 from videoanalysis.storage.answers import Answer
-from videoanalysis.storage.credentials import CredentialsUnavailable, RenewedCredentials
+from videoanalysis.storage.aws_errors import CONNECTION_ERRORS, answer_to, metadata_of, translated
+from videoanalysis.storage.credentials import CredentialProvider, RenewedCredentials, load_credentials
 from videoanalysis.storage.http_session import SessionConfig
 from videoanalysis.storage.s3_uri import S3Uri
+from videoanalysis.storage.upload import PART_BYTES, Upload
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 AddressingStyle = Literal["auto", "path", "virtual"]
 
 _READ_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
-# S3 takes parts of 5 MiB or more, at most 10,000.
-_PART_BYTES = 8 << 20
 _BACKOFF_SECONDS = 0.1
 _THROTTLED_BACKOFF = 5  # times as long
 _PAUSE_OF_CREDENTIALS = 10  # times as long as the first backoff: a second
 _MAX_BACKOFF_SECONDS = 10.0
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
-# Raised if storage does not answer or a transfer breaks off.
-_CONNECTION_ERRORS = (
-    HTTPClientError,
-    BotoConnectionError,
-    IncompleteReadError,
-    ChecksumError,
-    FlexibleChecksumError,
-    aiohttp.ClientError,
-    OSError,  # of which TimeoutError is one
-)
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +104,8 @@ class Storage:
         session = AioSession()
         renewed = None
         if credentials is None and not unsigned:
-            renewed = RenewedCredentials(partial(_load_credentials, region), _PAUSE_OF_CREDENTIALS * backoff_seconds)
-            session.register_component("credential_provider", _CredentialProvider(renewed))
+            renewed = RenewedCredentials(partial(load_credentials, region), _PAUSE_OF_CREDENTIALS * backoff_seconds)
+            session.register_component("credential_provider", CredentialProvider(renewed))
         access_key, secret = credentials or (None, None)
         async with AsyncExitStack() as leaving:
             try:
@@ -166,13 +140,13 @@ class Storage:
         try:
             head = await self._call("head_object", uri, Key=uri.key)
         except ServiceError as error:
-            # An answer to HEAD has no body, hence no code that says what to do.
+            # An answer to HEAD has no body, so no error code: GET returns one.
             if error.details.get("code") not in ("400", "403"):
                 raise
             head = await self._call("get_object", uri, Key=uri.key, Range="bytes=0-0")
             head["Body"].close()
             head["ContentLength"] = head.get("ContentRange", "").rpartition("/")[2]
-        with _translated(uri):
+        with translated(uri):
             return StoredObject(uri, int(head["ContentLength"]), head["ETag"])
 
     async def read(self, uri: S3Uri, max_bytes: int) -> bytes:
@@ -186,21 +160,21 @@ class Storage:
         """One request, so at most 5 GB; a file is sent from its current position."""
         seconds = self._timeout_seconds + _remaining(data) / _SLOWEST_BYTES_PER_SECOND
         sent = await self._call("put_object", uri, seconds, Key=uri.key, Body=data, ContentType=content_type)
-        with _translated(uri):
-            _ = sent["ETag"]  # otherwise no store has answered
+        with translated(uri):
+            _ = sent["ETag"]  # every S3 store returns one
 
     @asynccontextmanager
-    async def upload(self, uri: S3Uri, content_type: str) -> AsyncIterator["Upload"]:
-        """An object that is written in pieces. It exists once `Upload.complete` is called.
+    async def upload(self, uri: S3Uri, content_type: str) -> AsyncIterator[Upload]:
+        """An object that is written in pieces. It exists once `Upload.complete` has ended.
 
-        A context that ends before leaves nothing behind.
+        If the context ends before, the parts sent so far are removed.
         """
-        seconds = self._timeout_seconds + _PART_BYTES / _SLOWEST_BYTES_PER_SECOND
+        seconds = self._timeout_seconds + PART_BYTES / _SLOWEST_BYTES_PER_SECOND
         upload = Upload(partial(self._call, uri=uri, seconds=seconds, Key=uri.key), uri, content_type)
         try:
             yield upload
         finally:
-            # Goes on if it is cancelled a second time.
+            # Continues if this task is cancelled a second time.
             aborting = asyncio.create_task(upload.abort())
             self._aborting.add(aborting)
             aborting.add_done_callback(self._aborting.discard)
@@ -212,7 +186,7 @@ class Storage:
         next_page: dict[str, Any] = {}
         while True:
             page = await self._call("list_objects_v2", prefix, Prefix=prefix.key, **next_page)
-            with _translated(prefix):
+            with translated(prefix):
                 for item in page.get("Contents", ()):
                     found.append(StoredObject(S3Uri(prefix.bucket, item["Key"]), item["Size"], item["ETag"]))
                 if not page["IsTruncated"]:
@@ -220,7 +194,7 @@ class Storage:
                 next_page = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def create_bucket(self, bucket: str) -> None:
-        with _translated(S3Uri(bucket, "")):
+        with translated(S3Uri(bucket, "")):
             await self._client.create_bucket(Bucket=bucket)
 
     async def _call(self, method: str, uri: S3Uri, seconds: float | None = None, **arguments: Any) -> Any:
@@ -233,7 +207,7 @@ class Storage:
         call = getattr(self._client, method)
         attempt = 1
         has_renewed = self._credentials is None
-        with _translated(uri):
+        with translated(uri):
             async with asyncio.timeout(seconds):
                 while True:
                     if start is not None:
@@ -241,7 +215,7 @@ class Storage:
                     try:
                         return await call(Bucket=uri.bucket, **self._payer, **arguments)
                     except Exception as error:
-                        answer = _answer_to(error)
+                        answer = answer_to(error)
                         may_repeat = answer is not None and answer.repeat and attempt < self._attempts
                         if answer is None or not may_repeat or (answer.renew_credentials and has_renewed):
                             raise
@@ -252,11 +226,11 @@ class Storage:
                     attempt += 1
 
     def _delay(self, answer: Answer, error: Exception, attempt: int) -> float:
-        """Doubles with every attempt, and differs by chance, so that callers do not come back all at once."""
+        """Exponential backoff with jitter, at least the store's Retry-After."""
         first = self._backoff_seconds * (_THROTTLED_BACKOFF if answer.throttled else 1)
         seconds: float = first * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-        asked: str = _metadata_of(error).get("HTTPHeaders", {}).get("retry-after", "")
-        return min(_MAX_BACKOFF_SECONDS, max(seconds, float(asked) if asked.isdecimal() else 0.0))
+        retry_after: str = metadata_of(error).get("HTTPHeaders", {}).get("retry-after", "")
+        return min(_MAX_BACKOFF_SECONDS, max(seconds, float(retry_after) if retry_after.isdecimal() else 0.0))
 
     async def blocks(self, source: StoredObject, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes of `source` from `start` to `end`, going on where a broken transfer stopped.
@@ -270,7 +244,7 @@ class Storage:
                 raise Unavailable(
                     f"{source.uri}: the transfer broke off repeatedly", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
-            # No retry library: it would repeat the whole transfer, and progress restores the attempts here.
+            # Not a retry library: it would repeat the whole transfer, and here progress resets the attempts.
             if attempt > 0:
                 await asyncio.sleep(self._backoff_seconds * 2 ** (attempt - 1))
             attempt += 1
@@ -305,66 +279,9 @@ class Storage:
                 raise Unavailable(
                     f"{uri}: storage returned another range than requested", reason=ErrorReason.STORAGE_UNAVAILABLE
                 )
-            with suppress(*_CONNECTION_ERRORS):
+            with suppress(*CONNECTION_ERRORS):
                 while block := await body.read(_READ_BYTES):
                     yield block
-
-
-class Upload:
-    """Pieces of an object: sent in one request if they are few, otherwise part by part."""
-
-    def __init__(self, call: Callable[..., Awaitable[Any]], uri: S3Uri, content_type: str) -> None:
-        """`call` sends a request of one of S3's methods about the object."""
-        self._call = call
-        self._uri = uri
-        self._content_type = content_type
-        self._buffer = bytearray()
-        self._upload_id: str | None = None
-        self._etags: list[str] = []
-
-    async def write(self, data: bytes) -> None:
-        self._buffer += data
-        while len(self._buffer) >= _PART_BYTES:
-            await self._send_part(_PART_BYTES)
-
-    async def restart(self) -> None:
-        """Discards what was written so far."""
-        self._buffer.clear()
-        await self.abort()
-
-    async def complete(self) -> None:
-        if self._upload_id is None:
-            await self._call("put_object", Body=bytes(self._buffer), ContentType=self._content_type)
-            return
-        if self._buffer:
-            await self._send_part(len(self._buffer))
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, 1)]
-        await self._call("complete_multipart_upload", UploadId=self._upload_id, MultipartUpload={"Parts": parts})
-        self._upload_id = None
-
-    async def abort(self) -> None:
-        """Removes the parts that were sent. If storage is unavailable, they stay until it expires them."""
-        upload_id, self._upload_id = self._upload_id, None
-        self._etags.clear()
-        if upload_id is not None:
-            try:
-                await self._call("abort_multipart_upload", UploadId=upload_id)
-            except ServiceError as error:
-                _log.warning(
-                    "parts of an upload were not removed",
-                    uri=str(self._uri),
-                    error=error.message,
-                    details=error.details,
-                )
-
-    async def _send_part(self, size: int) -> None:
-        if self._upload_id is None:
-            begun = await self._call("create_multipart_upload", ContentType=self._content_type)
-            self._upload_id = begun["UploadId"]
-        part = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        sent = await self._call("upload_part", UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=part)
-        self._etags.append(sent["ETag"])
 
 
 def _remaining(data: bytes | BinaryIO) -> int:
@@ -377,28 +294,10 @@ def _remaining(data: bytes | BinaryIO) -> int:
     return end - start
 
 
-async def _load_credentials(region: str | None) -> Any:
-    """Of the chain of the environment, the AWS files and the metadata services, all read anew; None if it has none."""
-    session = AioSession()
-    # For the clients with which it asks.
-    session.set_default_client_config(SessionConfig())
-    return await create_credential_resolver(session, region_name=region).load_credentials()
-
-
-class _CredentialProvider:
-    """The place in the AWS session where it looks for credentials when a client is made."""
-
-    def __init__(self, credentials: RenewedCredentials) -> None:
-        self._credentials = credentials
-
-    async def load_credentials(self) -> RenewedCredentials:
-        return self._credentials
-
-
 def _allow_redirect(request_dict: Any, response: Any, **_: object) -> None:
-    """Called before the AWS library follows a redirect, once, to the region that an answer names; forbids any other.
+    """Allows one redirect to the region that an answer names, before the AWS library follows it; forbids any other.
 
-    Without a name it would ask for one with another request, which may be answered with a redirect, too.
+    Without a named region the library would send another request for it, which may be redirected, too.
     """
     if response is None:
         return
@@ -407,50 +306,3 @@ def _allow_redirect(request_dict: Any, response: Any, **_: object) -> None:
     redirect = request_dict.get("context", {}).get("s3_redirect")
     if redirect is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
         redirect["redirected"] = True
-
-
-def _metadata_of(error: Exception) -> Any:
-    return error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
-
-
-def _answer_to(error: Exception) -> Answer | None:
-    """What an exception of the AWS library means; None if it is none of its."""
-    match error:
-        case ClientError():
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            return answers.answer_of(code, int(_metadata_of(error).get("HTTPStatusCode", 0)))
-        case CredentialsUnavailable():
-            return answers.CREDENTIALS_NOT_READY if error.may_come else answers.NO_CREDENTIALS
-        case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return answers.UNTRUSTED
-        case ProxyConnectionError():
-            return answers.PROXY_FAILS
-        case _ if isinstance(error, _CONNECTION_ERRORS):
-            return answers.SILENT
-        case BotoCoreError():
-            return answers.MISCONFIGURED
-        case ResponseParserError() | KeyError() | ValueError():  # of what should be XML, and have members
-            return answers.NOT_S3
-    return None
-
-
-@contextmanager
-def _translated(uri: S3Uri) -> Iterator[None]:
-    """Translates the errors of the AWS library. Their text goes to the log alone."""
-    try:
-        yield
-    except Exception as error:
-        answer = None if isinstance(error, ServiceError) else _answer_to(error)
-        if answer is None:
-            raise
-        details: dict[str, object] = {}
-        if isinstance(error, ClientError):
-            metadata = _metadata_of(error)
-            details = {
-                "code": str(error.response.get("Error", {}).get("Code", "")),
-                "status": metadata.get("HTTPStatusCode"),
-                "request_id": metadata.get("RequestId"),
-                "host_id": metadata.get("HostId"),
-                "operation": error.operation_name,
-            }
-        raise answer.of(uri, details) from error
