@@ -23,7 +23,7 @@ from services.ingress.admission import (
     read_tokens,
 )
 from services.ingress.answer import Outputs
-from services.ingress.dispatch import Decoders, Encoders, Replicas, ReplicaTls, discover
+from services.ingress.dispatch import Decoders, Encoders, Location, Replicas, ReplicaTls, discover
 from services.ingress.pipeline import Pipeline
 from services.ingress.resume import ResumeTokens
 from services.ingress.sampling import MEASURES, REQUIRED_MEASURES, SamplingPool, WorkerLimits
@@ -78,23 +78,8 @@ async def serve(settings: IngressSettings, demand: Demand) -> None:
         caller_timeout_seconds=settings.write_seconds,
     )
     ingress_metrics.export_counts(demand, admission, settings.max_videos)
-    limits = {
-        "attempt_seconds": settings.attempt_seconds,
-        "wait_seconds": settings.replica_wait_seconds,
-        "cold_start_seconds": settings.cold_start_seconds,
-    }
-    encoders = Replicas(
-        "encoder",
-        discover(settings.encoders, settings.discovery_seconds),
-        tls=replica_tls(settings, settings.encoder_tls_name),
-        **limits,
-    )
-    decoders = Replicas(
-        "decoder",
-        discover(settings.decoders, settings.discovery_seconds),
-        tls=replica_tls(settings, settings.decoder_tls_name),
-        **limits,
-    )
+    encoders = replicas(settings, "encoder", settings.encoders, settings.encoder_tls_name)
+    decoders = replicas(settings, "decoder", settings.decoders, settings.decoder_tls_name)
     # Child processes start before the server, whose threads they must not inherit.
     async with (
         SamplingPool(settings.max_videos, worker_limits(settings)) as sampling,
@@ -179,16 +164,24 @@ def _reloaded(settings: IngressSettings, name: str, read: Callable[[Path], T]) -
     return None if path is None else ReloadedFiles(settings.variable(name), [path], lambda: read(path))
 
 
-def replica_tls(settings: IngressSettings, peer_name: str) -> ReplicaTls | None:
+def replicas(settings: IngressSettings, name: str, location: Location, peer_name: str) -> Replicas:
     """Raises InvalidFile."""
-    if (files := settings.upstream_tls()) is None:
-        return None
-    setting = settings.variable("upstream_tls_ca")
-    return ReplicaTls(ReloadedFiles(setting, files.paths, lambda: channel_credentials(files)), peer_name)
+    tls = None
+    if (files := settings.upstream_tls()) is not None:
+        setting = settings.variable("upstream_tls_ca")
+        tls = ReplicaTls(ReloadedFiles(setting, files.paths, lambda: channel_credentials(files)), peer_name)
+    return Replicas(
+        name,
+        discover(location, settings.discovery_seconds),
+        attempt_seconds=settings.attempt_seconds,
+        wait_seconds=settings.replica_wait_seconds,
+        cold_start_seconds=settings.cold_start_seconds,
+        tls=tls,
+    )
 
 
 def check_sandbox(in_force: frozenset[str], required: bool) -> None:
-    """Reports what is in force of the sampling processes' sandbox; exits if it is required and incomplete."""
+    """Exports and logs which measures of the sandbox are in force; exits if it is required and incomplete."""
     ingress_metrics.export_sandbox({measure: measure in in_force for measure in MEASURES})
     _log.info("sampling processes are sandboxed", in_force=sorted(in_force))
     if required and (missing := REQUIRED_MEASURES - in_force):

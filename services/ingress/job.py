@@ -35,17 +35,20 @@ _MAX_RANGE_SECONDS = 1_000_000
 _MAX_SCENE_SECONDS = 600
 _MAX_ID_CHARACTERS = 200
 
+# Records a violation of a field unless the condition holds.
+_Check = Callable[[bool, str, str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class AnalysisRequest:
-    """What is asked of a video, whichever it is; defaults are filled in."""
+    """The options of an analysis, with defaults filled in; independent of the video."""
 
     stream_id: str
     priority: Priority
     frames_per_chunk: int
     chunk_duration: Fraction
     top_k_tags: int
-    min_probability: float | None  # None: what the text bank says
+    min_probability: float | None  # None: the text bank's own
     labels: tuple[str, ...]
     text_bank: str
     scene: SceneSpec
@@ -55,15 +58,14 @@ class AnalysisRequest:
     reuse_difference: float = 0.0
     start: Fraction = Fraction(0)  # seconds
     end: Fraction | None = None  # None: that of the video
-
-    def analysed_seconds(self, video_seconds: float) -> float:
-        """Of a video of that duration, the part that is analysed."""
-        end = video_seconds if self.end is None else min(video_seconds, float(self.end))
-        return max(0.0, end - float(self.start))
-
     detect_cuts: bool = True
     scenes_by_cuts: bool = False
     min_scene_seconds: float = 0.0
+
+    def analysed_seconds(self, video_seconds: float) -> float:
+        """How much of a video of `video_seconds` is analysed."""
+        end = video_seconds if self.end is None else min(video_seconds, float(self.end))
+        return max(0.0, end - float(self.start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +109,8 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
     check(0 <= (min_probability or 0) <= 1, "min_probability", f"{min_probability}, must be 0 to 1")
     check(request.scene_detection in SceneDetection.values(), "scene_detection", "is not a value of the enum")
     check(request.priority in Priority.values(), "priority", "is not a value of the enum")
-    tolerance = request.sampling_tolerance_seconds
-    allowed = f"{tolerance}, must be 0 to {_MAX_TOLERANCE_SECONDS}"
-    check(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
-    check(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
-    start, end = request.start_seconds, request.end_seconds
-    check(0 <= start <= _MAX_RANGE_SECONDS, "start_seconds", f"{start}, must be 0 to {_MAX_RANGE_SECONDS}")
-    check(
-        end == 0 or start < end <= _MAX_RANGE_SECONDS,
-        "end_seconds",
-        f"{end}, must be above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
-    )
-    known_detection = request.cut_detection in CutDetection.values()
-    check(known_detection, "cut_detection", "is not a value of the enum")
-    by_cuts = request.scene_boundaries == SceneBoundaries.SCENE_BOUNDARIES_CUTS
-    known_boundaries = request.scene_boundaries in SceneBoundaries.values()
-    check(known_boundaries, "scene_boundaries", "is not a value of the enum")
-    detect_cuts = request.cut_detection != CutDetection.CUT_DETECTION_OFF
-    check(detect_cuts or not by_cuts, "scene_boundaries", "CUTS needs cut_detection")
-    min_scene = request.min_scene_seconds
-    check(0 <= min_scene <= _MAX_SCENE_SECONDS, "min_scene_seconds", f"{min_scene}, must be 0 to {_MAX_SCENE_SECONDS}")
+    _check_sampling(request, check)
+    _check_scenes(request, check)
     violations.check()
     return AnalysisRequest(
         stream_id=request.stream_id or uuid.uuid4().hex,
@@ -141,17 +125,47 @@ def read_request(request: AnalyzeVideoRequest) -> AnalysisRequest:
         scene=SceneSpec(detection=request.scene_detection, threshold=threshold, ema_alpha=alpha),
         include_embeddings=request.include_embeddings,
         include_scene_scores=request.include_scene_scores,
-        sampling_tolerance=Fraction(repr(tolerance)),
+        sampling_tolerance=Fraction(repr(request.sampling_tolerance_seconds)),
         reuse_difference=request.reuse_difference,
-        start=Fraction(repr(start)),
-        end=Fraction(repr(end)) if end else None,
-        detect_cuts=detect_cuts,
-        scenes_by_cuts=by_cuts,
-        min_scene_seconds=min_scene,
+        start=Fraction(repr(request.start_seconds)),
+        end=Fraction(repr(request.end_seconds)) if request.end_seconds else None,
+        detect_cuts=_detects_cuts(request),
+        scenes_by_cuts=_ends_at_cuts(request),
+        min_scene_seconds=request.min_scene_seconds,
     )
 
 
-def _check_labels(request: AnalyzeVideoRequest, check: Callable[[bool, str, str], None]) -> None:
+def _check_sampling(request: AnalyzeVideoRequest, check: _Check) -> None:
+    tolerance = request.sampling_tolerance_seconds
+    allowed = f"{tolerance}, must be 0 to {_MAX_TOLERANCE_SECONDS}"
+    check(0 <= tolerance <= _MAX_TOLERANCE_SECONDS, "sampling_tolerance_seconds", allowed)
+    check(0 <= request.reuse_difference <= 1, "reuse_difference", f"{request.reuse_difference}, must be 0 to 1")
+    start, end = request.start_seconds, request.end_seconds
+    check(0 <= start <= _MAX_RANGE_SECONDS, "start_seconds", f"{start}, must be 0 to {_MAX_RANGE_SECONDS}")
+    check(
+        end == 0 or start < end <= _MAX_RANGE_SECONDS,
+        "end_seconds",
+        f"{end}, must be above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
+    )
+
+
+def _check_scenes(request: AnalyzeVideoRequest, check: _Check) -> None:
+    check(request.cut_detection in CutDetection.values(), "cut_detection", "is not a value of the enum")
+    check(request.scene_boundaries in SceneBoundaries.values(), "scene_boundaries", "is not a value of the enum")
+    check(_detects_cuts(request) or not _ends_at_cuts(request), "scene_boundaries", "CUTS needs cut_detection")
+    seconds = request.min_scene_seconds
+    check(0 <= seconds <= _MAX_SCENE_SECONDS, "min_scene_seconds", f"{seconds}, must be 0 to {_MAX_SCENE_SECONDS}")
+
+
+def _detects_cuts(request: AnalyzeVideoRequest) -> bool:
+    return request.cut_detection != CutDetection.CUT_DETECTION_OFF
+
+
+def _ends_at_cuts(request: AnalyzeVideoRequest) -> bool:
+    return request.scene_boundaries == SceneBoundaries.SCENE_BOUNDARIES_CUTS
+
+
+def _check_labels(request: AnalyzeVideoRequest, check: _Check) -> None:
     labels = request.labels
     if len(labels) > MAX_LABELS:
         check(False, "labels", f"{len(labels)}, must be at most {MAX_LABELS}")
