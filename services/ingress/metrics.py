@@ -28,7 +28,7 @@ def queue_depth(registry: CollectorRegistry) -> Gauge:
 _queue_depth = queue_depth(REGISTRY)
 _arriving = Gauge(
     "videoanalysis_arriving",
-    "Requests that have not asked for a slot yet, since their callers have not read that they wait.",
+    "Requests that do not wait for a slot yet, because their callers have not read the first progress message.",
 )
 _video_seconds = Counter("videoanalysis_video_seconds_total", "Duration of the videos that were analysed to the end.")
 _bytes_read = Counter("videoanalysis_bytes_read_total", "Bytes read of these videos.")
@@ -43,8 +43,8 @@ _stage_seconds = Counter(
 )
 
 _STAGES = ("download", "sample", "encode", "decode")
-# refused: no free slot, or another model or text bank; unavailable: not reachable, or failed at once; failed: failed
-# after it had accepted the work.
+# refused: the replica has no free slot, or another model or text bank; unavailable: it could not be reached or failed
+# at once; failed: it failed after it had accepted the work.
 _OUTCOMES = ("succeeded", "refused", "unavailable", "failed")
 _REFUSALS = (ErrorReason.OVERLOADED, ErrorReason.CALLER_OVER_LIMIT, ErrorReason.SCRATCH_FULL)
 
@@ -73,7 +73,7 @@ def export_demand(demand: Demand, gauge: Gauge) -> None:
 
 
 def export_counts(demand: Demand, admission: Admission, slots: int) -> None:
-    """Exports counts that are kept elsewhere: each is read when Prometheus scrapes."""
+    """Exports the counts of `demand` and `admission`, read at each scrape."""
     export_demand(demand, _queue_depth)
     metrics.WAITING.labels("ingress").set_function(lambda: admission.waiting)
     metrics.RUNNING.labels("ingress").set_function(lambda: admission.running)

@@ -1,4 +1,4 @@
-"""The model and text bank that a video stays on from its first chunk to its last."""
+"""Pins each video to one model and one text bank, from its first chunk to its last."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _BANK_MISSING = {ErrorReason.BANK_NOT_READY, ErrorReason.BANK_MODEL_MISMATCH}
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """What every chunk of a video is compared with. `text_bank` is empty if the decoders are to have none."""
+    """The model and texts that every chunk of a video uses. `text_bank` is empty if the decoders have no location."""
 
     model: ModelInfo
     text_bank: TextBankInfo
@@ -33,7 +33,7 @@ class ModelPinning:
         self._labels = LabelEmbeddings(encoders, demand)
 
     async def pin(self, request: AnalysisRequest, deadline: Deadline) -> PinnedModel:
-        """A model that is served now, one with the text bank if there is any: a new model may not have it yet."""
+        """A model that is served now, preferably one with the text bank: a new model may not have it yet."""
         without_bank: dict[str, ServiceError] = {}
         while True:
             try:

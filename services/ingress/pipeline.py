@@ -1,4 +1,4 @@
-"""The story of one video: it waits for a slot, is downloaded, stays on one model, and is analysed chunk by chunk."""
+"""The life cycle of one video: it waits for a slot, is downloaded, pinned to one model, and analysed chunk by chunk."""
 
 import asyncio
 import itertools
@@ -55,9 +55,9 @@ class Pipeline:
         tokens: RequestTokens | None = None,
         start: Resumption | None = None,
     ) -> AnalyzeVideoResponse:
-        """The whole-video answer, without the chunks and what came with them, which the observer receives.
+        """The whole-video answer; the observer receives the chunks, and the answer does not repeat their fields.
 
-        `start` continues behind the chunk of a resume token if object, model and text bank are unchanged. Raises the
+        `start` continues after the chunk of a resume token if object, model and text bank are unchanged. Raises the
         ServiceErrors of every stage.
         """
         try:
@@ -171,9 +171,9 @@ class Pipeline:
 
 
 class _SlotHolder:
-    """Passes events on; a caller that does not read them does not keep the slot.
+    """Passes events to the caller's observer; raises DeadlineExceeded if the caller reads too slowly to keep its slot.
 
-    The `skipped_seconds` of the video were analysed before.
+    The first `skipped_seconds` of the video were analysed in an earlier call.
     """
 
     def __init__(self, slot: Slot, observer: Observer, skipped_seconds: float) -> None:
@@ -198,7 +198,7 @@ class _SlotHolder:
 
 
 async def _arriving(chunks: AsyncIterator[ChunkResult], slot: Slot) -> AsyncIterator[ChunkResult]:
-    """A caller that does not send them does not keep the slot either."""
+    """`chunks` as the caller sends them; raises DeadlineExceeded if it sends too slowly to keep its slot."""
     while True:
         async with slot.waiting_for_caller():
             chunk = await anext(chunks, None)

@@ -1,4 +1,4 @@
-"""VideoAnalysisService: messages to a job, the pipeline, its answer to messages."""
+"""VideoAnalysisService: converts messages to a job, runs the pipeline and converts its answer to messages."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -113,7 +113,7 @@ class VideoAnalysisServicer(VideoAnalysisServiceServicer):
         return ListBanksResponse(text_banks=await self._pipeline.text_banks(deadline))
 
     def _job(self, message: AnalyzeVideoRequest, context: grpc.aio.ServicerContext) -> tuple[AnalysisJob, S3Uri | None]:
-        """The job, and where its answer goes besides; raises InvalidInput naming every field to change."""
+        """The job, and the object to which its answer is also written; raises InvalidInput naming every wrong field."""
         violations = Violations()
         with violations:
             source = self._sources.locate(message.video_uri)

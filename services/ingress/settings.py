@@ -14,7 +14,7 @@ from videoanalysis.storage.settings import S3Settings
 from videoanalysis.tls import TlsFiles
 
 MIN_KEY_BYTES = 32
-# Of public keys: a secret key that verifies tokens could sign them too.
+# Algorithms with public keys only: a secret key that verifies tokens could also sign them.
 _JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
@@ -93,12 +93,12 @@ class IngressSettings(S3Settings):
     caller_header: str | None = Field(
         None,
         pattern=r"^[a-z0-9_.-]+$",
-        description="Metadata key in which a gateway names the caller. With tokens or JWT, it is believed from callers "
-        "with `gateway: true` in the policy; otherwise from everyone, so the gateway must overwrite what callers send.",
+        description="Metadata key in which a gateway names the caller. With tokens or JWT, it is accepted only from "
+        "callers with `gateway: true` in the policy; otherwise from all, so the gateway must overwrite it.",
     )
     policy_file: Path | None = Field(
         None,
-        description="What each caller may do, a YAML file that is read again when it changes. Unset: all that "
+        description="Permissions of each caller, a YAML file that is read again when it changes. Unset: all that "
         "the other settings allow.",
     )
     resume_keys: list[SecretStr] = Field(
@@ -111,7 +111,7 @@ class IngressSettings(S3Settings):
     max_videos_per_caller: int | None = Field(
         None,
         ge=1,
-        description="Of these, videos of one caller. Default: one fewer than max_videos where callers have names (by "
+        description="Of these, videos of one caller. Default: one fewer than max_videos if callers have names (by "
         "token, JWT or caller_header), so that one caller never holds every slot; otherwise no limit.",
     )
     max_waiting_per_caller: int | None = Field(
@@ -122,8 +122,8 @@ class IngressSettings(S3Settings):
         10,
         gt=0,
         le=15,
-        description="A stream that has sent nothing for so long repeats its progress; gateways close silent ones, many "
-        "after 60 s.",
+        description="Interval without a message after which a stream repeats its progress; gateways close silent "
+        "streams, many after 60 s.",
     )
     chunks_ahead: int = Field(4, ge=1, description="Chunks of one video queued between sampling and decoding.")
     frame_budget_bytes: int = Field(256 << 20, description="Memory for sampled frames, all videos together.")

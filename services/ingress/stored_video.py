@@ -33,13 +33,13 @@ from videoanalysis.v1.encoder_pb2 import ModelInfo
 
 _MAX_GAP_SECONDS = 1e-3  # between the end of a chunk and the start of the next one
 _MAX_CHUNK_SECONDS = 601
-# Durations are ratios of whole numbers below it: frame rates and time bases.
+# Durations are multiples of time bases: ratios of whole numbers with at most this denominator.
 _MAX_DENOMINATOR = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """The job of answering for one video whose embeddings, of `model`, are stored."""
+    """The job of decoding the stored embeddings of one video again; `model` made them."""
 
     request: AnalysisRequest
     model: ModelInfo
@@ -63,6 +63,8 @@ def check_model(model: ModelInfo) -> None:
 
 
 class StoredVideoRun:
+    """Decodes the chunks of `job` one after the other; a video over `max_seconds` is refused."""
+
     def __init__(
         self, decoders: Decoders, job: StoredJob, observer: Observer, pinned: PinnedModel, max_seconds: float
     ) -> None:
@@ -172,7 +174,7 @@ class StoredVideoRun:
         return ends_at_changes(changes)
 
     def _result(self, stored: ChunkResult, decoded: DecodeChunkResponse) -> ChunkResult:
-        """`stored` with what was decoded now."""
+        """`stored` with the results of `decoded` in place of the earlier ones, and without embeddings."""
         result = ChunkResult()
         result.CopyFrom(stored)
         for field in ("embeddings", "tags", "caption", "scene_changes", "scene_scores"):
@@ -201,7 +203,11 @@ def _frames(chunk: ChunkResult, dimensions: int) -> NDArray[np.float32]:
         f"{count}, must be 1 to {MAX_FRAMES_PER_CHUNK}",
     )
     seconds = chunk.duration_seconds
-    _require(0 < seconds <= _MAX_CHUNK_SECONDS, "chunk.duration_seconds", f"{seconds}, must be above 0, at most 600.5")
+    _require(
+        0 < seconds <= _MAX_CHUNK_SECONDS,
+        "chunk.duration_seconds",
+        f"{seconds}, must be above 0, at most {_MAX_CHUNK_SECONDS}",
+    )
     field = "chunk.embeddings"
     _require(chunk.HasField("embeddings"), field, "is missing: the analysis needs include_embeddings")
     stored = tensors.from_proto(chunk.embeddings, field)
@@ -217,7 +223,8 @@ def _frames(chunk: ChunkResult, dimensions: int) -> NDArray[np.float32]:
 
 
 def _take_over_cuts(stored: ChunkResult, cuts: Sequence[Cut], changes: Iterable[SceneChange]) -> None:
-    """A change that the analysis had found has its cut, any other the last of `cuts` before it if there is one."""
+    """Sets the cut of each of `changes`: the stored one if the analysis found the change, otherwise the last of `cuts`
+    between its two sampled frames, otherwise none."""
     known = {change.frame_index: change for change in stored.scene_changes}
     for change in changes:
         earliest, latest = change.previous_timestamp_seconds, change.timestamp_seconds

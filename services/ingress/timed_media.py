@@ -1,4 +1,4 @@
-"""A video's media; time spent waiting for its bytes counts as download of the chunk that is being sampled."""
+"""Wraps a video's media so that waiting for its bytes counts as download time of the chunk that is being sampled."""
 
 from services.ingress.answer import Part, Trace
 from services.ingress.sampling import Media

@@ -75,7 +75,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedVideo:
-    """A video that holds a slot: its job and the accounts that are kept of it, across a restart."""
+    """A video that holds a slot: its job, and the counts of it that continue across a restart."""
 
     job: AnalysisJob
     observer: Observer
@@ -96,7 +96,7 @@ class _ChunkInFlight:
 
 
 class VideoRun:
-    """Starts at the first chunk, or behind the last one of `start`."""
+    """Starts at the first chunk, or after the last one of `start`."""
 
     def __init__(
         self, resources: Resources, video: AdmittedVideo, pinned: PinnedModel, start: ResumeState | None = None
@@ -114,7 +114,7 @@ class VideoRun:
             resources.image_size,
             tolerance=self._request.sampling_tolerance,
             reuse_difference=self._request.reuse_difference,
-            # Earlier ones only for what lies between them and the first one delivered.
+            # Chunks before the first one delivered are sampled again: cuts and scene changes there depend on them.
             first_chunk=max(0, self._first_chunk - self._chunks_of_context()),
             frames_searched=start.frames_searched if start else 0,
             decode_failures=start.decode_failures if start else 0,
@@ -163,7 +163,7 @@ class VideoRun:
             return await self._answer(item, sampled.end, sampled.claimed_duration_seconds)
 
     async def _report_download(self) -> None:
-        """Bytes as they arrive, until the first chunk is analysed."""
+        """Reports the bytes that have arrived, until the first chunk is analysed."""
         while not (self._is_analyzing.is_set() or self._media.complete):
             await self._video.observer.progress(self._progress(STAGE_DOWNLOADING))
             with suppress(TimeoutError):
@@ -174,7 +174,7 @@ class VideoRun:
         return Progress(stage=stage, downloaded_bytes=self._media.bytes_fetched, total_bytes=self._media.size, **more)
 
     async def _sample(self, sampled: SampledVideo, trace: Trace, tasks: asyncio.TaskGroup) -> None:
-        """Starts to encode every chunk as soon as there is memory for its frames and it is sampled."""
+        """Samples the chunks in order, each once the budget has memory for its frames, and starts to encode them."""
         cuts: tuple[Cut, ...] = ()  # of the chunk before
         while True:
             buffer = await FrameBuffer.allocate(self._spec.chunk_bytes, self._resources.frame_budget)
@@ -199,13 +199,13 @@ class VideoRun:
                 buffer.close()
                 raise
             encoding = tasks.create_task(self._encode(buffer, chunk, trace))
-            # Not in the task itself: one that is cancelled before its first step never runs.
+            # Not in the task itself, which never runs if it is cancelled before its first step.
             encoding.add_done_callback(partial(_close, buffer))
             await self._in_flight.put(_ChunkInFlight(chunk, encoding, trace, cuts_so_far))
             trace = self._video.timeline.trace(Part.SAMPLE_QUEUE)
 
     def _check_cost(self, chunk: SampledChunk) -> None:
-        """Counts the frames of `chunk` before they go to an encoder."""
+        """Counts the frames of `chunk` before they are sent to an encoder; raises InvalidInput over the limit."""
         self._frames_to_encode += chunk.frame_count
         if self._frames_to_encode > self._resources.max_encoded_frames:
             raise InvalidInput(
@@ -278,9 +278,9 @@ class VideoRun:
         return decoded
 
     async def _locate_cuts(self, changes: Iterable[SceneChange], chunk: _ChunkInFlight, video: SampledVideo) -> None:
-        """A change lies between two sampled frames: at a cut between them, or else where the picture changes most.
+        """Sets where each change lies between its two sampled frames: at a cut, or else where the picture changes most.
 
-        The sampling process knows, or finds, which two neighbouring frames that are.
+        The sampling process has recorded the largest change between neighbouring frames, or decodes them to find it.
         """
         for change in changes:
             change.cut_seconds = change.timestamp_seconds

@@ -1,4 +1,4 @@
-"""The state of a video behind one of its chunks goes in, a signed resume token comes out, and the reverse."""
+"""Turns the state of a video after one of its chunks into a signed resume token, and back."""
 
 from services.ingress.resume.state import ResumeState
 from services.ingress.resume.token import RequestTokens, ResumeTokens, Resumption, stale_token

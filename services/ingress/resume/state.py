@@ -1,4 +1,4 @@
-"""The state of an analysis behind one of its chunks: everything the chunks after it need, in a few kilobytes."""
+"""The state of an analysis after one of its chunks: everything the later chunks need, in a few kilobytes."""
 
 import math
 import struct
@@ -78,7 +78,7 @@ class ResumeState:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ResumeState":
-        """Reads what `to_bytes` wrote; the caller must have verified that it is nothing else."""
+        """Reads the output of `to_bytes`; the caller must have verified its signature."""
         (
             next_chunk,
             decode_failures,

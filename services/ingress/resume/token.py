@@ -1,15 +1,15 @@
-"""Resume tokens: the signed state of a stream behind one of its chunks. The service stores none of them.
+"""Resume tokens: the signed state of a stream after one of its chunks. The service stores none of them.
 
     1 byte    version
     32 bytes  HMAC-SHA256 of the version and all that follows
     8 bytes   when it was signed, seconds since 1970
-    16 bytes  of the caller, 16 of the request, 16 of the object: SHA-256, cut off
+    48 bytes  the first 16 of the SHA-256 of the caller, of the request and of the object's version
     the rest  a ResumeState
 
 A token is signed, not encrypted: it holds nothing that its caller did not send or receive anyway.
 
-Signed with the standard library: itsdangerous stops at the first key that matches, so its time reveals which key that
-is, and it would save only a few lines.
+Signed with the standard library: itsdangerous stops at the first key that matches, so its response time reveals which
+key that is, and it would save only a few lines.
 """
 
 import hashlib
