@@ -1,4 +1,4 @@
-"""The order of the parts of the ingress: imports run one way, and into a folder only through its `__init__`."""
+"""The layers of the ingress: imports run one way, and into a package only through its `__init__`."""
 
 import ast
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ ORDER = [
     *("dispatch", "sources", "sampling", "admission"),
 ]
 FOLDERS = [part for part in ORDER if (ROOT / part).is_dir()]
-# Beside them: these read what admission counts, and every part may use them.
-BESIDE = {"metrics", "scaling_endpoint"}
+# Outside of the layers: these read the counts of admission, and every part may import them.
+ANYWHERE = {"metrics", "scaling_endpoint"}
 
 
 def imports() -> Iterator[tuple[str, str, list[str], str]]:
@@ -46,9 +46,9 @@ def imports() -> Iterator[tuple[str, str, list[str], str]]:
                     yield part, imported, rest, path.relative_to(ROOT).as_posix()
 
 
-def test_every_part_has_its_place():
+def test_every_part_has_a_place_in_the_order():
     parts = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert parts - {"__init__", "__pycache__"} == set(ORDER) | BESIDE
+    assert parts - {"__init__", "__pycache__"} == set(ORDER) | ANYWHERE
 
 
 def test_imports_run_one_way():
@@ -57,9 +57,9 @@ def test_imports_run_one_way():
         for part, imported, _, file in imports()
         if part != imported
         and (
-            imported not in BESIDE | {"admission"}
-            if part in BESIDE
-            else imported not in BESIDE and ORDER.index(imported) < ORDER.index(part)
+            imported not in ANYWHERE | {"admission"}
+            if part in ANYWHERE
+            else imported not in ANYWHERE and ORDER.index(imported) < ORDER.index(part)
         )
     }
     assert wrong == set()
