@@ -12,7 +12,8 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.decoder.servicer import DecoderServicer
-from services.decoder.text_bank_store import Directory, TextBankStore
+from services.decoder.text_bank_location import Directory
+from services.decoder.text_bank_store import TextBankStore
 from services.encoder.admission import Admission as EncoderAdmission
 from services.encoder.engine import Encoded
 from services.encoder.engine import Engine as EncoderEngine

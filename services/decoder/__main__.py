@@ -9,7 +9,8 @@ import structlog
 from services.decoder import metrics as decoder_metrics
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
-from services.decoder.text_bank_store import TextBankStore, open_location
+from services.decoder.text_bank_location import open_location
+from services.decoder.text_bank_store import TextBankStore
 from videoanalysis import __version__, logs, metrics, tracing
 from videoanalysis.allocator import keep_freed_memory
 from videoanalysis.cores import cores, limit_blas_threads

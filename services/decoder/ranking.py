@@ -18,7 +18,7 @@ class Texts:
     texts: tuple[str, ...]
     # float32 [texts, D], unit rows.
     embeddings: NDArray[np.float32]
-    # float64 [texts]: below it a text is left out, unless the request says otherwise. None: none is.
+    # float64 [texts]: a text with a lower probability is left out, unless the request has a minimum. None: none is.
     min_probabilities: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
@@ -36,9 +36,10 @@ class Match:
 
 
 def rank(rows: NDArray[np.float32], texts: Texts, top_k: int, calibration: Calibration) -> list[list[Match]]:
-    """For each row of [n, D], none longer than 1, its best `top_k` texts, best first; equal scores in text order.
+    """For each row of `rows`, float32 [n, D] of length 1 at most, its best `top_k` texts, best first; equal scores in
+    text order.
 
-    A score depends on its row and text alone, to the last bit.
+    A score depends only on its row and text, to the last bit.
     """
     # One float32 matrix product selects the candidates, whose scores are then computed exactly. The margin is twice the
     # largest error of a float32 dot product of unit vectors: once for the k-th score, once for the candidate's own.
@@ -58,7 +59,7 @@ def rank(rows: NDArray[np.float32], texts: Texts, top_k: int, calibration: Calib
 def rank_by_probability(
     row: NDArray[np.float32], texts: Texts, top_k: int, probabilities: Mapping[int, float]
 ) -> list[Match]:
-    """The `top_k` texts with the highest `probabilities`, by position, 0 for any other; equal ones by their scores."""
+    """The `top_k` texts with the highest of `probabilities` (by position, 0 if absent); equal ones by their scores."""
     uncalibrated = Calibration(1.0, 0.0)
     (best,) = rank(row[np.newaxis], texts, top_k, uncalibrated)
     positions = sorted({*probabilities, *(match.position for match in best)})
@@ -70,7 +71,7 @@ def rank_by_probability(
 
 
 def likely(matches: Iterable[Match], texts: Texts, min_probability: float | None) -> list[Match]:
-    """Those that reach `min_probability`, or, if it is None, that of their text."""
+    """Those of `matches` that reach `min_probability`, or if it is None the minimum of their text."""
 
     def limit(match: Match) -> float:
         if min_probability is not None:

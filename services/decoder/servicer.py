@@ -23,7 +23,7 @@ from videoanalysis.scores import LEADING_CAPTIONS, LEADING_TAGS
 from videoanalysis.text_bank.format import TextBank
 from videoanalysis.v1 import decoder_pb2, decoder_pb2_grpc
 
-# Scores (rows times texts) that take two milliseconds at most; more are computed in a thread, off the event loop.
+# As many scores (rows times texts) take at most two milliseconds; more are computed in a thread, off the event loop.
 _MAX_INLINE_SCORES = 2_000
 
 _Response = TypeVar("_Response")
@@ -174,7 +174,7 @@ def _rank_video(video: VideoRequest, candidates: Candidates) -> decoder_pb2.Rank
 
 
 def _count(options: RankingOptions) -> int:
-    """Tags to rank: of more than those wanted some may be left out, and the leading ones are reported."""
+    """Number of tags to rank: enough for top_k_tags and for the leading tags that every ranking reports."""
     return max(options.top_k, LEADING_TAGS + 1)
 
 
@@ -196,7 +196,7 @@ def _caption(match: Match) -> decoder_pb2.CaptionScore:
 
 
 def _leading(matches: list[Match], count: int) -> decoder_pb2.TextProbabilities:
-    """The first `count` of `matches`, which have one more if there are more texts."""
+    """The first `count` of `matches`; the next one, if any, is the maximum of the others."""
     return decoder_pb2.TextProbabilities(
         positions=[match.position for match in matches[:count]],
         probabilities=[match.probability for match in matches[:count]],

@@ -11,7 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from services.decoder.text_bank_store import Directory, TextBankStore
+from services.decoder.text_bank_location import Directory
+from services.decoder.text_bank_store import TextBankStore
 from services.encoder.admission import Admission
 from services.encoder.servicer import EncoderServicer
 from tests.abuse.processes import service

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from services.decoder.servicer import DecoderServicer
-from services.decoder.text_bank_store import Directory, TextBankStore
+from services.decoder.text_bank_location import Directory
+from services.decoder.text_bank_store import TextBankStore
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank, unit_rows
 from videoanalysis import tensors
 from videoanalysis.calls import CallInterceptor

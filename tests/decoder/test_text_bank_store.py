@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
-from services.decoder.text_bank_store import Bucket, Directory, TextBankStore, Version, open_location
+from services.decoder.text_bank_location import Bucket, Directory, Version, open_location
+from services.decoder.text_bank_store import TextBankStore
 from tests.decoder.samples import MODEL, OTHER_MODEL, make_bank
 from videoanalysis.errors import FailedPrecondition, NotFound, Unavailable
 from videoanalysis.storage import S3Uri, Storage

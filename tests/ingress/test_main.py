@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.decoder.text_bank_store import Directory, TextBankStore
+from services.decoder.text_bank_location import Directory
+from services.decoder.text_bank_store import TextBankStore
 from services.ingress.__main__ import check_sandbox
 from tests.processes import descendants, runs
 from tests.rendering import calm_picture, render, steady
