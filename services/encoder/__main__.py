@@ -23,12 +23,12 @@ from videoanalysis.v1 import encoder_pb2
 _SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 # Read when the libraries are imported. Their output is not structured, and the checks here cover their warnings.
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-# Threads of one computation sleep while they wait for each other. Spinning, they take cores from the threads they wait
-# for: with other work on both of two cores, two threads took 14 times the CPU time.
-# torch compiles in a process for each core, else for those of the node.
+# OMP_WAIT_POLICY: threads of one computation sleep while they wait for each other. If they spin, they take cores from
+# the threads they wait for: with other work on both of two cores, two threads took 14 times the CPU time.
+# TORCHINDUCTOR_COMPILE_THREADS: one process for each core of this container; the default is one for each of the node.
 _OF_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "TORCHINDUCTOR_COMPILE_THREADS": str(cores())}
 
-# Between the calls that build a text bank, and long enough that labels of several requests share one loading.
+# Longer than the pauses between the calls that build a text bank, and than those between requests with labels.
 _TEXT_TOWER_IDLE_SECONDS = 60.0
 
 _log = structlog.get_logger()

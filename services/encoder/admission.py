@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 _log = structlog.get_logger()
 
-# By then one of the chunks in flight on a GPU is done.
+# Within this time a GPU finishes one of the chunks in flight.
 _RETRY_AFTER_SECONDS = 0.1
-# For so long after an upload that was too slow, its ingress comes after the others.
+# Time after an upload that was too slow in which its ingress is served after the others.
 _SLOW_SECONDS = 30.0
 
 
 class Admission:
-    """Hands out one permit for each of `buffers`, in turn by ingress, to be used on one event loop.
+    """Grants one permit for each of `buffers`, round robin by ingress; used on one event loop.
 
     A permit is freed when its holder leaves, but not while its work runs on a thread: that cannot be stopped, and the
-    buffer is being read. So there are never more chunks on the way to or on the accelerator than permits. While one
-    is, a further permit is held back until it is time to upload the next.
+    buffer is being read. So no more chunks than permits are uploaded or computed at a time. While a chunk is in
+    flight, the next permit is granted just in time for its upload (see `upload_lead`).
 
     An ingress whose upload was too slow gets a permit only while no other ingress waits, and never the last one.
     """
@@ -73,9 +73,9 @@ class Admission:
     async def request(
         self, frames: int = 1, *, ingress: str = "", waited_seconds: float = 0.0
     ) -> AsyncGenerator["PermitRequest"]:
-        """A request for a permit for a chunk of `frames` frames that `ingress` has held for `waited_seconds`.
+        """A request for a permit for a chunk of `frames` frames, which `ingress` first offered `waited_seconds` ago.
 
-        It waits as long as the context is open, and is refused (Overloaded) only while too many wait.
+        It waits as long as the context is open; raises Overloaded only if too many requests wait.
         """
         request = PermitRequest(self, frames, ingress)
         parked = self._parked_slow if self._is_slow(ingress) else self._parked
@@ -112,7 +112,7 @@ class Admission:
         self.threads.shutdown(wait=False)
 
     def hand_out(self) -> None:
-        """Give free permits to parked requests as far as they are due, and set a timer for the next."""
+        """Grants free permits that are due to parked requests, and sets a timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,7 +142,7 @@ class Admission:
         return self._slow_until.get(ingress, 0.0) > asyncio.get_running_loop().time()
 
     def _seconds_until_next(self) -> float:
-        """Until a free permit is to be given away, 0 or less for now."""
+        """Seconds until a free permit is due; 0 or less if it is due now."""
         if not self._holders:
             return 0.0
         times = [self.lead.next_at(one.admitted_at, one.uploaded_at, one.frames) for one in self._holders]
@@ -162,7 +162,7 @@ class Admission:
 
 
 class PermitRequest:
-    """A place in the queue for a permit, and then the permit, until it is closed."""
+    """A parked request for a permit, and then the granted permit, until it is closed."""
 
     def __init__(self, admission: Admission, frames: int, ingress: str) -> None:
         loop = asyncio.get_running_loop()
@@ -178,7 +178,7 @@ class PermitRequest:
         return self._answer.result()
 
     async def granted_within(self, seconds: float) -> "Permit | None":
-        """The permit, None if there is none by then. Raises Overloaded if the request is refused."""
+        """The permit, None if it is not granted within `seconds`. Raises Overloaded if the request is refused."""
         await asyncio.wait([self._answer], timeout=seconds)
         return self._answer.result() if self._answer.done() else None
 
@@ -212,7 +212,7 @@ class Permit:
         self._work: asyncio.Future[Any] | None = None
 
     async def announce(self, write: Awaitable[None]) -> None:
-        """Awaits `write`, by which the caller learns of the permit; raises DeadlineExceeded if it takes too long."""
+        """Awaits `write`, which sends *admitted* to the caller; raises DeadlineExceeded if it takes too long."""
         async with self._upload_limit(lambda: "the caller has not read that it is admitted"):
             await write
 
@@ -231,7 +231,7 @@ class Permit:
                     raise InvalidInput(f"piece: more than the {nbytes} bytes of the header", field="piece")
                 self._buffer[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
                 filled += len(piece)
-                # From one pause for no byte to upload_seconds for all of them: small pieces gain little time.
+                # The limit grows with the bytes received, from piece_seconds for none to upload_seconds for all.
                 gained = (upload_seconds - pause) * filled / nbytes
                 limit.reschedule(min(loop.time(), self.admitted_at + gained) + pause)
         if filled < nbytes:
@@ -243,7 +243,7 @@ class Permit:
 
     @asynccontextmanager
     async def _upload_limit(self, progress: Callable[[], str]) -> AsyncGenerator[asyncio.Timeout]:
-        """At first one pause, from the admission on: that is when others begin to wait for this permit."""
+        """Limits the upload. The first limit is `piece_seconds` after the admission: others wait for the permit."""
         admission = self._admission
         try:
             async with asyncio.timeout_at(self.admitted_at + admission.pause_seconds) as timeout:
@@ -261,7 +261,7 @@ class Permit:
         self._admission.lead.computed(seconds, self.frames, asyncio.get_running_loop().time())
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """`work(*arguments)` on a thread. It goes on to its end even if the caller is cancelled."""
+        """`work(*arguments)` on a thread. It runs to its end even if the caller is cancelled."""
         self._work = asyncio.get_running_loop().run_in_executor(self._admission.threads, work, *arguments)
         result: T = await asyncio.shield(self._work)
         return result

@@ -16,8 +16,8 @@ Frames = NDArray[np.uint8]
 class ChunkBatcher:
     """Called from several threads, one chunk each; at most `max_chunks` of them share a computation.
 
-    The first chunk waits for up to `wait_seconds` until there are as many. Its thread computes for the others, whose
-    threads wait for it. Each chunk counts the share of the time that its frames have.
+    The first chunk waits up to `wait_seconds` for the others. Its thread computes for all; the other threads wait for
+    it. The time is divided among the chunks by their numbers of frames.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ _CONFIGURATION = [
     "added_tokens.json",
     *_TOKENIZER,
 ]
-# Inode, bytes and time of the last change: with equal ones a file counts as the same.
+# Inode, size in bytes and modification time: a file with the same values counts as unchanged.
 _Identity = tuple[int, int, int]
 _EXAMPLES = "google/siglip-so400m-patch14-384 or google/siglip2-so400m-patch14-384"
 
@@ -49,8 +49,8 @@ class Checkpoint:
     def digest(self) -> str:
         """ "sha256:…" of configuration, tokenizer and weights: equal files have equal digests.
 
-        That of a prepared model is that of the files it was made of. Reads every byte of a whole one, of a prepared one
-        all but the text tower; raises StartupError if a file of a prepared one is not as recorded.
+        A prepared model has the digest of its source. Reads every byte of a whole checkpoint, and all of a prepared one
+        but the text tower; raises StartupError if a file of a prepared one differs from its record.
         """
         return digest(self.hashes())
 
@@ -59,7 +59,7 @@ class Checkpoint:
         return self._hashing.result()
 
     def start_hashing(self) -> None:
-        """Compute the hashes on a thread of its own, which leaves the lock of the interpreter to others."""
+        """Computes the hashes on a thread of its own, mostly without the lock of the interpreter."""
         _ = self._hashing
 
     @cached_property
@@ -72,7 +72,7 @@ class Checkpoint:
             except BaseException as error:
                 future.set_exception(error)
 
-        # Not an executor, whose threads the end of the process waits for.
+        # Not an executor: the process could not exit before its threads end.
         threading.Thread(target=compute, name="digest", daemon=True).start()
         return future
 
@@ -87,9 +87,9 @@ class Checkpoint:
         return self.record.source
 
     def require_intact(self, prefix: str = "") -> None:
-        """Raises StartupError if files of weights, those of `weights(prefix)`, are not those behind the digest.
+        """Raises StartupError if the files `weights(prefix)` are not those of the digest.
 
-        Files that look unchanged are not read again.
+        Files with unchanged size and modification time are not read again.
         """
         expected = self.hashes() if self.record is None else self.record.weights
         for path in self.weights(prefix):
@@ -117,7 +117,7 @@ class Checkpoint:
 
     @property
     def configuration_files(self) -> list[Path]:
-        """Configuration and tokenizer, which the digest covers besides the weights."""
+        """Configuration and tokenizer: the files of the digest other than weights."""
         return [path for name in _CONFIGURATION if (path := self.directory / name).is_file()]
 
     def weights(self, prefix: str) -> list[Path]:

@@ -63,5 +63,5 @@ class Engine(Protocol):
         ...
 
     def warm_up(self) -> Encoded:
-        """Load and compile on this thread what the first call needs; returns the result of the pictures it encoded."""
+        """Loads and compiles what the first call on this thread needs; returns the embeddings of its test pictures."""
         ...

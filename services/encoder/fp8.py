@@ -49,6 +49,6 @@ def round_layers(layers: nn.Module, device: str) -> None:
 
 
 def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows in fp8, and what each is to be multiplied with."""
+    """The rows in fp8, and the scale of each."""
     scale = (rows.abs().amax(dim=1, keepdim=True).float() / _LARGEST).clamp(min=_SMALLEST_SCALE)
     return (rows.float() / scale).to(_FP8), scale

@@ -1,4 +1,4 @@
-"""Metrics of the encoder besides those of its calls. Each series exists, at zero, before the model is loaded."""
+"""Metrics of the encoder, apart from those of its calls. Each series exists, at zero, before the model is loaded."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""Chunk headers that wait for a permit: bounded in number, served fairly by ingress."""
+"""Parked chunk headers, which wait for a permit: bounded in number, served fairly by ingress."""
 
 from bisect import insort
 from collections import deque
@@ -8,16 +8,17 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-# An ingress that parks its next header within so many services keeps the turn it had. One with a single chunk at a time
-# parks the next when this one is done, when other ingresses have been served and permits given in advance. Simulated,
-# with a value of 4 one of four ingresses at 2 saturated encoders gets 0.6 of its share; with more, bursts wait longer.
+# An ingress that parks its next header while at most this many others are served keeps its place in the round robin.
+# An ingress with one chunk at a time parks the next only when that is done; by then other ingresses were served and
+# permits granted ahead. Simulated: with 4, one of four ingresses at 2 saturated encoders gets 0.6 of its share; with
+# more than 8, bursts wait longer.
 _TURN_KEPT = 8
 
 
 class ParkedHeaders(Generic[T]):
-    """Ingresses are served in turn, so that many headers of one do not starve another; of one, the oldest goes first.
+    """Round robin over ingresses, so that many headers of one do not starve another; within one, the oldest first.
 
-    Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are passed in.
+    Bounded by `max_parked` in all and `max_per_ingress`. Pure: times are arguments.
     """
 
     def __init__(self, max_parked: int, max_per_ingress: int) -> None:
@@ -55,7 +56,7 @@ class ParkedHeaders(Generic[T]):
                 return
 
     def pop_all(self, ingress: str) -> list[tuple[float, T]]:
-        """Removes the headers of `ingress`, each with the time since when it waits."""
+        """Removes the headers of `ingress`, each with the time at which its wait began."""
         headers = [(since, header) for since, _, header in self._by_ingress.get(ingress, ())]
         for _, header in headers:
             self.discard(ingress, header)
@@ -64,7 +65,8 @@ class ParkedHeaders(Generic[T]):
     def pop_excess(self, ingress: str) -> T | None:
         """After `ingress` added a header: removes the one over a limit, None if there is none.
 
-        It is the newest header of the ingress that has most, so an ingress with few is not locked out by others.
+        It is the newest header of the ingress that has most, so an ingress with few headers is never refused for those
+        of others.
         """
         if len(self._by_ingress.get(ingress, ())) > self._max_per_ingress:
             return self._remove(ingress, -1)

@@ -81,7 +81,7 @@ class PictureEncoder:
 class CudaGraph:
     """A computation on pictures of one size, replayed as a whole without Python between its kernels.
 
-    Input and output have fixed places, so it must have run to its end before it is called again.
+    Input and output are at fixed addresses, so a call must have ended before the next one.
     """
 
     def __init__(self, compute: Compute, pictures: Tensor) -> None:

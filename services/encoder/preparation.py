@@ -26,7 +26,7 @@ class CannotPrepare(Exception):
 
 
 def require_writable(directory: Path, overwrite: bool) -> None:
-    """Raises CannotPrepare if something is in the way of a prepared model."""
+    """Raises CannotPrepare if `directory` exists and may not be replaced."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     if not (directory / RECORD).is_file():
@@ -74,7 +74,7 @@ def prepare(source: Checkpoint, directory: Path, *, overwrite: bool = False, spa
         # safetensors writes files for their owner alone.
         for name in (VISION, TEXT):
             (partial / name).chmod((partial / RECORD).stat().st_mode)
-        # Files that have changed since they were hashed.
+        # Refuses files that have changed since they were hashed.
         source.require_intact()
         Checkpoint(source.name, "", partial).require_intact()
 

@@ -52,7 +52,7 @@ class Record(BaseModel):
 
 
 def sha256(path: Path) -> str:
-    """In steps of 64 MiB: before each, a thread waits for the lock of the interpreter, which imports hold long."""
+    """Reads in steps of 64 MiB: each step waits for the lock of the interpreter, which imports hold for long."""
     hashed = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         buffer = memoryview(bytearray(min(path.stat().st_size + 1, 64 << 20)))

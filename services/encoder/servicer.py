@@ -1,4 +1,4 @@
-"""EncoderService: messages to values and back. The rules of admission and the model are elsewhere."""
+"""EncoderService: converts messages to values and back. Admission and the model are in other modules."""
 
 import asyncio
 import math
@@ -75,7 +75,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._heartbeat_seconds = heartbeat_seconds
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """As the generated function does, but the pieces of EncodeChunk are read without copies."""
+        """Registers the service as the generated function does, but reads the pieces of EncodeChunk without copies."""
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         handler = grpc.stream_stream_rpc_method_handler(
             self.EncodeChunk, chunk_upload.parse, EncodeChunkResponse.SerializeToString
@@ -95,7 +95,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             ) as request:
                 with tracing.span("permit"):
                     while (permit := await request.granted_within(self._heartbeat_seconds)) is None:
-                        # The permit may be granted meanwhile.
+                        # The permit may be granted during the write.
                         await _within(self._chunks.pause_seconds, context.write(EncodeChunkResponse(parked=Parked())))
                 admitted = Admitted(parked=_duration(permit.parked_seconds))
                 with tracing.span("upload"):
@@ -133,7 +133,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         return GetModelResponse(model=ModelInfo(**asdict(self._model)))
 
     def _encode(self, frames: NDArray[np.uint8]) -> Encoded:
-        # Here, on its thread, it is counted even if the caller has left.
+        # Counted on this thread, so also if the caller has left.
         return metrics.encoded(self._engine.encode(frames))
 
     def _check_header(self, header: ChunkHeader) -> None:
@@ -177,15 +177,15 @@ async def _within(seconds: float, write: Awaitable[None]) -> None:
 
 
 def _ingress(header: ChunkHeader, context: grpc.aio.ServicerContext) -> str:
-    """By host, too: no host can act in the name of another one's ingress."""
+    """The ingress's id with its host, so that no host can use the id of another host's ingress."""
     return f"{context.peer().rpartition(':')[0]} {header.ingress_id}"
 
 
 class Upload:
-    """What follows the header: the pieces, in order.
+    """The pieces after the header, in order.
 
-    Waiting for one may be given up, by a timeout, and taken up again: the read beneath goes on. gRPC allows one read at
-    a time and loses the rest of the call when that is cancelled.
+    A wait for one may be cancelled, by a timeout for example, and repeated: the read of gRPC continues. gRPC allows one
+    read at a time, and cancelling it loses the rest of the call.
     """
 
     def __init__(self, requests: AsyncIterator[_Request]) -> None:
@@ -208,10 +208,10 @@ class Upload:
         return request
 
     async def let_caller_finish(self) -> None:
-        """Read on for a moment, before the call is refused, until the caller has closed its side or fallen silent.
+        """Reads for a moment, before the call is refused, until the caller has closed its side or sends nothing.
 
-        A status that meets a write on its way reaches the caller of grpc.aio as INTERNAL. And of a caller that has left
-        we first see the end of its messages: the cancellation, which ends this call, comes right behind.
+        grpc.aio reports a status that arrives during a write as INTERNAL. And when a caller leaves, the end of its
+        messages arrives here first, and the cancellation right after it.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
@@ -241,7 +241,7 @@ async def _next(requests: AsyncIterator[_Request]) -> _Request | None:
     try:
         return await anext(requests, None)
     except grpc.aio.AbortError:
-        # We have ended the call while this read waited.
+        # The call was ended here while this read waited.
         return None
 
 

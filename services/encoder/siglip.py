@@ -28,7 +28,7 @@ _DTYPES = {
     "float16": torch.float16,
     "fp8": torch.bfloat16,
 }
-# With graphs, kernels are also launched as a whole, by CudaGraph: torch's own graphs are bound to one thread.
+# This mode uses CudaGraph of `pictures`: the CUDA graphs of torch.compile are bound to one thread.
 _WITH_GRAPHS = "max-autotune"
 _MODES = {_WITH_GRAPHS: "max-autotune-no-cudagraphs"}
 
@@ -80,8 +80,8 @@ class SiglipEngine:
         return self._texts.embed(texts, self._embed_tokens)
 
     def warm_up(self) -> Encoded:
-        """One chunk of the default size on CUDA, where kernels load on first use; one frame on a CPU, where nothing is
-        loaded and a frame may take seconds. The first call compiles."""
+        """Encodes one chunk of the default size on CUDA, where kernels load on first use, and one frame on a CPU, where
+        a frame may take seconds. The first call compiles."""
         with self._compiling:
             if not self._is_compiled:
                 self._pictures.compile(lambda count, compute: self._run([self._blank(count)], compute))
@@ -136,7 +136,7 @@ def load(
     max_batch_chunks: int = 1,
     batch_wait_seconds: float = 0.0,
 ) -> SiglipEngine:
-    """Load the vision tower onto the device; raises StartupError if the checkpoint cannot be read.
+    """Loads the vision tower onto the device; raises StartupError if the checkpoint cannot be read.
 
     `device`, `precision` and `compile_mode` may be "auto"; `torch_threads` of 0 is one for each core that this process
     may use. The text tower is loaded for the first texts and freed `text_tower_idle_seconds` after the last, if given.
@@ -205,7 +205,7 @@ def _precision(device: str) -> str:
 
 
 def picture_steps(vision: towers.VisionTower, normalise: Normalise) -> list[Callable[[Tensor], Tensor]]:
-    """From pictures to embeddings. Each layer is a step, so that one is compiled for all of them: they are alike."""
+    """The steps from pictures to embeddings. Each layer is a step: they are alike, so one is compiled for all."""
     return [
         lambda frames: vision.embed(normalise(frames)),
         *(layer.forward for layer in vision.encoder.layers),

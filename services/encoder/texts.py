@@ -1,4 +1,4 @@
-"""Embeds texts; loads the text tower for the first ones and frees it when no more come."""
+"""Embeds texts; loads the text tower for the first texts and frees it when it is idle."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 class TextEncoder:
-    """The text tower of `checkpoint`; it leaves the device `idle_seconds` after the last texts, if given."""
+    """The text tower of `checkpoint`; freed `idle_seconds` after the last texts, if given."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: torch.dtype, idle_seconds: float | None) -> None:
         self._checkpoint = checkpoint
@@ -59,7 +59,7 @@ class TextEncoder:
     def _free(self) -> None:
         with self._lock:
             if self._timer is not threading.current_thread():
-                # Texts have come since the timer ran out.
+                # Texts arrived after the timer expired.
                 return
             self._loaded = None
             # Modules refer to each other in cycles.
@@ -77,7 +77,7 @@ class TextEncoder:
             _log.exception("text tower not loaded")
             raise Unavailable("the encoder cannot load the text tower of its model; its log says why") from error
         if self._device == "cuda":
-            # The streams that compute do not wait for the one that copied the weights.
+            # The computing streams do not wait for the stream that copied the weights.
             torch.cuda.current_stream().synchronize()
         return tokenizer, tower
 

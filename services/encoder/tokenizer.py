@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Tokenizer:
-    """The checkpoint's own tokenizer, with the rules of training that it leaves to its caller.
+    """The checkpoint's own tokenizer, preceded by the text normalisation of training that it does not do itself.
 
-    SigLIP's tokenizer itself removes capitals and punctuation. SigLIP 2 has that of Gemma, which keeps both, but was
-    trained on lower-case texts. Raises what transformers raises if a file cannot be read.
+    SigLIP's tokenizer itself removes capitals and punctuation. SigLIP 2 has the tokenizer of Gemma, which keeps both,
+    but was trained on lower-case texts. Raises OSError or ValueError, as transformers does, if a file cannot be read.
     """
 
     def __init__(self, directory: Path, context_length: int) -> None:
@@ -28,7 +28,7 @@ class Tokenizer:
         at its last position.
         """
         if self._keeps_capitals:
-            # Letter by letter, as tokenizers do it: str.lower looks at the letters around a Greek sigma.
+            # Letter by letter, as tokenizers do it: str.lower on a whole text depends on context for a Greek sigma.
             texts = ["".join(map(str.lower, text)) for text in texts]
         tokens: Tensor = self._tokenizer(
             texts, padding="max_length", truncation=True, max_length=self._context_length, return_tensors="pt"

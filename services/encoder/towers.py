@@ -28,7 +28,7 @@ class WeightsInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What both towers have; the defaults are transformers', which files omit."""
+    """The shape of the layers of a tower. The defaults are those of transformers, which config.json omits."""
 
     hidden_size: int = 768
     intermediate_size: int = 3072
@@ -154,7 +154,7 @@ class _PatchEmbedding(nn.Conv2d):
         size = self.kernel_size[0]
         count, channels, extent, _ = pixels.shape
         across = extent // size
-        within = across * size  # a convolution leaves out what does not fill a patch, too
+        within = across * size  # as in a convolution, pixels that do not fill a patch are left out
         rows = pixels[:, :, :within, :within].permute(0, 2, 3, 1).reshape(count, across, size, across, size * channels)
         patches = rows.transpose(2, 3).reshape(count, across * across, size * size * channels)
         return linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
@@ -250,7 +250,7 @@ def load(
 ) -> TowerT:
     """A tower with the tensors in `files` whose names begin with `prefix`, read one by one onto the device.
 
-    One that has the precision already stays, on a CPU, a view of the file. Raises WeightsInvalid.
+    On a CPU, a tensor that already has the type `dtype` is a view of the file. Raises WeightsInvalid.
     """
     tower = check(build, shape, files, prefix)
     wanted = tower.state_dict().keys()
@@ -265,7 +265,7 @@ def load(
 
 
 def check(build: Callable[[ShapeT], TowerT], shape: ShapeT, files: Iterable[Path], prefix: str) -> TowerT:
-    """The tower without weights; raises WeightsInvalid if `files` do not hold them all, by their headers alone."""
+    """The tower without weights; reads only the headers of `files`. Raises WeightsInvalid if tensors are missing."""
     with torch.device("meta"):
         tower = build(shape)
     found: dict[str, list[int]] = {}

@@ -22,7 +22,7 @@ class UploadLead:
         self._last_end = -math.inf
 
     def expect(self, seconds: float, frames: int) -> None:
-        """Sets how long a computation takes until one was observed; the warm-up measures it."""
+        """Sets the time of a computation until one is observed; the warm-up measures it."""
         self._expected = seconds / frames
 
     def uploaded(self, seconds: float, frames: int) -> None:
@@ -33,15 +33,15 @@ class UploadLead:
         self._last_end = ended_at
 
     def next_at(self, admitted_at: float, uploaded_at: float | None, frames: int) -> float:
-        """The time to admit the next chunk behind one of `frames` frames, assuming equal size.
+        """The time at which to admit the next chunk after one of `frames` frames, assuming equal size.
 
-        It lies in the past while nothing is known, and where the chunk should be done by then: its upload may hang. The
-        first upload is taken to cost nothing.
+        It is in the past before the first observation, and if the chunk in flight is overdue: its upload may hang.
+        Before the first upload is observed, uploads are assumed to take no time.
         """
         computation = self._expected if self._computation.mean is None else self._computation.mean
         if computation is None:
             return admitted_at
         begins = admitted_at + frames * (self._upload.mean or 0.0) if uploaded_at is None else uploaded_at
-        # It begins once the one before it has ended. Without this, each chunk would be admitted earlier than the last.
+        # A computation begins after the one before it. Otherwise each chunk would be admitted earlier than the last.
         begins = max(begins, self._last_end)
         return begins + frames * (computation - (self._upload.upper_bound or 0.0))
