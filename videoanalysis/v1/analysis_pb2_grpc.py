@@ -28,8 +28,8 @@ if _version_not_supported:
 class VideoAnalysisServiceStub:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
-    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
+    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" if a field
+    of the request is wrong. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
     (VIDEO_OVER_LIMIT)
@@ -37,9 +37,9 @@ class VideoAnalysisServiceStub:
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
-    RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
+    RESOURCE_EXHAUSTED   overload; RetryInfo has the delay after which to try again
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or
+    the service is draining
     DEADLINE_EXCEEDED    the deadline passed
     CANCELLED            the caller cancelled the call
     INTERNAL             a bug of the service
@@ -76,8 +76,8 @@ class VideoAnalysisServiceStub:
 class VideoAnalysisServiceServicer:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
-    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
+    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" if a field
+    of the request is wrong. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
     (VIDEO_OVER_LIMIT)
@@ -85,9 +85,9 @@ class VideoAnalysisServiceServicer:
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
-    RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
+    RESOURCE_EXHAUSTED   overload; RetryInfo has the delay after which to try again
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or
+    the service is draining
     DEADLINE_EXCEEDED    the deadline passed
     CANCELLED            the caller cancelled the call
     INTERNAL             a bug of the service
@@ -113,9 +113,9 @@ class VideoAnalysisServiceServicer:
         Calls decoders alone, and encoders once for labels that are not embedded yet. The first request is the header; once
         it is accepted, the others are chunks in order.
 
-        With the same text bank and options the answer is that of the analysis, to the last bit where every embedding is
-        exact as float16, or was stored as float32. Otherwise scores differ by less than 0.001, and what is decided by less
-        than that may be decided differently.
+        With the same text bank and options the answer equals that of the analysis, to the last bit if every embedding is
+        exact as float16, or was stored as float32. Otherwise scores differ by less than 0.001, and a decision that depends
+        on a smaller difference, such as the order of two tags, may differ.
         INVALID_ARGUMENT     a bad field; chunks that do not follow each other
         NOT_FOUND            no text bank of that name
         FAILED_PRECONDITION  the text bank is of another model than the embeddings (BANK_MODEL_MISMATCH), or no encoder
@@ -169,8 +169,8 @@ def add_VideoAnalysisServiceServicer_to_server(servicer, server):
 class VideoAnalysisService:
     """Analyses videos: what is seen (tags), what happens (caption), where the scene changes.
 
-    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" where a
-    field of the request is to blame. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
+    Every failure carries google.rpc.ErrorInfo with domain "videoanalysis" and a reason, and metadata "field" if a field
+    of the request is wrong. INVALID_ARGUMENT also carries google.rpc.BadRequest with every field to change.
     INVALID_ARGUMENT     a bad field; not a video (NOT_A_VIDEO), no video stream (NO_VIDEO_STREAM), damaged beyond use
     (TOO_MANY_DECODE_FAILURES, DECODER_CRASHED), over a pixel, duration or packet limit
     (VIDEO_OVER_LIMIT)
@@ -178,9 +178,9 @@ class VideoAnalysisService:
     PERMISSION_DENIED    the service may not read it, or the operator allows neither bucket nor scheme
     FAILED_PRECONDITION  the object is over the byte limit; the text bank is of another model; a resume token is of
     another request, object, model or bank
-    RESOURCE_EXHAUSTED   overload; RetryInfo says when to try again
-    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or the
-    service is draining
+    RESOURCE_EXHAUSTED   overload; RetryInfo has the delay after which to try again
+    UNAVAILABLE          storage, encoders or decoders are unavailable after retries, no text bank is loaded yet, or
+    the service is draining
     DEADLINE_EXCEEDED    the deadline passed
     CANCELLED            the caller cancelled the call
     INTERNAL             a bug of the service

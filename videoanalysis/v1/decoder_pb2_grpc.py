@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class DecoderServiceStub:
-    """Turns embeddings into tags, captions and scene changes. Stateless: what a detector must remember between the chunks
-    of a video travels in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated anywhere.
+    """Turns embeddings into tags, captions and scene changes. Stateless: the state of a detector between the chunks of a
+    video is sent in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated on any replica.
     """
 
     def __init__(self, channel):
@@ -59,8 +59,8 @@ class DecoderServiceStub:
 
 
 class DecoderServiceServicer:
-    """Turns embeddings into tags, captions and scene changes. Stateless: what a detector must remember between the chunks
-    of a video travels in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated anywhere.
+    """Turns embeddings into tags, captions and scene changes. Stateless: the state of a detector between the chunks of a
+    video is sent in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated on any replica.
     """
 
     def DecodeChunk(self, request, context):
@@ -81,7 +81,7 @@ class DecoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RankVideo(self, request, context):
-        """Ranks texts for a whole video by their probabilities, which the caller has from the video's scenes. Errors as
+        """Ranks texts for a whole video by their probabilities, which the caller computes from the video's scenes. Errors as
         DecodeChunk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,7 +89,7 @@ class DecoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTextBanks(self, request, context):
-        """The banks that are loaded now.
+        """The banks that this decoder has loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,8 +127,8 @@ def add_DecoderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DecoderService:
-    """Turns embeddings into tags, captions and scene changes. Stateless: what a detector must remember between the chunks
-    of a video travels in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated anywhere.
+    """Turns embeddings into tags, captions and scene changes. Stateless: the state of a detector between the chunks of a
+    video is sent in SceneState, so any replica serves any chunk. Pure: a failed call may be repeated on any replica.
     """
 
     @staticmethod

@@ -62,16 +62,16 @@ class EncoderServiceServicer:
         """Embeds one chunk of frames, one call per chunk, as a handshake:
 
         caller  → header
-        encoder → parked, every second while the header waits for a permit; a silent encoder hangs
+        encoder → parked, every second while the header waits for a permit; an encoder that sends none counts as hung
         encoder → admitted, or RESOURCE_EXHAUSTED with RetryInfo where too many headers wait
         caller  → pieces of the frames, in order, about 1 MiB each, then closes its side
         encoder → embeddings
 
-        A header waits as long as its caller does. Waiting headers are served in turn by ingress, the oldest of each first.
-        A refusal costs no frame bytes. An admitted caller that sends no byte for 1 s, or has not sent all after 5 s, gets
-        DEADLINE_EXCEEDED and loses its permit. Pure: a failed call may be repeated on any encoder of the same model.
-        Errors: INVALID_ARGUMENT (header or byte count), FAILED_PRECONDITION (reason MODEL_MISMATCH: this encoder serves
-        another model), RESOURCE_EXHAUSTED (reason ENCODER_BUSY), UNAVAILABLE (draining).
+        A header waits as long as its call lasts. Waiting headers are served round robin by ingress, the oldest of each
+        first. No frames are sent before admission. An admitted caller that sends no byte for 1 s, or has not sent all
+        after 5 s, gets DEADLINE_EXCEEDED and loses its permit. Pure: a failed call may be repeated on any encoder of the
+        same model. Errors: INVALID_ARGUMENT (header or byte count), FAILED_PRECONDITION (reason MODEL_MISMATCH: this
+        encoder serves another model), RESOURCE_EXHAUSTED (reason ENCODER_BUSY), UNAVAILABLE (draining).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
