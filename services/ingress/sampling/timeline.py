@@ -51,13 +51,15 @@ class Clock:
     As the ffmpeg program does for formats without a `global_clock`, such as MPEG-TS: a clock that steps back, or jumps
     ahead by over 10 s, goes on at the end of what came before. Where times are declared, as in MP4 and Matroska, a jump
     ahead is a pause, and a single packet out of line is left to Timeline; a clock that steps back and stays there is
-    that of another video joined to the first.
+    that of another video joined to the first. With `edits`, packets that are not presented are those that an edit list
+    leaves out or starts again from, and their times say nothing about the clock.
     """
 
-    def __init__(self, *, ticks_per_second: float, global_clock: bool) -> None:
+    def __init__(self, *, ticks_per_second: float, global_clock: bool, edits: bool = False) -> None:
         self.breaks = 0
         self._second = ticks_per_second
         self._global = global_clock
+        self._edits = edits
         self._offset = 0
         self._decoded_until: int | None = None  # the dts that should come next, by the container's clock
         self._decoded_before: int | None = None  # the same before the last packet
@@ -75,6 +77,9 @@ class Clock:
             packet = upcoming.popleft() if upcoming else next(source, None)
             if packet is None:
                 return
+            if self._edits and not packet.presented:
+                yield packet
+                continue
             if self._is_break(packet):
                 missing = _PACKETS_AFTER_BREAK - len(upcoming)
                 upcoming.extend(islice(source, max(missing, 0)))

@@ -188,7 +188,12 @@ class VideoFile:
         return bool(self._container.format.flags & _TIMES_MAY_JUMP)
 
     def _new_clock(self) -> Clock:
-        return Clock(ticks_per_second=float(1 / self.time_base), global_clock=not self._is_spliced())
+        # The edit list of a movie in fragments, which declares no pictures before them, is but a start.
+        return Clock(
+            ticks_per_second=float(1 / self.time_base),
+            global_clock=not self._is_spliced(),
+            edits=self._stream.frames > 0,
+        )
 
     @property
     def picture_format(self) -> PictureFormat:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.rendering import render, steady
 from videoanalysis.errors import InvalidInput
+from videoanalysis.selftest import iso
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 ODD_VIDEOS = Path(__file__).parents[4] / "shared" / "videos" / "odd"
@@ -284,6 +285,27 @@ def test_times_made_up_in_decoding_order_are_not_believed(tmp_path: Path, contai
     found = seen(rewritten(source, tmp_path / f"video.{container}", change))
     assert found.numbers == sorted(found.numbers)
     assert len(set(found.numbers)) >= 73
+
+
+# ---- edit lists
+
+
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+@pytest.mark.parametrize(
+    "edits",  # the first picture of each, and how many
+    [[(75, 10), (50, 10), (25, 10), (0, 10)], [(25, 20)] * 3, [(7, 30)]],
+    ids=["backwards", "three times", "a part"],
+)
+def test_edits_are_shown_one_after_another(tmp_path: Path, edits: list[tuple[int, int]], b_frames: str) -> None:
+    path = clip(tmp_path / "video.mp4", 100, options={"bf": b_frames, "g": "25", "sc_threshold": "0"})
+    movie = iso.Movie.parse(path.read_bytes())
+    edit_list = movie.first(b"elst")
+    # A duration in milliseconds, a time in 1/12800 s from that of the first picture, a rate of 1.
+    (start,) = struct.unpack_from(">i", edit_list.payload, 12)
+    entries = [struct.pack(">IiHH", count * 40, start + first * 512, 1, 0) for first, count in edits]
+    edit_list.payload = struct.pack(">II", 0, len(entries)) + b"".join(entries)
+    path.write_bytes(movie.to_bytes())
+    assert seen(path).numbers == [first + i for first, count in edits for i in range(count)]
 
 
 # ---- what containers claim
