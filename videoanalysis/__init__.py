@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "Client", "PartialAnalysis", "ServiceError", "VideoAnalysis", "__version__"]
 
-# Imported when they are first used: the services import this package too, and the client is not theirs.
+# Imported when first used: the services also import this package, and do not need the client.
 _MODULES = {
     "AsyncClient": "client",
     "Client": "client",

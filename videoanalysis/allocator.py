@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator: a process reuses the memory of large messages that it has freed."""
+"""Settings of glibc's allocator: a process keeps the freed memory of large messages for the next ones."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ _PARAMETERS = {  # by environment variable: number of the parameter in malloc.h,
 
 
 def keep_freed_memory() -> None:
-    """Call at the start of a process; variables of the environment come first, other C libraries ignore it.
+    """Call at the start of a process. Variables of the environment take precedence; no effect with other C libraries.
 
     By default glibc returns a freed block of some 100 KiB to the kernel, which has to clear the pages of the next one:
     that was most of the CPU time of a chunk's upload.

@@ -1,4 +1,4 @@
-"""Writes files that other processes read meanwhile."""
+"""Writes files atomically, for readers in other processes."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     target = _target(path)
     try:
         if _is_descriptor(target):
-            # Opened anew, a file would be written from its start, over what the process has printed.
+            # Not opened again: a redirected stdout would be written from its start, over earlier output.
             with os.fdopen(os.dup(int(target.name)), "wb") as file:
                 file.write(data)
         elif target.exists() and not target.is_file():
@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         else:
             _replace(target, data)
     except OSError as error:
-        # One of a write has none.
+        # Errors of write() have no file name.
         error.filename = str(path)
         raise
 

@@ -1,6 +1,6 @@
-"""What the log says of a call: its trace, stream and caller on every line, and one line when it has ended.
+"""The log of a call: trace, stream and caller on every line, and one line when it has ended.
 
-A call that belongs to no trace has a trace id of its own, which the services behind it log too.
+A call without a trace gets a new trace id, which the services that it calls log too.
 """
 
 import secrets
@@ -39,7 +39,7 @@ def begin(peer: str, metadata: Metadata) -> None:
 
 
 def bind(*, stream_id: str | None = None, caller: str | None = None) -> None:
-    """Names the stream or the caller on every line of the call from here on, the last one included."""
+    """Adds the stream or the caller to every further line of the call, including the last one."""
     known = {"stream_id": stream_id, "caller": caller}
     if stream_id:
         tracing.annotate(stream_id=stream_id)
@@ -57,7 +57,7 @@ def stages(**seconds: float) -> None:
 
 
 def passed_on() -> Sequence[tuple[str, str | bytes]]:
-    """Metadata by which the service that is called next logs the same trace and stream."""
+    """Metadata for calls to other services, so that they log the same trace and stream."""
     metadata: list[tuple[str, str | bytes]] = [*tracing.outgoing()]
     if not metadata and (trace_id := _trace_id.get(None)) is not None:
         # Not sampled.

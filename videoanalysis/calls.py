@@ -1,4 +1,4 @@
-"""What surrounds every call of a service: limits that no caller can exceed, metrics, log, and errors as statuses."""
+"""An interceptor around every call of a service: limits on callers, metrics, log, and errors as statuses."""
 
 import asyncio
 import time
@@ -80,8 +80,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
-        # gRPC itself waits for the only message of a unary request without limit, and answers one that it cannot parse
-        # with the name of a Python class. Read as a stream, both are ours.
+        # For a unary request gRPC waits without limit for the message, and answers one that it cannot parse with the
+        # name of a Python class. Reading the request as a stream avoids both.
         async def requested(messages: AsyncIterator[bytes]) -> Any:
             requests = _Requests(messages, handler.request_deserializer, self._first_message_seconds)
             return requests if handler.request_streaming else await requests.only()
@@ -138,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = _code(failure, context)
             ended(code, failure)
             tracing.end_call(span, code)
-        # Counted by now: a caller that does not read delays its status, too.
+        # After the call was counted: a caller that does not read delays its status, too.
         if failure is not None:
             await _end(context, failure, method)
 
@@ -222,7 +222,7 @@ class _Requests:
         try:
             return await anext(self)
         except StopAsyncIteration as error:
-            # Of a caller that has left, the end of its messages arrives first, then the cancellation.
+            # When a caller leaves, the end of its messages arrives before the cancellation.
             await asyncio.sleep(_CANCELLATION_SECONDS)
             raise InvalidInput("request: the call ended without a message") from error
 
@@ -242,7 +242,7 @@ class _BoundedContext:
         try:
             async with asyncio.timeout(self._write_seconds):
                 if not self._has_headers:
-                    # Sent with a message that is blocked, they would block the status, too.
+                    # Sent together with a message that is blocked, the initial metadata would block the status, too.
                     await self._context.send_initial_metadata(())
                     self._has_headers = True
                 await self._context.write(message)
@@ -292,5 +292,5 @@ async def _end(context: grpc.aio.ServicerContext, failure: BaseException, method
     if isinstance(failure, ServiceError):
         await context.abort(status_code(failure), failure.message, trailing_metadata(failure))
     _log.error("bug", method=method, exc_info=failure)
-    # Also for a cancellation that did not come from the caller, who would otherwise never get an answer.
+    # Also for a cancellation that did not come from the caller, which would otherwise get no answer.
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")

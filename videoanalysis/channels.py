@@ -10,7 +10,7 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A replica that comes back is reconnected within a second, not after gRPC's two-minute backoff.
+    # A replica that is available again is reconnected within a second, not after gRPC's two-minute backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # The connect timeout: a call to a host that drops packets fails after 2 s, not after gRPC's 20.
@@ -19,9 +19,9 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.enable_http_proxy", 0),
 ]
 
-# The client watches the server's health under the name `readiness`: calls skip a replica that is not ready, and fail
-# within a millisecond, as UNAVAILABLE, where none is. A server without the health service counts as ready. Only
-# round_robin checks health, pick_first ignores it.
+# The client watches the server's health under the name `readiness`: calls skip replicas that are not ready, and fail
+# at once with UNAVAILABLE if none is ready. A server without the health service counts as ready. Only round_robin
+# checks health, pick_first ignores it.
 READY_REPLICAS: tuple[str, str] = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}),

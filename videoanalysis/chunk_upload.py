@@ -1,7 +1,7 @@
-"""The messages of EncodeChunk with a piece of the frames, without the copies that generated code makes of it.
+"""Serializes and parses the messages of EncodeChunk that hold a piece of the frames, without copying the piece.
 
-Protobuf copies a piece twice on either side, which for frames is most of its work. On the wire such a message is a head
-(the tag of the field and the length of the piece) and then the piece. Everything else is left to generated code.
+Protobuf copies a piece twice on either side, which is most of its CPU time for frames. On the wire such a message is a
+head (the tag of the field and the length of the piece) and then the piece. All other messages use the generated code.
 """
 
 from videoanalysis.v1.encoder_pb2 import EncodeChunkRequest
@@ -12,7 +12,7 @@ _MAX_HEAD_BYTES = 5
 
 
 def piece_head(nbytes: int) -> bytes:
-    """What goes before a piece of `nbytes`, to make it a serialized EncodeChunkRequest."""
+    """The bytes before a piece of `nbytes` in a serialized EncodeChunkRequest."""
     varint = bytearray()
     while nbytes > 0x7F:
         varint.append(nbytes & 0x7F | 0x80)
@@ -22,7 +22,7 @@ def piece_head(nbytes: int) -> bytes:
 
 
 def parse(message: bytes) -> EncodeChunkRequest | memoryview:
-    """A view of the piece if that is all there is in the message and in its usual form; otherwise the message.
+    """A view of the piece if the message holds only a piece in its usual encoding; otherwise the parsed message.
 
     Raises DecodeError.
     """

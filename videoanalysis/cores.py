@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cores(control_groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Those that it is scheduled on, or fewer if a control group limits it to less CPU time; at least one.
+    """The cores on which this process is scheduled, or fewer if a control group limits its CPU time; at least one.
 
     Libraries see every core of the node. With a thread for each, those of a limited container compete for its CPU time,
     and all of them stop when it is used up.
@@ -33,7 +33,7 @@ def _quotas(control_groups: Path, membership: Path) -> Iterator[float]:
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "cpu", "cpu,cpuacct"):
             group = control_groups / controllers / path.lstrip("/")
-            # A container sees its own group as the root, but may be told its path on the node.
+            # A container sees its own group as the root, but /proc may show its path on the node.
             while group.is_relative_to(control_groups):
                 yield from _quota(group)
                 group = group.parent

@@ -1,4 +1,4 @@
-"""Arithmetic on embeddings that gives the same bits on every machine and in every batch."""
+"""Arithmetic on embeddings with bit-identical results on every machine and in every batch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What can go wrong: one exception class for each gRPC status a caller may get, without gRPC itself.
+"""The errors of the services: one exception class for each gRPC status that a caller may get; independent of gRPC.
 
     ServiceError
     ├── InvalidInput          INVALID_ARGUMENT     the caller must change the request
@@ -9,7 +9,7 @@
     ├── Overloaded            RESOURCE_EXHAUSTED   try again after `retry_after_seconds`
     ├── Unavailable           UNAVAILABLE          a service behind this one does not answer, or this one is draining
     ├── DeadlineExceeded      DEADLINE_EXCEEDED    the caller's time is up
-    └── Unimplemented         UNIMPLEMENTED        the server does not know the method; no service of ours sends it
+    └── Unimplemented         UNIMPLEMENTED        the server does not have the method; our services never send it
 
 `videoanalysis.status` maps them to gRPC statuses and back. Anything else that leaves a handler is a bug: it is logged
 and answered as a bare INTERNAL.
@@ -27,7 +27,7 @@ _MAX_MESSAGE_BYTES = 1000
 
 
 class ServiceError(Exception):
-    """A failure that the caller is told about.
+    """A failure that is reported to the caller.
 
     `reason` is for programs; left out, it is the general one of the class. `field` is the request field to change.
     A message over 1000 bytes is cut.
@@ -94,7 +94,7 @@ class InvalidInput(ServiceError):
 
 
 class Violations:
-    """Collects what is wrong with a request, so that its caller learns all of it at once.
+    """Collects all violations of a request, so that they are reported in one error.
 
     As a context manager it collects the InvalidInput that is raised inside.
     """

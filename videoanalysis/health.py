@@ -1,4 +1,4 @@
-"""The standard health service. Its watchers are independent: one that does not read delays no other."""
+"""The standard health service. Watchers are independent: one that does not read does not delay the others."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """One status for each name. A watcher gets the newest; it may miss a status that was replaced at once."""
+    """One status for each name. A watcher gets the newest one, and may miss a status that was soon replaced."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""An HTTP server for metrics that always answers: its threads, and the time of every connection, are bounded."""
+"""An HTTP server for metrics. Its threads, and the time of every connection, are bounded, so that it always answers."""
 
 import socket
 import ssl
@@ -72,7 +72,7 @@ class _Server(WSGIServer):
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # HTTPServer would look up its own name, which takes seconds where DNS does not answer.
+        # HTTPServer resolves its own name, which takes seconds if DNS does not answer.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
@@ -118,5 +118,5 @@ class _Server(WSGIServer):
 def _disconnect(connection: socket.socket) -> None:
     """Ends the reads and writes of the thread that serves it, which then closes it."""
     with suppress(OSError):
-        # Below TLS, which the thread uses at this moment.
+        # Shuts down the TCP socket and not TLS, which the thread uses at this moment.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

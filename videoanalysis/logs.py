@@ -67,7 +67,7 @@ def configure(level: str, log_format: LogFormat) -> None:
 
 
 def take_over_loggers() -> None:
-    """Makes the libraries imported so far log through our handler: some have added one of their own."""
+    """Makes the libraries imported so far log through the root handler: some have added one of their own."""
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
@@ -94,7 +94,7 @@ def bound(_: object, __: str, event: structlog.typing.EventDict) -> structlog.ty
 
 
 class _Line:
-    """What is left of the characters that a line may have."""
+    """The number of characters that a line may still have."""
 
     def __init__(self) -> None:
         self._left = _MAX_LINE_CHARACTERS
@@ -107,7 +107,7 @@ class _Line:
         if isinstance(value, str):
             if not multiline:
                 return self.text(value)
-            # The beginning of a traceback says little.
+            # The end of a traceback names the error.
             end = value[-_MAX_EXCEPTION_CHARACTERS:]
             cut = "…" if end != value else ""
             return cut + "\n".join(self.text(part) for part in end.split("\n"))

@@ -1,4 +1,4 @@
-"""An analysis that is not complete: what has arrived of it, and the token from which it continues."""
+"""An incomplete analysis: the chunks received so far, and the token from which it continues."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ChunkResult, Sce
 
 
 class PartialAnalysis:
-    """Given to `analyze`, it is filled while the analysis runs; given again, the analysis continues behind its chunks.
+    """Receives the chunks of an analysis; passed to `analyze` again, the analysis continues after them.
 
     The second call needs the same video and options. Without a `resume_token` it starts from the beginning.
     """
@@ -25,7 +25,7 @@ class PartialAnalysis:
 
     @property
     def received_seconds(self) -> float:
-        """The second of the video up to which results have arrived."""
+        """Seconds of the video up to which results have been received."""
         return self.chunks[-1].start_seconds + self.chunks[-1].duration_seconds if self.chunks else 0.0
 
     def clear(self) -> None:
@@ -40,7 +40,7 @@ class PartialAnalysis:
         self.resume_token = response.resume_token
 
     def completed(self, summary: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
-        """The summary with what came before it, of all calls."""
+        """The summary, with the chunks and scenes of all calls."""
         answer = AnalyzeVideoResponse(chunks=self.chunks, scenes=self.scenes)
         for chunk in self.chunks:
             answer.scene_changes.extend(chunk.scene_changes)

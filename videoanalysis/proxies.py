@@ -1,4 +1,4 @@
-"""HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment, read in one way for every URL."""
+"""One interpretation of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY for all URLs and libraries."""
 
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""The requests for a stored answer that is decoded again, and the new answer from the responses."""
+"""The requests of one RedecodeVideo call for a stored answer, and the new answer from its responses."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ _REPLACED = ("tags", "caption", "scene_changes", "scenes", "chunks", "timing", "
 
 
 class Redecoding:
-    """One call. `stored` is an answer with embeddings, else InvalidInput; `request` asks for what is decoded now."""
+    """One call. `stored` is an answer with embeddings, else InvalidInput; `request` has the options of the new one."""
 
     def __init__(self, stored: AnalyzeVideoResponse, request: AnalyzeVideoRequest) -> None:
         if not stored.chunks or not all(chunk.HasField("embeddings") for chunk in stored.chunks):
@@ -33,7 +33,7 @@ class Redecoding:
             self._answer.ClearField(field)
         self._has_summary = False
         self.has_started = False
-        # gRPC replaces a status that arrives while a message is written, so each chunk waits for the answer before it.
+        # gRPC replaces a status that arrives during a write, so a chunk is sent after the response to the last one.
         self._has_ended = False
         self._answered = threading.Semaphore(0)
         self._answered_async = asyncio.Semaphore(0)
@@ -93,7 +93,7 @@ class Redecoding:
                 self._has_summary = True
 
     def result(self) -> VideoAnalysis:
-        """The new answer, with what `stored` says of the video file."""
+        """The new answer, with the fields of `stored` about the video file."""
         if not self._has_summary:
             raise Unavailable("the service ended the call without a summary", reason=ErrorReason.INCOMPLETE_ANSWER)
         return VideoAnalysis.from_message(self._answer)

@@ -36,7 +36,7 @@ class ReloadedFiles(Generic[T]):
 
     def get(self) -> T:
         with self._lock:
-            # Before the files are read: a change during the reading is found by the next call.
+            # Compared before the files are read: the next call finds a change during the reading.
             if (versions := self._read_versions()) != self._versions:
                 self._versions = versions
                 try:

@@ -1,10 +1,10 @@
-"""What scores mean, and the limits on them that the decoder, the ingress and the callers share."""
+"""The meaning of scores, and the constants about them that decoder, ingress and callers share."""
 
 import math
 from dataclasses import dataclass
 
-# Every ranking of a scene carries the probabilities of this many texts, whatever top_k_tags says. From them the ingress
-# sums up the video; a resume token has room for as many sums.
+# Every ranking of a scene has the probabilities of this many texts, regardless of top_k_tags. The ingress adds them up
+# over the video; the sums of as many texts fit into a resume token.
 LEADING_TAGS, LEADING_CAPTIONS = 64, 40
 
 # Minimum time between two scene changes: one cut, or a burst of flashes, is one scene change.

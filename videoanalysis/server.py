@@ -36,7 +36,7 @@ _OPTIONS: list[tuple[str, int]] = [
     # A caller that vanishes without closing its connection is noticed within 40 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # More than is accepted passes, so that the answer can say why it is refused.
+    # Above the accepted size, so that the refusal can name the reason.
     ("grpc.max_metadata_size", 4 * MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 4 * MAX_METADATA_BYTES),
 ]
@@ -66,8 +66,8 @@ class Server:
     """A gRPC server that runs until SIGTERM or SIGINT and then drains.
 
     Health answers under `liveness`, `readiness` and the full name of every service, also on a port of its own where
-    there is one. Entering starts to listen; leaving stops at once what is still running. `on_drain` is called when we
-    begin to drain. Requests are at most `max_request_bytes` long.
+    there is one. Entering starts to listen; leaving cancels the calls that still run. `on_drain` is called when the
+    drain begins. Requests are at most `max_request_bytes` long.
 
     Connections are closed `connection_seconds` after they were opened, give or take a tenth, or else never; calls in
     progress on them have `call_seconds` to finish. Raises InvalidFile.
@@ -176,6 +176,6 @@ def _milliseconds(seconds: float) -> int:
 
 
 def exit_on_signals() -> None:
-    """Ends at once on a signal, also as process 1, which ignores SIGTERM. A Server that listens drains instead."""
+    """Ends the process at once on SIGTERM or SIGINT, also as process 1; a Server that listens drains instead."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _frame: os._exit(128 + number))

@@ -46,7 +46,7 @@ class ServiceSettings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="Its private key, a PEM file without a password.")
     tls_client_ca: Path | None = Field(
-        None, description="CAs, a PEM file: callers must present a certificate of theirs. Unset: none is asked for."
+        None, description="CAs, a PEM file: callers must present a certificate of theirs. Unset: none is required."
     )
     metrics_tls: bool = Field(False, description="Serve /metrics over TLS too, with the same files.")
     address_file: Path | None = Field(None, description="File to write host:port to once the service listens.")

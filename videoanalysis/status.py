@@ -1,4 +1,4 @@
-"""Errors to gRPC statuses with google.rpc details, and back: what a server sends and what its caller reads."""
+"""Converts errors to gRPC statuses with google.rpc details, and back."""
 
 import math
 from contextlib import suppress
@@ -67,7 +67,7 @@ def trailing_metadata(error: ServiceError) -> tuple[tuple[str, str | bytes], ...
     status = status_pb2.Status(code=code, message=error.message, details=details)
     metadata: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, status.SerializeToString())]
     if isinstance(error, Overloaded):
-        # What gRPC's own retries wait for, where a service config of the caller has them.
+        # gRPC's own retries, which a caller's service config may enable, wait for this delay.
         metadata.append((_PUSHBACK_KEY, str(math.ceil(1000 * error.retry_after_seconds))))
     return tuple(metadata)
 
@@ -75,8 +75,8 @@ def trailing_metadata(error: ServiceError) -> tuple[tuple[str, str | bytes], ...
 def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     """The error that a server raised, from what its caller caught; codes without a class of their own are Unavailable.
 
-    Takes grpc.aio.AioRpcError as well as what a synchronous stub raises. Without a reason that this version knows, the
-    error has the general one of its code.
+    Takes grpc.aio.AioRpcError as well as the errors of a synchronous stub. If the status has no reason of this version,
+    the error has the general reason of its code.
     """
     code: grpc.StatusCode = error.code()
     reason = ErrorReason.INTERNAL if code is grpc.StatusCode.INTERNAL else ErrorReason.ERROR_REASON_UNSPECIFIED
@@ -87,7 +87,7 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     translated = _BY_CODE.get(code, Unavailable)(message, reason=reason)
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY:
-            # What others put there may be anything.
+            # Intermediaries may have set it to anything.
             with suppress(DecodeError):
                 _add_details(translated, status_pb2.Status.FromString(value))
     return translated
@@ -102,7 +102,7 @@ def _add_details(error: ServiceError, status: status_pb2.Status) -> None:
     info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
-            # A newer server may have reasons that this version does not know.
+            # A newer server may send reasons that this version does not have.
             error.reason = _REASONS.get(info.reason, error.reason)
             error.field = info.metadata.get("field")
         elif detail.Unpack(retry) and isinstance(error, Overloaded):

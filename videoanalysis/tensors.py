@@ -1,4 +1,4 @@
-"""Tensor messages as numpy arrays and back, without copying on the way in."""
+"""Converts Tensor messages to numpy arrays, without a copy, and back."""
 
 import math
 

@@ -30,7 +30,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def configure(service: str) -> None:
-    """Spans go where the OTEL_ variables say, by OTLP over gRPC; exits if they cannot.
+    """Exports spans to the endpoint in the OTEL_ variables, by OTLP over gRPC; exits if the exporter is not installed.
 
     The SDK reads OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES and the other variables itself.
     """

@@ -140,7 +140,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The time between two scene changes, or between two cuts where scenes are told by cuts."""
+    """The time between two scene changes, or between two cuts if scenes end at cuts."""
 
     start_seconds: float
     end_seconds: float

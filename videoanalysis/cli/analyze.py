@@ -164,7 +164,7 @@ def analyze(
     if len(videos) > 1 and (report or scenes):
         runner.usage_error("--report and --scenes are about one video; write those of several with --output-dir")
     if resume is not None and (len(videos) > 1 or address is None):
-        runner.usage_error("--resume: is for one video, and needs --address: a local stack starts anew")
+        runner.usage_error("--resume: is for one video, and needs --address: a local stack always starts from zero")
     analysis_options = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
@@ -200,7 +200,7 @@ def analyze(
         model=model,
         engine=engine,
         activity=activity,
-        # Where the command itself repeats the call, it also shows why.
+        # With --wait the command itself repeats the call, and shows the reason.
         retry_timeout_seconds=0 if wait else client.RETRY_TIMEOUT_SECONDS,
     )
     upload_of = _uploads(target, upload, named, activity)
@@ -239,7 +239,7 @@ def analyze(
                 printed.written(about)
             except (ServiceError, OSError) as error:
                 if isinstance(error, OSError) and error.filename in (STDOUT_NAME, str(results.STDOUT)):
-                    # No other video has a better chance.
+                    # The other videos would fail for the same reason.
                     raise
                 printed.add_failure(video, Failure.of(error))
 

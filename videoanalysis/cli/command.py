@@ -105,7 +105,7 @@ def _show_usage_error(error: TyperException) -> int:
     context: Any = getattr(error, "ctx", None)
     parameter: Any = getattr(error, "param", None)
     if not error.format_message().strip():
-        # The help was asked for, by a group of commands without one.
+        # A group of commands without a command shows its help.
         return ExitCode.USAGE
     failure = Failure(
         f"{error.format_message().rstrip('.')}; see {context.command_path if context else 'videoanalysis'} --help",

@@ -62,7 +62,7 @@ def redecode(
     if report == results.STDOUT and output == "json":
         runner.usage_error("--output: stdout takes one result: that of --output or --report -")
     stored, name = _read(result)
-    asked = AnalysisOptions(
+    analysis_options = AnalysisOptions(
         labels=label,
         text_bank=text_bank,
         top_k_tags=top_k,
@@ -86,7 +86,9 @@ def redecode(
 
     async def call(client: AsyncClient) -> VideoAnalysis:
         with activity, service.errors_named(target.address):
-            return await client.redecode(stored, on_retry=activity.show_retry, timeout_seconds=timeout, **asked)
+            return await client.redecode(
+                stored, on_retry=activity.show_retry, timeout_seconds=timeout, **analysis_options
+            )
 
     analysis = target.run(call)
     video = NamedVideo(str(result), name, "", None)

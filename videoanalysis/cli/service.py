@@ -77,7 +77,7 @@ async def _awaited(work: Awaitable[_Result]) -> _Result:
 
 @contextmanager
 def errors_named(address: str) -> Iterator[None]:
-    """Surrounds a call: what gRPC says without knowing the service, or a time limit, gets a remedy."""
+    """Surrounds a call: adds the remedy to errors of gRPC itself and of the time limit."""
     try:
         yield
     except Unimplemented as error:
@@ -107,7 +107,7 @@ def locate(
     activity: terminal.Activity,
     retry_timeout_seconds: float = RETRY_TIMEOUT_SECONDS,
 ) -> RemoteService | LocalService:
-    """As the options say; ends the process with a usage error where they contradict each other."""
+    """The service of these options; ends the process with a usage error if they contradict each other."""
     options.check_model(model, engine)
     if address is not None:
         if model is not None or engine != "siglip":

@@ -34,7 +34,7 @@ _COMPONENT = "app.kubernetes.io/component"
 
 
 class ClusterError(OSError):
-    """The cluster cannot be read, or holds no release; the message says what to do."""
+    """The cluster cannot be read, or has no release; the message names the remedy."""
 
 
 class Cluster:

@@ -33,7 +33,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`wanted` is the count for the demand alone, `expected` the next count as far as it can be computed.
+    """`wanted` is the count for the demand alone, `expected` the next count, if it can be computed.
 
     Both, `demand` and `target` (per replica), are None where they are unknown.
     """

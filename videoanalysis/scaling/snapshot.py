@@ -1,4 +1,4 @@
-"""The state of a release in a cluster at one moment, as far as its replica counts depend on it.
+"""The part of the state of a release in a cluster, at one moment, that determines its replica counts.
 
 Names are those of Kubernetes and KEDA in snake case; times carry their zone.
 """

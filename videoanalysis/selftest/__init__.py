@@ -1,1 +1,1 @@
-"""Attacks on a running service: hostile media, and a check of what the service makes of each file."""
+"""Attacks on a running service with hostile media, and checks of its answer to each file."""

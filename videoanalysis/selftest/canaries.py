@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FileCanary:
-    """Reports whether any process of this machine has opened the file since it was asked last. Linux only."""
+    """Reports whether any process of this machine has opened the file since the last query. Linux only."""
 
     def __init__(self, path: Path, inotify: int) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class AddressCanary(asyncio.DatagramProtocol):
         self.contacted = asyncio.Event()
 
     def was_contacted(self) -> bool:
-        """Since it was asked last."""
+        """Whether a connection or a datagram has arrived since the last query."""
         contacted = self.contacted.is_set()
         self.contacted.clear()
         return contacted

@@ -1,4 +1,4 @@
-"""Headers that lie: sizes, durations, counts, dimensions and time bases that the file does not have."""
+"""False headers: sizes, durations, counts, dimensions and time bases that the file does not have."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Files that name other files or addresses: playlists, scripts, and movies whose pictures lie elsewhere."""
+"""Files that name other files or addresses: playlists, scripts, and movies whose pictures are in other files."""
 
 import struct
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def _scripts(file: str, address: str) -> dict[str, str]:
 
 
 def _data_references(file: str, address: str) -> dict[str, bytes]:
-    """Entries of a dref box, none of which says that the pictures are in the movie itself."""
+    """Entries of a dref box that all refer to other files than the movie itself."""
     path = file.encode()
     alias = bytearray(150)
     alias[10 + 40 : 10 + 41] = b"\x00"

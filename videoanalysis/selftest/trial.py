@@ -1,4 +1,4 @@
-"""Sends hostile files to a service, one after another, and judges what comes of each."""
+"""Sends hostile files to a service, one after another, and checks the outcome of each."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,7 +18,7 @@ from videoanalysis.video_analysis import VideoAnalysis
 # Makes a file available to the service under a name; returns the URI.
 Upload = Callable[[str, bytes], Awaitable[str]]
 
-# What a service may answer to a file that it does not like.
+# The errors with which a service may refuse a file.
 _REFUSALS = (InvalidInput, FailedPrecondition)
 _GOOD = "good.mp4"
 SECONDS = 300.0

@@ -1,4 +1,4 @@
-"""The small bundled model, the default of a stack, and the caveats about results of models that know no real videos."""
+"""The small bundled model, the default of a stack, and the caveat for models that were not trained on real videos."""
 
 from videoanalysis.stack import source_tree
 from videoanalysis.v1.encoder_pb2 import ModelInfo

@@ -1,4 +1,4 @@
-"""All of it on one machine: the three services and an S3 protocol server, as processes on loopback."""
+"""The three services and an S3 server as processes on one machine, on loopback."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ class Stack:
     {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well, but for those
     that connect the services to each other. `port` is that of the first ingress, others follow it; 0 lets the system
     choose. `on_step` is called with a description of each step. With `tls`, a throw-away CA issues certificates for the
-    services; encoders and decoders also ask for those of their callers. Entering raises StackError or ServiceError.
+    services; encoders and decoders also require one of their callers. Entering raises StackError or ServiceError.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Stack:
             task.cancel()
             await asyncio.wait([task])
             if not task.cancelled():
-                # Retrieved, so that asyncio does not log it: StackError says more about the same failure.
+                # Retrieved, so that asyncio does not log it: StackError describes the same failure.
                 task.exception()
 
     async def _start(self) -> None:
@@ -241,7 +241,7 @@ class Stack:
         if self.tls is None:
             return {}
         files = self.authority.issue(kind, ["localhost", "127.0.0.1"])
-        # Callers of an ingress prove who they are by token, if at all.
+        # Callers of an ingress authenticate by token, if at all.
         of_callers = {} if kind == "ingress" else {"tls_client_ca": files.ca}
         return {"tls_cert": files.cert, "tls_key": files.key, **of_callers}
 

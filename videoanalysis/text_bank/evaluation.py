@@ -40,7 +40,7 @@ class Answer:
     caption: str | None
 
     def change(self, other: "Answer") -> str:
-        """What `other` says instead; empty if they are equal."""
+        """The results of `other` that differ; empty if they are equal."""
         changes = []
         if self.tags != other.tags:
             changes.append(f"tags {', '.join(self.tags) or 'none'} → {', '.join(other.tags) or 'none'}")
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a result says with one bank, and with another. `scenes` are those that differ, with start and end."""
+    """The answer for a stored result with one bank and with another. `scenes` are those that differ."""
 
     name: str
     video: tuple[Answer, Answer]
