@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
@@ -12,6 +13,10 @@ from videoanalysis.storage import Storage
 
 # Before torch is imported: several test processes share the cores, and threads that wait for each other spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says nothing where other tests run at the same time.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
