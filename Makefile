@@ -14,7 +14,7 @@ KUBERNETES := helm.sh/helm/v3/pkg/chartutil.k8sVersion
 TOOLS_LDFLAGS := -s -w -X $(KUBERNETES)Major=1 -X $(KUBERNETES)Minor=35
 
 # Processes among which the tests are divided.
-WORKERS := 2
+WORKERS := 3
 
 # Of the images. BUILD_FLAGS is for what this machine needs, such as a secret with pip's configuration.
 BUILDER := podman
@@ -28,7 +28,7 @@ FUZZ_SECONDS := 3600
 
 help:
 	@echo 'make demo    analyse a sample video on this machine, from an empty checkout to the result'
-	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 2)'
+	@echo 'make test    run the checks of make lint, then the tests (WORKERS: processes that share them, 3)'
 	@echo 'make lint    check style, format and types, of Python and of the protos'
 	@echo 'make fuzz    read hostile input for an hour (FUZZ_SECONDS); needs Python below 3.14'
 	@echo 'make polyglot  build and run the clients in Go, Node and Java of docs/other-languages.md'

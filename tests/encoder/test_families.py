@@ -140,7 +140,8 @@ def test_shards_and_half_precision_are_read_as_transformers_writes_them(checkpoi
     assert len(list(tmp_path.glob("*.safetensors"))) > 3
     frames = noise(64)
     whole = load(checkpoints / "siglip2-base-patch16-224").encode(frames).embeddings
-    assert np.array_equal(load(tmp_path).encode(frames).embeddings, whole)
+    # Other addresses in memory, another order of additions.
+    np.testing.assert_allclose(load(tmp_path).encode(frames).embeddings, whole, atol=1e-6)
     half = tmp_path / "half"
     shutil.copytree(checkpoints / "siglip2-base-patch16-224", half)
     SiglipModel.from_pretrained(half, dtype=torch.float16).save_pretrained(half)

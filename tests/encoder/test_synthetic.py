@@ -1,4 +1,3 @@
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,19 +79,12 @@ def test_looks_like_siglip_on_a_cpu():
 def test_chunks_take_their_time_one_after_the_other():
     engine = SyntheticEngine(image_size=8, embedding_dim=4, service_ms=80)
     frames = np.zeros((16, 8, 8, 3), np.uint8)
-    barrier = threading.Barrier(2)
-
-    def call(count: int) -> tuple[float, float]:
-        barrier.wait()
-        started = time.perf_counter()
-        encoded = engine.encode(frames[:count])
-        return encoded.compute_seconds, time.perf_counter() - started
-
+    started = time.perf_counter()
     with ThreadPoolExecutor(2) as threads:
-        (full, full_elapsed), (half, half_elapsed) = threads.map(call, (16, 8))
-    assert full == pytest.approx(0.08, abs=0.03)
-    assert half == pytest.approx(0.04, abs=0.03)
-    assert max(full_elapsed, half_elapsed) > 0.115
+        full, half = threads.map(lambda count: engine.encode(frames[:count]).compute_seconds, (16, 8))
+    assert full >= 0.08
+    assert half >= 0.04
+    assert time.perf_counter() - started >= 0.12
 
 
 def test_refuses_another_picture_size():

@@ -15,7 +15,7 @@ from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, AnalyzeVideoRespo
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 
 # Between two calls of a caller: processes that start meanwhile get their share of the processor.
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.25
 
 
 @dataclass
