@@ -2,10 +2,10 @@
 # PYTHON=… chooses the interpreter it is made of, 3.11 or newer.
 
 BIN := .venv/bin
-# Named after what it was installed from, and made last: an interrupted setup leaves none, and starts anew.
+# Named after the checksum of its inputs, and made last: an interrupted setup leaves none, and is repeated.
 INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 
-# Programs in Go for tests of the chart and for load tests: helm, ghz. Built beside the installation, which may clear .venv.
+# Programs in Go for tests of the chart and for load tests: helm, ghz. Built outside of .venv, which setup may clear.
 GO := $(shell command -v go || ls /usr/local/go/bin/go 2>/dev/null)
 TOOLS := helm.sh/helm/v3/cmd/helm@v3.19.0 github.com/bojand/ghz/cmd/ghz@v0.121.0
 BUILT := build/tools/built-$(shell echo '$(TOOLS)' | cksum | cut -d ' ' -f 1)

@@ -1,7 +1,7 @@
 """Whole requests through real processes, compared with the baseline's decoder alone: python -m benchmarks.requests
 
 A 60 s video of 1080p and one of 8.3 s at 384 x 384, from an S3 server on this machine, alone and with four callers. The
-GPU is simulated: an encoder sleeps. Beside each, the ffmpeg program in one pass to the same number of frames of
+GPU is simulated: an encoder sleeps. Compared with the ffmpeg program in one pass to the same number of frames of
 the same size, as the baseline calls it; the baseline does more than that for a request, so the ratios favour it.
 """
 

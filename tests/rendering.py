@@ -83,7 +83,9 @@ def render(
     container_options: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    """One frame at each of `times` (seconds, from 0) after `start`; `draw` is told when the scene changes, at `cuts`.
+    """One frame at each of `times` (seconds, from 0) after `start`.
+
+    `draw` gets the number of the scene, which increases at each of `cuts`.
 
     The last frame is displayed for `last` seconds, by default as long as the rate says. `rotation`, in degrees
     counterclockwise, and `mirrored` are only written down for the player to obey.

@@ -113,7 +113,7 @@ async def system(
 ) -> AsyncIterator[System]:
     """One encoder for each of `engines`; banks and downloads lie under `directory`; files under it may be named.
 
-    The ingress finds those encoders, or what `discovery` tells it.
+    The ingress uses those encoders, or the addresses that `discovery` returns.
     """
     engines = [Engine()] if engines is None else engines
     banks, scratch_dir = directory / "banks", directory / "scratch"

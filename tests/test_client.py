@@ -228,12 +228,12 @@ async def test_what_came_before_a_new_start_on_another_model_is_forgotten(analyz
     assert [found.start_seconds for found in analysis.chunks] == [0.5, 10.5]
 
 
-async def test_progress_is_heard_in_order(analyze):
-    heard = []
+async def test_progress_is_received_in_order(analyze):
+    received = []
     service = Service([Call([progress(STAGE_WAITING), progress(STAGE_ANALYZING), chunk(0, 0), summary()])])
     async with serving(service) as address:
-        await analyze(address, on_progress=lambda news: heard.append(news.stage))
-    assert heard == ["waiting", "analyzing"]
+        await analyze(address, on_progress=lambda progress: received.append(progress.stage))
+    assert received == ["waiting", "analyzing"]
 
 
 async def test_what_a_callback_raises_ends_the_work(analyze):
@@ -277,13 +277,13 @@ async def test_the_time_limit_ends_the_call(analyze):
 
 
 async def test_a_stream_that_breaks_starts_again_from_the_beginning(analyze):
-    told = []
+    reported = []
     broken = Call([chunk(0, 99), chunk(1, 109)], code=grpc.StatusCode.UNAVAILABLE)
     service = Service([broken, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, on_retry=lambda error, *_: told.append(type(error)))
+        analysis = await analyze(address, on_retry=lambda error, *_: reported.append(type(error)))
     assert [found.start_seconds for found in analysis.chunks] == [0]
-    assert told == [Unavailable]
+    assert reported == [Unavailable]
     assert service.requests[0] == service.requests[1]
     assert service.requests[0].stream_id
 
@@ -324,7 +324,7 @@ def check_whole(analysis: VideoAnalysis, chunks: int) -> None:
 
 
 async def test_a_stream_that_breaks_goes_on_behind_the_last_chunk_if_there_is_a_token(analyze):
-    told = []
+    reported = []
     service = Service(
         [
             Call([chunk(0, 0, b"one"), chunk(1, 10, b"two")], code=LOST),
@@ -334,10 +334,10 @@ async def test_a_stream_that_breaks_goes_on_behind_the_last_chunk_if_there_is_a_
         ]
     )
     async with serving(service) as address:
-        analysis = await analyze(address, on_retry=lambda error, seconds, resumes_at: told.append(resumes_at))
+        analysis = await analyze(address, on_retry=lambda error, seconds, resumes_at: reported.append(resumes_at))
     check_whole(analysis, 4)
     assert service.tokens == [b"", b"two", b"two", b"three"]
-    assert told == [20, 20, 30]
+    assert reported == [20, 20, 30]
 
 
 async def test_a_video_that_gets_ahead_may_be_cut_off_as_often_as_it_takes(analyze):
@@ -411,14 +411,16 @@ async def test_after_a_chunk_without_a_token_there_is_none_to_go_on_with(analyze
 
 
 async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
-    told = []
+    reported = []
     refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
     service = Service([refused, refused, GOOD])
     async with serving(service) as address:
-        analysis = await analyze(address, retry_timeout_seconds=0, on_retry=lambda _, seconds, __: told.append(seconds))
+        analysis = await analyze(
+            address, retry_timeout_seconds=0, on_retry=lambda _, seconds, __: reported.append(seconds)
+        )
     assert analysis.stream_id == "done"
-    assert len(told) == 2
-    assert all(seconds > 0.05 for seconds in told)
+    assert len(reported) == 2
+    assert all(seconds > 0.05 for seconds in reported)
 
 
 async def test_overload_that_outlasts_the_time_limit_is_told_at_once(analyze):
@@ -750,10 +752,12 @@ async def test_a_service_that_drains_finishes_what_it_has_and_is_asked_no_more()
 async def test_a_client_that_is_closed_ends_what_is_under_way():
     service = Service([Call([progress(STAGE_WAITING)], hangs=True)])
     async with serving(service) as address:
-        heard = threading.Event()
+        received = threading.Event()
         with Client(address, retry_timeout_seconds=0) as client:
-            under_way = asyncio.create_task(asyncio.to_thread(client.analyze, URI, on_progress=lambda _: heard.set()))
-            assert await asyncio.to_thread(heard.wait, 10)
+            under_way = asyncio.create_task(
+                asyncio.to_thread(client.analyze, URI, on_progress=lambda _: received.set())
+            )
+            assert await asyncio.to_thread(received.wait, 10)
         with pytest.raises(ServiceError):
             await asyncio.wait_for(under_way, 10)
         await asyncio.wait_for(service.left.wait(), 10)

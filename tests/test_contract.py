@@ -30,7 +30,7 @@ def files(generator, tmp_path_factory) -> list[FileDescriptorProto]:
 
 
 def undocumented(file: FileDescriptorProto) -> list[str]:
-    """Names of what lacks a comment; a message that is only asked or answered is told by its method."""
+    """Names without a comment. The message of a request or response needs none: its method has it."""
     commented = {tuple(place.path) for place in file.source_code_info.location if place.leading_comments.strip()}
     places: dict[str, tuple[int, ...]] = {}
     for i, service in enumerate(file.service):

@@ -6,23 +6,23 @@ from videoanalysis.video_analysis import Model
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [(0, "0:00.0"), (59.94, "0:59.9"), (59.96, "1:00.0"), (3599.96, "1:00:00.0"), (3725.5, "1:02:05.5")],
 )
-def test_times_are_read_off_a_clock(seconds, told):
-    assert clock(seconds) == told
+def test_times_are_read_off_a_clock(seconds, expected):
+    assert clock(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("probability", "told"), [(0, "0.0%"), (1e-9, "< 0.1%"), (0.001, "0.1%"), (0.8764, "87.6%"), (1, "100.0%")]
+    ("probability", "expected"), [(0, "0.0%"), (1e-9, "< 0.1%"), (0.001, "0.1%"), (0.8764, "87.6%"), (1, "100.0%")]
 )
-def test_what_is_hardly_probable_is_not_called_impossible(probability, told):
-    assert percent(probability) == told
+def test_a_small_probability_is_not_shown_as_zero(probability, expected):
+    assert percent(probability) == expected
 
 
-@pytest.mark.parametrize(("number", "told"), [(0, "0 chunks"), (1, "1 chunk"), (5760, "5,760 chunks")])
-def test_numbers_agree_with_their_noun(number, told):
-    assert count(number, "chunk") == told
+@pytest.mark.parametrize(("number", "expected"), [(0, "0 chunks"), (1, "1 chunk"), (5760, "5,760 chunks")])
+def test_numbers_agree_with_their_noun(number, expected):
+    assert count(number, "chunk") == expected
 
 
 @pytest.mark.parametrize(("model_id", "name"), [("hub/model", "hub/model"), ("/var/models/mine", "mine")])

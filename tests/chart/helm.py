@@ -246,8 +246,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 @cache
 def _program() -> str:
-    beside = Path(sys.executable).with_name("helm")
-    found = str(beside) if beside.exists() else shutil.which("helm")
+    in_venv = Path(sys.executable).with_name("helm")
+    found = str(in_venv) if in_venv.exists() else shutil.which("helm")
     if found is None:
         pytest.skip("there is no helm; `make tools` installs it where there is Go")
     return found

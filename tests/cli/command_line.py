@@ -1,4 +1,4 @@
-"""The command line within the process of a test, and a service for it that answers as told."""
+"""The command line within the process of a test, and a service for it with scripted answers."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`videoanalysis analyze` with a service that answers as told: outputs, exit codes, errors."""
+"""`videoanalysis analyze` with a service with scripted answers: outputs, exit codes, errors."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a sound checkpoint is told, and what each way of breaking one is."""
+"""The findings for a valid checkpoint, and for each way in which one can be broken."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def copied(checkpoint_directory, tmp_path) -> Path:
 
 @pytest.fixture
 def check(copied, siglip_engine) -> Callable[[str], Finding]:
-    """One check of `copied` as it then is, beside the engine of the original."""
+    """The result of one check of the changed checkpoint `copied`, with the engine of the original."""
     return lambda name: Verification(resolve(str(copied), None), siglip_engine).check(name)
 
 

@@ -87,7 +87,7 @@ def _text_bank(data: bytes) -> None:
 def _token(data: bytes) -> None:
     with suppress(ServiceError):
         _TOKENS.read(data)
-        raise AssertionError("a token that nobody signed")
+        raise AssertionError("a token without a valid signature was accepted")
 
 
 def _request(data: bytes) -> None:

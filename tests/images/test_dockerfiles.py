@@ -204,7 +204,7 @@ def test_an_import_of_what_is_not_installed_fails():
 
 
 def imports_only(installed: set[str], modules: list[str]) -> "subprocess.CompletedProcess[str]":
-    """A process that imports `modules`, with nothing but the `installed` distributions beside our own packages."""
+    """A process that imports `modules`, with only the `installed` distributions in addition to our own packages."""
     providers = packages_distributions()
     absent = [top for top, names in providers.items() if not installed & {canonicalize_name(name) for name in names}]
     program = [sys.executable, "-c", IMPORTS_ONLY, " ".join(set(absent) - {"videoanalysis"}), " ".join(modules)]

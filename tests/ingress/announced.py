@@ -1,4 +1,4 @@
-"""Discovery as a test tells it."""
+"""Discovery of the addresses that a test publishes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator
 
 class Announced:
     def __init__(self, *addresses: str) -> None:
-        self._news: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-        self.say(*addresses)
+        self._published: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        self.publish(*addresses)
 
-    def say(self, *addresses: str) -> None:
-        self._news.put_nowait(frozenset(addresses))
+    def publish(self, *addresses: str) -> None:
+        self._published.put_nowait(frozenset(addresses))
 
     async def watch(self) -> AsyncGenerator[frozenset[str]]:
         while True:
-            yield await self._news.get()
+            yield await self._published.get()

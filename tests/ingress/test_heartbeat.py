@@ -99,7 +99,7 @@ def stream(running: System, **options: object) -> grpc.aio.UnaryStreamCall:
     return running.stub.StreamAnalyzeVideo(StreamAnalyzeVideoRequest(analysis=request(**options)), timeout=60)
 
 
-async def heard(call: grpc.aio.UnaryStreamCall, stage: Stage.ValueType, count: int = HEARTBEATS) -> None:
+async def progress_received(call: grpc.aio.UnaryStreamCall, stage: Stage.ValueType, count: int = HEARTBEATS) -> None:
     """Returns after `count` more progress messages of `stage`, none of which was long in coming."""
     while count:
         event = await asyncio.wait_for(call.read(), LARGEST_GAP_SECONDS)
@@ -140,7 +140,7 @@ async def test_progress_is_repeated_while_a_stage_stands_still(
         gate = {**storage.gates, "encoder": engine.release, "decoder": decoder.gate}[held]
         gate.clear()
         call = stream(running, output_uri="s3://answers/answer.json")
-        await heard(call, stage)
+        await progress_received(call, stage)
         gate.set()
         assert (await summary(call)).video_duration_seconds == pytest.approx(3)
 
@@ -174,7 +174,7 @@ async def test_progress_is_repeated_in_the_queue_and_its_estimate_goes_down(movi
         storage.gates["stat"].clear()
         slots.callback(storage.gates["stat"].set)
         first, second = stream(running), stream(running)
-        await heard(first, STAGE_WAITING, 1)
+        await progress_received(first, STAGE_WAITING, 1)
         estimates = []
         for _ in range(HEARTBEATS):
             event = await asyncio.wait_for(second.read(), LARGEST_GAP_SECONDS)
@@ -200,7 +200,7 @@ async def test_stored_embeddings_that_wait_for_a_decoder_have_progress_too(movie
                 yield RedecodeVideoRequest(chunk=chunk)
 
         call = running.stub.RedecodeVideo(requests(), timeout=60)
-        await heard(call, STAGE_WAITING)
+        await progress_received(call, STAGE_WAITING)
         decoder.gate.set()
         assert (await summary(call)).video_duration_seconds == pytest.approx(3)
 
@@ -210,7 +210,7 @@ async def test_a_stream_whose_caller_leaves_stops_repeating(movie, tmp_path: Pat
     storage.gates["stat"].clear()
     async with system(tmp_path, storage=storage, heartbeat_seconds=HEARTBEAT_SECONDS) as running:
         call = stream(running)
-        await heard(call, STAGE_WAITING, 2)
+        await progress_received(call, STAGE_WAITING, 2)
         call.cancel()
         await until(running.is_at_rest, LARGEST_GAP_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Streams that are cut off and go on by token: what is told in all, and which tokens are refused."""
+"""Streams that are interrupted and resumed by token: the responses of all calls, and the tokens that are refused."""
 
 import asyncio
 import os
@@ -57,8 +57,8 @@ def _noisy_picture(index: int, scene: int, width: int, height: int) -> NDArray[n
 
 
 @dataclass
-class Told:
-    """What one call, or several one after the other, told of a video."""
+class Received:
+    """The responses of one call, or of several one after the other, about a video."""
 
     chunks: list[ChunkResult] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Told:
     summary: AnalyzeVideoResponse | None = None
 
     def whole(self) -> AnalyzeVideoResponse:
-        """The answer, but for what is of the last call alone."""
+        """The answer, without the fields that are those of the last call only."""
         assert self.summary is not None
         answer = AnalyzeVideoResponse(
             chunks=self.chunks,
@@ -79,17 +79,19 @@ class Told:
         answer.ClearField("usage")
         return answer
 
-    def then(self, later: "Told") -> "Told":
+    def then(self, later: "Received") -> "Received":
         """As the contract says: the parts of all calls, one after the other, and the last summary."""
-        return Told(self.chunks + later.chunks, self.tokens + later.tokens, self.scenes + later.scenes, later.summary)
+        return Received(
+            self.chunks + later.chunks, self.tokens + later.tokens, self.scenes + later.scenes, later.summary
+        )
 
-    def until(self, chunks: int) -> "Told":
-        return Told(self.chunks[:chunks], self.tokens[:chunks], self.scenes[:chunks])
+    def until(self, chunks: int) -> "Received":
+        return Received(self.chunks[:chunks], self.tokens[:chunks], self.scenes[:chunks])
 
 
-def request(path: Path, **asked: object) -> AnalyzeVideoRequest:
-    asked = {"stream_id": "me", "frames_per_chunk": 4, "chunk_duration_seconds": 1, **asked}
-    return AnalyzeVideoRequest(video_uri=f"file://{path}", **asked)
+def request(path: Path, **options: object) -> AnalyzeVideoRequest:
+    options = {"stream_id": "me", "frames_per_chunk": 4, "chunk_duration_seconds": 1, **options}
+    return AnalyzeVideoRequest(video_uri=f"file://{path}", **options)
 
 
 async def stream(
@@ -99,9 +101,9 @@ async def stream(
     *,
     caller: str = "",
     chunks: int | None = None,
-) -> Told:
-    """To the end, or until so many `chunks` are told."""
-    told = Told()
+) -> Received:
+    """To the end, or until so many `chunks` are received."""
+    received = Received()
     call = running.stub.StreamAnalyzeVideo(
         StreamAnalyzeVideoRequest(analysis=wanted, resume_token=token),
         timeout=SOON,
@@ -110,15 +112,15 @@ async def stream(
     async for response in call:
         match response.WhichOneof("event"):
             case "chunk":
-                told.chunks.append(response.chunk)
-                told.tokens.append(response.resume_token)
-                told.scenes.append(list(response.finished_scenes))
+                received.chunks.append(response.chunk)
+                received.tokens.append(response.resume_token)
+                received.scenes.append(list(response.finished_scenes))
             case "summary":
-                told.summary = response.summary
-        if len(told.chunks) == chunks:
+                received.summary = response.summary
+        if len(received.chunks) == chunks:
             call.cancel()
             break
-    return told
+    return received
 
 
 async def refusal(running: System, wanted: AnalyzeVideoRequest, token: bytes, caller: str = "") -> ServiceError:
@@ -133,7 +135,7 @@ def resuming(tmp_path: Path, clip: Path, engines: Sequence[Engine] | None = None
     return system(tmp_path, engines, **{"allowed_file_roots": [clip.parent], "resume_keys": [KEY], **settings})
 
 
-# ---- what is told in all
+# ---- the responses of all calls together
 
 
 async def at_rest(running: System, *engines: Engine) -> None:
@@ -188,20 +190,20 @@ async def test_interrupted_repeatedly_the_result_is_that_of_an_uninterrupted_cal
     draw = random.Random(1)
     async with resuming(tmp_path, clip) as running:
         whole = await stream(running, request(clip, chunk_duration_seconds=1))
-        told = await stream(running, request(clip), chunks=1)
+        received = await stream(running, request(clip), chunks=1)
         breaks = 0
-        while told.summary is None:
+        while received.summary is None:
             count = draw.randint(1, 2)
-            rest = await stream(running, request(clip), told.tokens[-1], chunks=count)
+            rest = await stream(running, request(clip), received.tokens[-1], chunks=count)
             if rest.summary is None:
                 rest.summary = AnalyzeVideoResponse()
-                told = told.then(rest)
-                told.summary = None
+                received = received.then(rest)
+                received.summary = None
                 breaks += 1
             else:
-                told = told.then(rest)
+                received = received.then(rest)
     assert breaks > 5
-    assert told.whole() == whole.whole()
+    assert received.whole() == whole.whole()
 
 
 @pytest.mark.parametrize("packets", [[40], [40, 41, 200]], ids=["before it only", "on both sides of it"])
@@ -245,8 +247,8 @@ async def test_tokens_are_valid_while_their_key_is_configured(clip, tmp_path):
 async def test_with_the_real_models_embeddings_and_as_many_texts_as_can_be_a_token_has_at_most_16_kib(clip, tmp_path):
     labels = [f"{'x' * 190} {number}" for number in range(256)]
     async with resuming(tmp_path, clip, [Engine(embedding_dim=1152)]) as running:
-        told = await stream(running, request(clip, labels=labels, top_k_tags=100))
-    assert 15_000 < max(map(len, told.tokens)) <= MAX_TOKEN_BYTES
+        received = await stream(running, request(clip, labels=labels, top_k_tags=100))
+    assert 15_000 < max(map(len, received.tokens)) <= MAX_TOKEN_BYTES
 
 
 async def test_without_keys_for_longer_embeddings_and_with_an_output_uri_there_are_no_tokens(
@@ -332,9 +334,9 @@ async def test_another_model_is_refused_and_the_one_among_several_is_found(clip,
         await running.text_banks.refresh()
         tokens = {}
         while len(tokens) < 2:
-            told = await stream(running, request(clip), chunks=3)
+            received = await stream(running, request(clip), chunks=3)
             # A chunk or two of the stream before may have ended since; of this one there are three.
-            tokens[old.chunks > new.chunks] = told.tokens[-1]
+            tokens[old.chunks > new.chunks] = received.tokens[-1]
             await at_rest(running, old, new)
             old.chunks = new.chunks = 0
         await running.encoders[1].server.stop(0)
@@ -362,11 +364,13 @@ async def test_a_resumed_video_whose_model_is_no_longer_served_restarts_with_tok
         await running.encoders[0].server.stop(0)
         old.release.set()
         async with encoder(new, address):
-            told = await call
-            assert [chunk.chunk_index for chunk in told.chunks][-SECONDS:] == [*range(SECONDS)]
+            received = await call
+            assert [chunk.chunk_index for chunk in received.chunks][-SECONDS:] == [*range(SECONDS)]
             whole = await stream(running, request(clip))
-            anew = Told(told.chunks[-SECONDS:], scenes=told.scenes[-SECONDS:], summary=told.summary)
-            assert anew.whole().scenes[0].start_seconds == 0
-            assert anew.whole() == whole.whole()
-            rest = await stream(running, request(clip), told.tokens[-3])
+            restarted = Received(
+                received.chunks[-SECONDS:], scenes=received.scenes[-SECONDS:], summary=received.summary
+            )
+            assert restarted.whole().scenes[0].start_seconds == 0
+            assert restarted.whole() == whole.whole()
+            rest = await stream(running, request(clip), received.tokens[-3])
             assert len(rest.chunks) == 2

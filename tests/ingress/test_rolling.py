@@ -135,7 +135,7 @@ async def put_bank(running: System, directory: Path, texts: tuple[list[str], lis
 
 
 def words(answer: AnalyzeVideoResponse) -> set[str]:
-    return {tag.text for told in [answer, *answer.chunks, *answer.scenes] for tag in told.tags}
+    return {tag.text for part in [answer, *answer.chunks, *answer.scenes] for tag in part.tags}
 
 
 @asynccontextmanager

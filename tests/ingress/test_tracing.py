@@ -1,4 +1,4 @@
-"""The trace of an analysis: its spans, and that they tell the same as Timing."""
+"""The trace of an analysis: its spans, and that they agree with Timing."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Stands between a client and a real S3 server, and fails when told to, as storage does."""
+"""A proxy between a client and a real S3 server that fails on demand, as storage does."""
 
 import asyncio
 from collections import deque

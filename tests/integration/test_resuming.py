@@ -44,7 +44,7 @@ def comparable(analysis: VideoAnalysis) -> bytes:
 
 
 class Interruption:
-    """Ends the ingress whenever the client has heard of a chunk more, and starts it again, so many times."""
+    """Kills and restarts the ingress after each further chunk that the client receives, so many times."""
 
     def __init__(self, stack: Stack, times: int, end: Callable[[ChildProcess], object]) -> None:
         self._stack = stack

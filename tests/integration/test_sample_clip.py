@@ -1,4 +1,4 @@
-"""The clip inside the service, through the three services with the bundled model, beside what was drawn."""
+"""The clip inside the service, through the three services with the bundled model, compared with what was drawn."""
 
 import pytest
 

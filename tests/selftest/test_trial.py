@@ -1,4 +1,4 @@
-"""What a trial makes of a service that does what it must not: services that answer as told, and one that is real."""
+"""The results of a trial for services with scripted faults, and for a real service."""
 
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ SCRIPT = Attack("script", "script.mp4", b"hostile", must_be_refused=True)
 
 
 class Service:
-    """Analyses every video as one of a second, except the hostile one, with which it does as told."""
+    """Analyses every video as one of a second, except the hostile one, for which its answer is scripted."""
 
     def __init__(self, answer: Callable[[], VideoAnalysis], seconds_after: float = 1.0) -> None:
         self._answer = answer

@@ -107,7 +107,7 @@ def test_ends_when_we_are_killed_and_cannot_end_it(tmp_path):
     (tmp_path / "sleeper.py").write_text("import time; time.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", OWNS_A_CHILD, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
         child = int(owner.stdout.readline())
-        # It has told the kernel once it has become what it was to be.
+        # The process has set its parent-death signal once it runs the module.
         until(lambda: b"videoanalysis.stack.child_process" not in Path(f"/proc/{child}/cmdline").read_bytes())
         owner.kill()
     until(lambda: not processes.runs(child))

@@ -41,7 +41,7 @@ def without_test_name(variables: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def users_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Of somebody who uses AWS, and a proxy, for other things."""
+    """The environment of a user with settings of AWS and of a proxy."""
     config = tmp_path_factory.mktemp("aws") / "config"
     config.write_text("[profile production]\nendpoint_url = http://127.0.0.1:9\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -75,12 +75,12 @@ async def test_answers_a_unary_call_for_the_clip_of_the_service(stack):
 
 
 async def test_analyses_a_file_of_this_machine(stack, clip):
-    heard: list[Progress] = []
-    answer = await analyze(stack, await stack.upload(clip), chunk_duration_seconds=2, on_progress=heard.append)
+    received: list[Progress] = []
+    answer = await analyze(stack, await stack.upload(clip), chunk_duration_seconds=2, on_progress=received.append)
     assert answer.video_duration_seconds == pytest.approx(6)
     assert [chunk.start_seconds for chunk in answer.chunks] == [0, 2, 4]
     assert {len(chunk.frame_times_seconds) for chunk in answer.chunks} == {16}
-    assert any(news.total_bytes == clip.stat().st_size for news in heard)
+    assert any(progress.total_bytes == clip.stat().st_size for progress in received)
 
 
 async def test_objects_that_others_put_into_any_bucket_are_analysed(stack, clip):

@@ -1,4 +1,4 @@
-"""A store of one object that answers as it is told to, over HTTP, and records what it is asked."""
+"""A store of one object, over HTTP, with scripted answers; it records the requests."""
 
 import ssl
 from collections import deque

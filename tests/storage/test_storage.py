@@ -173,18 +173,18 @@ async def test_an_object_over_the_limit_is_not_read(storage, bucket):
 async def test_progress_is_awaited_after_each_block(storage, bucket):
     uri, content, file = S3Uri(bucket, "clip"), bytes(range(256)) * 10_000, io.BytesIO()
     await storage.write(uri, content, "video/mp4")
-    told = []
+    reported = []
 
     async def on_progress(done: int) -> None:
         await asyncio.sleep(0)
-        told.append((done, file.getvalue() == content[:done]))
+        reported.append((done, file.getvalue() == content[:done]))
 
     await download(storage, await storage.stat(uri), file, on_progress)
     assert file.getvalue() == content
-    assert len(told) > 1
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert told[-1] == (len(content), True)
-    assert all(whole for _, whole in told)
+    assert len(reported) > 1
+    assert [done for done, _ in reported] == sorted({done for done, _ in reported})
+    assert reported[-1] == (len(content), True)
+    assert all(whole for _, whole in reported)
 
 
 async def test_an_empty_object_is_downloaded(storage, bucket):

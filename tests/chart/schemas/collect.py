@@ -1,4 +1,4 @@
-"""Makes the schemas beside this file anew, from what each project publishes; needs git, Go and the network.
+"""Generates the schemas in this directory from the publications of each project; needs git, Go and the network.
 
     python tests/chart/schemas/collect.py
 
@@ -53,8 +53,8 @@ def main() -> None:
 
 
 def go_module(module: str) -> Path:
-    told = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=True)
-    return Path(json.loads(told.stdout)["Dir"])
+    downloaded = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=True)
+    return Path(json.loads(downloaded.stdout)["Dir"])
 
 
 def prometheus_operator() -> dict[str, Any]:

@@ -102,7 +102,7 @@ GATES = ["download", "texts", "encode", "decode"]
 
 
 class FailingEngine(Engine):
-    """Loses the chunks that it is told to."""
+    """Fails for the chunks that the test chooses."""
 
     to_lose = 0
 
@@ -132,7 +132,7 @@ class HeldStorage(Storage):
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Holds the calls of one method while it is closed, and loses those that it is told to."""
+    """Blocks the calls of one method while it is closed, and fails those that the test chooses."""
 
     def __init__(self, method: str) -> None:
         self._method = method
@@ -173,7 +173,7 @@ class Video:
 
 @dataclass
 class Model:
-    """What the system must do, told in other words: videos that go through gates, of which some are closed."""
+    """An independent model of the system: videos that pass gates, of which some are closed."""
 
     videos: list[Video] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)

@@ -214,13 +214,13 @@ async def test_scenes_lie_between_the_changes_are_ranked_by_their_own_frames_and
     changes = [change(0, 2, 2.0), change(1, 0, 4.0), change(2, 3, 11.0)]
     decoders = NumpyDecoders()
     summary = Summary(decoders, SPEC)
-    told = []
+    reported = []
     for index in range(3):
         chunk = frames[4 * index : 4 * index + 4]
         found = decoded(chunk, *(c for c in changes if c.chunk_index == index))
-        told.append(await add(summary, Fraction(4), chunk, found))
+        reported.append(await add(summary, Fraction(4), chunk, found))
     answer = await summary.answer(SOON)
-    scenes = [*(scene for (scene,) in told), *answer.scenes]
+    scenes = [*(scene for (scene,) in reported), *answer.scenes]
     assert [(scene.start_seconds, scene.end_seconds) for scene in scenes] == [(0, 2), (2, 4), (4, 11), (11, 12)]
     for scene, of_scene in zip(scenes, np.split(frames, [2, 4, 11]), strict=True):
         scores = decoders.tag_rows @ pooled(of_scene)
@@ -300,13 +300,13 @@ async def test_with_the_state_of_another_the_answer_is_that_of_one_summary(seed,
     draw = np.random.default_rng(seed)
     whole, parts = Summary(NumpyDecoders(), SPEC), Summary(NumpyDecoders(), SPEC)
     whole_scenes: list[Scene] = []
-    told: list[Scene] = []
+    reported: list[Scene] = []
     for index, stop in enumerate(stops):
         frames = unit(4, seed=seed + index)
         cuts = [change(index, int(i), index + i / 4) for i in np.flatnonzero(draw.random(4) < 0.2)]
         whole_scenes += await add(whole, Fraction(1), frames, decoded(frames, *cuts))
-        told += await add(parts, Fraction(1), frames, decoded(frames, *cuts))
+        reported += await add(parts, Fraction(1), frames, decoded(frames, *cuts))
         if stop:
             parts = Summary(NumpyDecoders(), SPEC, parts.state())
-    assert told == whole_scenes
+    assert reported == whole_scenes
     assert await parts.answer(SOON) == await whole.answer(SOON)

@@ -57,7 +57,7 @@ async def test_where_there_are_none_they_are_waited_for_longer_than_where_they_a
         await asyncio.sleep(0.5)
         assert not waiting.done()
         assert pool.cold_start.is_under_way
-        discovery.say("a:1")
+        discovery.publish("a:1")
         with pytest.raises(Unavailable):
             await waiting
         assert not pool.cold_start.is_under_way
@@ -79,7 +79,7 @@ async def test_a_stream_hears_that_there_is_no_encoder_yet_and_is_analysed_when_
         await asyncio.sleep(1.5)
         assert not listening.done()
         async with encoder(Engine()) as late:
-            discovery.say(late.address)
+            discovery.publish(late.address)
             await listening
         waits = [event.progress for event in events if event.progress.stage == STAGE_WAITING]
         assert len(waits) > 1

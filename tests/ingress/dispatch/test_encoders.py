@@ -210,7 +210,7 @@ async def test_an_encoder_without_heartbeats_hangs_and_the_chunk_keeps_its_age_e
         )
         # Found hung, it is tried again, as there is no other.
         await until(lambda: len(silent.parked) > 1, 10)
-        discovery.say(*addresses)
+        discovery.publish(*addresses)
         await encoding
     assert silent.parked[0].waited.ToNanoseconds() < silent.parked[1].waited.ToNanoseconds()
     assert ages[0] > 0.4

@@ -287,7 +287,7 @@ async def test_work_that_waits_is_offered_to_a_new_replica_at_once():
         await until(lambda: places.offered() == 3)
         # By now it tries about once a second.
         await asyncio.sleep(0.5)
-        discovery.say(*NAMES, "d:1")
+        discovery.publish(*NAMES, "d:1")
         assert await asyncio.wait_for(work, 0.4) == "done by d"
 
 

@@ -19,18 +19,18 @@ from videoanalysis.tls import channel_credentials
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
 
-async def heard() -> None:
-    """Until what was said has been acted upon."""
+async def updated() -> None:
+    """Waits until the published addresses have been applied."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_a_replica_that_is_added_is_asked_and_one_that_is_gone_is_not():
+async def test_an_added_replica_is_called_and_a_removed_one_is_not():
     discovery, behaviour = Announced("a:1"), Behaviour()
     async with discovered(discovery) as pool:
         assert await call(pool, behaviour, Deadline.after(SOON)) == "ok from a"
-        discovery.say("b:1")
-        await heard()
+        discovery.publish("b:1")
+        await updated()
         for _ in range(5):
             assert await call(pool, behaviour, Deadline.after(SOON)) == "ok from b"
 
@@ -41,8 +41,8 @@ async def test_a_call_waits_for_the_first_replica_and_is_woken_when_it_is_there(
         waiting = asyncio.ensure_future(call(pool, Behaviour(), Deadline.after(SOON)))
         await asyncio.sleep(0.7)  # By now it looks about once a second.
         assert not waiting.done()
-        discovery.say("a:1")
-        await heard()
+        discovery.publish("a:1")
+        await updated()
         assert waiting.done()
         assert await waiting == "ok from a"
 
@@ -52,8 +52,8 @@ async def test_a_call_that_all_have_refused_is_woken_by_a_new_replica():
     async with discovered(discovery) as pool:
         waiting = asyncio.ensure_future(call(pool, behaviour, Deadline.after(SOON)))
         await asyncio.sleep(0.3)
-        discovery.say("a:1", "b:1")
-        await heard()
+        discovery.publish("a:1", "b:1")
+        await updated()
         assert waiting.done()
         assert await waiting == "ok from b"
 
@@ -82,8 +82,8 @@ async def test_an_attempt_in_progress_ends_at_a_replica_that_has_gone_and_then_i
     async with discovered(discovery) as pool:
         waiting = asyncio.ensure_future(call(pool, attempt, Deadline.after(SOON)))
         await entered.wait()
-        discovery.say()
-        await heard()
+        discovery.publish()
+        await updated()
         release.set()
         assert await waiting == "done"
         assert seen[0].channel.get_state() is closed

@@ -1,4 +1,4 @@
-"""The child in the tests of WorkerProcess: does as it is told."""
+"""The child process in the tests of WorkerProcess: runs the commands of the test."""
 
 import json
 import mmap

@@ -1,4 +1,4 @@
-"""Which files are opened, as the kernel tells it."""
+"""Records which files are opened, as the kernel reports it."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The cut that a sampler tells of between two sampled frames, against the truth of rendered videos."""
+"""The cut that a sampler reports between two sampled frames, compared with the truth of rendered videos."""
 
 from fractions import Fraction
 from pathlib import Path

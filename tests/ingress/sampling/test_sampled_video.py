@@ -39,7 +39,7 @@ END = {"duration": [1, 1], "decode_failures": 0, "frames_decoded": 2, "frames_dr
 
 
 class Workers:
-    """Starts a process that answers as told for every video."""
+    """Starts a process with scripted answers for every video."""
 
     cores_per_video = 1
 

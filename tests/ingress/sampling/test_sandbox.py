@@ -152,5 +152,5 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         os.close(writing)
         assert os.read(reading, 5) == b"ready"
         process.kill()
-        assert os.read(reading, 1) == b""  # nobody is left who could write
+        assert os.read(reading, 1) == b""  # end of file: no process has the other end open
     os.close(reading)

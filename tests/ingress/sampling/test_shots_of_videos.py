@@ -127,7 +127,7 @@ def test_without_detection_there_are_none_and_the_same_frames_are_sampled(tmp_pa
     assert [chunk.frame_times for chunk in without] == [chunk.frame_times for chunk in chunks(path)]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the videos beside the repository")
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the real videos of another directory")
 def test_real_cuts_are_found_to_the_frame_and_nothing_else():
     truth = json.loads((SHARED / "cuts.json").read_text())["videos"]
     for name, shown in truth.items():

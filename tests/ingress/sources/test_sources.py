@@ -47,17 +47,17 @@ def sources(
 
 
 async def content(source: Source) -> tuple[bytes, list[tuple[int, int]]]:
-    """What the file holds, and the progress that was told."""
-    heard = []
+    """The content of the file, and the progress that was reported."""
+    progress = []
 
     async def on_progress(done: int, of: int) -> None:
-        heard.append((done, of))
+        progress.append((done, of))
 
     async with source.open(on_progress) as media:
         present = 0
         while present < media.size:
             present = await media.fetch(present, media.size)
-        return os.pread(media.fd, 2 * LIMIT, 0), heard
+        return os.pread(media.fd, 2 * LIMIT, 0), progress
 
 
 async def version(source: Source) -> str:
@@ -69,10 +69,10 @@ async def version(source: Source) -> str:
 
 async def refusal(source: Source, allowed: str) -> list[int]:
     """The bytes that were read of a source whose version is not `allowed`; it must be refused."""
-    heard = []
+    progress = []
 
     async def on_progress(done: int, of: int) -> None:
-        heard.append(done)
+        progress.append(done)
 
     def check(found: str) -> None:
         if found != allowed:
@@ -81,7 +81,7 @@ async def refusal(source: Source, allowed: str) -> list[int]:
     with pytest.raises(FailedPrecondition):
         async with source.open(on_progress, check):
             pass
-    return heard
+    return progress
 
 
 async def failure(source: Source) -> ServiceError:
@@ -184,9 +184,9 @@ async def test_a_file_that_was_written_again_has_another_version(tmp_path):
 
 async def test_reads_a_file_under_an_allowed_directory(tmp_path):
     (tmp_path / "a b.mp4").write_bytes(b"video")
-    data, heard = await content(sources(file_roots=[tmp_path]).locate(f"file://{tmp_path}/a%20b.mp4"))
+    data, progress = await content(sources(file_roots=[tmp_path]).locate(f"file://{tmp_path}/a%20b.mp4"))
     assert data == b"video"
-    assert heard == [(5, 5)]
+    assert progress == [(5, 5)]
 
 
 def test_a_link_or_dots_that_lead_out_of_the_directory_are_refused(tmp_path):
@@ -221,9 +221,9 @@ async def test_downloads_an_object_and_leaves_nothing_behind(storage, bucket, tm
     uri = S3Uri(bucket, "clips/a.mp4")
     body = os.urandom(LIMIT)
     await storage.write(uri, body, "video/mp4")
-    data, heard = await content(sources(storage, tmp_path, buckets=[bucket]).locate(str(uri)))
+    data, progress = await content(sources(storage, tmp_path, buckets=[bucket]).locate(str(uri)))
     assert data == body
-    assert heard == [(0, LIMIT)]
+    assert progress == [(0, LIMIT)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -460,9 +460,9 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
         allowed = sources(
             scratch_dir=tmp_path, https_prefixes=[f"{address}/v"], https_networks=LOOPBACK, trusted=trusted
         )
-        data, heard = await content(allowed.locate(f"{address}/v/clip.mp4"))
+        data, progress = await content(allowed.locate(f"{address}/v/clip.mp4"))
         assert data == b"video"
-        assert heard == [(0, 5), (5, 5)]
+        assert progress == [(0, 5), (5, 5)]
         expected = {
             "missing": (NotFound, ErrorReason.OBJECT_NOT_FOUND),
             "moved": (InvalidInput, ErrorReason.REDIRECTED),
@@ -485,8 +485,8 @@ async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path
         }
         assert versions == {"clip": '"abc"', "weak": "Mon/5", "dated": "Mon/5", "unknown": ""}
         assert await refusal(allowed.locate(f"{address}/v/clip.mp4"), '"abcd"') == []
-        ranged, heard = await content(allowed.locate(f"{address}/v/ranges.mp4"))
-        assert (ranged, heard) == (RANGED, [(0, len(RANGED))])
+        ranged, progress = await content(allowed.locate(f"{address}/v/ranges.mp4"))
+        assert (ranged, progress) == (RANGED, [(0, len(RANGED))])
         closed = sources(https_prefixes=[address, address.replace("127.0.0.1", "localhost")], trusted=trusted)
         for host in (address, address.replace("127.0.0.1", "localhost")):
             error = await failure(closed.locate(f"{host}/v/clip.mp4"))

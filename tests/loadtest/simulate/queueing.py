@@ -1,4 +1,4 @@
-"""Closed forms of queueing theory, and a stream of arrivals to hold beside them."""
+"""Closed forms of queueing theory, and a stream of arrivals to compare with them."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Beside closed forms of queueing theory."""
+"""The central queue compared with closed forms of queueing theory."""
 
 import random
 

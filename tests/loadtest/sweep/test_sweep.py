@@ -103,7 +103,7 @@ async def test_an_interrupted_sweep_keeps_its_answers():
             await running
     assert 8 <= len(measured.requests) <= fake.calls
     assert len(measured.sent) == 1
-    # The service may not yet have heard of a call that was on its way.
+    # The last call may not have reached the service yet.
     assert measured.notes in [
         [f"2 at a time: {count} requests were in flight at the end and are not counted"] for count in (1, 2)
     ]

@@ -86,7 +86,7 @@ async def test_a_version_that_the_server_has_forgotten_leads_to_a_new_list():
         await watcher.next()
         following = asyncio.ensure_future(watcher.next())
         await server.until_watched()
-        server.slices["b"] = endpoint_slice("b", "10.0.0.2")  # The watch never hears of it.
+        server.slices["b"] = endpoint_slice("b", "10.0.0.2")  # The watch gets no event of it.
         await server.forget()
         assert await following == {"10.0.0.1:50052", "10.0.0.2:50052"}
         assert server.lists == 2

@@ -18,7 +18,7 @@ def test_a_kubernetes_uri_is_a_service_and_a_port_by_name_or_number():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ([], "names no address"),
         (["encoder:1", "encoder"], "item 1"),
@@ -40,6 +40,6 @@ def test_a_kubernetes_uri_is_a_service_and_a_port_by_name_or_number():
         ("kubernetes://videos/encoder/more:grpc", "a namespace, a service and a port"),
     ],
 )
-def test_anything_else_is_refused_with_what_would_do(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_anything_else_is_refused_with_what_would_do(wrong, message):
+    with pytest.raises(ValueError, match=message):
         parse(wrong)
