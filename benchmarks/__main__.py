@@ -29,7 +29,7 @@ TABLES = {
     "ranged_reads": "First chunk of an object that arrives compared with downloading it first",
     "encoder": "The encoder compared with transformers",
 }
-# It says most on a machine with a GPU, where it takes minutes.
+# Useful on a machine with a GPU, where it takes minutes.
 BY_NAME_ALONE = {"encoder"}
 
 

@@ -149,9 +149,9 @@ def main(seconds: float) -> None:
     print("| stack | videos | mean ms, real : simulated | p50 | p95 |\n|---|---|---|---|---|")
     loads = []
     for number, case in enumerate(CASES):
-        rate, chance = case.rate, random.Random(number)
+        rate, rng = case.rate, random.Random(number)
         mix = ChunkMix(case.mix)
-        arrivals = list(poisson(partial(constant, rate), highest=rate, seconds=seconds, mix=mix, chance=chance))
+        arrivals = list(poisson(partial(constant, rate), highest=rate, seconds=seconds, mix=mix, rng=rng))
         with tempfile.TemporaryDirectory() as directory:
             answers = asyncio.run(real(case, arrivals, Path(directory)))
         times, outside = service_times(answers)

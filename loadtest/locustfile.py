@@ -65,7 +65,7 @@ def _prepare(environment: Any, **_: object) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _connect(environment: Any, **_: object) -> None:
-    # The web interface knows the host only now.
+    # With the web interface the host is set only now.
     environment.stubs = _stubs(environment.host, environment.parsed_options.connections)
 
 

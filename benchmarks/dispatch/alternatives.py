@@ -25,21 +25,21 @@ def random_encoder(
     chunks: Iterable[Chunk], speeds: Sequence[float], service_seconds: float, *, before: float = 0.0, after: float = 0.0
 ) -> None:
     """Each chunk waits at an encoder chosen at random."""
-    chance = random.Random(1)
-    _assign(chunks, speeds, service_seconds, before, after, lambda _ingress, _now: chance.randrange(len(speeds)))
+    rng = random.Random(1)
+    _assign(chunks, speeds, service_seconds, before, after, lambda _ingress, _now: rng.randrange(len(speeds)))
 
 
 def least_outstanding(
     chunks: Iterable[Chunk], speeds: Sequence[float], service_seconds: float, *, before: float = 0.0, after: float = 0.0
 ) -> None:
     """Each chunk waits at the encoder at which its ingress has fewest, a random one of equals."""
-    chance = random.Random(1)
+    rng = random.Random(1)
     outstanding: dict[int, list[list[float]]] = {}
 
     def choose(ingress: int, now: float) -> int:
         ends = outstanding.setdefault(ingress, [[] for _ in speeds])
         ends[:] = [[end for end in of_one if end > now] for of_one in ends]
-        return min(range(len(speeds)), key=lambda one: (len(ends[one]), chance.random()))
+        return min(range(len(speeds)), key=lambda one: (len(ends[one]), rng.random()))
 
     def assigned(chunk: Chunk, encoder: int) -> None:
         assert chunk.done is not None

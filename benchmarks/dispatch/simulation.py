@@ -43,7 +43,7 @@ class System:
             upload=lambda chunk: UPLOAD_SECONDS * chunk.bulk,
             work=lambda chunk, replica: SERVICE_SECONDS * chunk.work / replicas[replica],
             owner_of=lambda chunk: chunk.ingress,
-            chance=random.Random(seed),
+            rng=random.Random(seed),
             on_done=done,
             expected=lambda replica: SERVICE_SECONDS / replicas[replica],
             hop_seconds=HOP_SECONDS,

@@ -49,8 +49,7 @@ def _geometric(mean: float) -> Callable[[random.Random], int]:
 
 SINGLE = Videos("single chunks", lambda _: 1, 1)
 GEOMETRIC = Videos("geometric, mean 3, at once", _geometric(3), 3)
-# Sampling takes about so long for a chunk of 720p (see RESULTS.md).
-PACED = Videos("geometric, mean 3, paced", _geometric(3), 3, pace_seconds=0.17)
+# Paced by the time of sampling a chunk of 720p (see RESULTS.md).
 MIXED = Videos("1/6/60, paced", lambda random: random.choice(_MIX), sum(_MIX) / len(_MIX), pace_seconds=0.17)
 BURSTS = Videos("1/6/60, at once", lambda random: random.choice(_MIX), sum(_MIX) / len(_MIX))
 

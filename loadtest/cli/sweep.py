@@ -61,7 +61,7 @@ def sweep(
     timeout: Annotated[float, typer.Option(min=0.001, help="Deadline of a request in seconds.")] = 300,
     caller: Annotated[
         str | None,
-        typer.Option(help="Value of the x-caller-id header, for services that believe it (INGRESS_CALLER_HEADER)."),
+        typer.Option(help="Value of the x-caller-id header, for services that accept it (INGRESS_CALLER_HEADER)."),
     ] = None,
     slo: Annotated[
         list[str] | None,

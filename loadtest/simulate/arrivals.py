@@ -26,18 +26,18 @@ class ChunkMix:
         self._cumulative = list(accumulate(weights.values()))
         self.mean = sum(chunks * weight for chunks, weight in weights.items()) / self._cumulative[-1]
 
-    def draw(self, chance: random.Random) -> int:
+    def draw(self, rng: random.Random) -> int:
         if len(self._chunks) == 1:
             return self._chunks[0]
-        return chance.choices(self._chunks, cum_weights=self._cumulative)[0]
+        return rng.choices(self._chunks, cum_weights=self._cumulative)[0]
 
 
-def poisson(rate: Rate, *, highest: float, seconds: float, mix: ChunkMix, chance: random.Random) -> Iterator[Arrival]:
+def poisson(rate: Rate, *, highest: float, seconds: float, mix: ChunkMix, rng: random.Random) -> Iterator[Arrival]:
     """Independent callers at a variable rate of at most `highest`."""
     now = 0.0
-    while (now := now + chance.expovariate(highest)) < seconds:
-        if chance.random() * highest < rate(now):
-            yield now, mix.draw(chance)
+    while (now := now + rng.expovariate(highest)) < seconds:
+        if rng.random() * highest < rate(now):
+            yield now, mix.draw(rng)
 
 
 def spike(base: float, factor: float, *, begins: float, lasts: float) -> Rate:
@@ -50,8 +50,8 @@ def day(peak: float, *, quiet: float, noise: float, seed: int) -> Rate:
 
     The noise changes every five minutes: lognormal with the deviation `noise`, at most 2.
     """
-    chance = random.Random(seed)
-    factors = [min(2.0, chance.lognormvariate(0, noise)) for _ in range(int(DAY_SECONDS / _NOISE_SECONDS))]
+    rng = random.Random(seed)
+    factors = [min(2.0, rng.lognormvariate(0, noise)) for _ in range(int(DAY_SECONDS / _NOISE_SECONDS))]
 
     def rate(now: float) -> float:
         swing = (1 - math.cos(2 * math.pi * (now - 4 * 3600) / DAY_SECONDS)) / 2

@@ -1,4 +1,4 @@
-"""A central queue: every replica takes its next work from it, as if callers knew all there is to know."""
+"""A central queue, from which every replica takes its next work: the ideal of a placement with full information."""
 
 from collections import deque
 from collections.abc import Callable

@@ -41,7 +41,7 @@ class _State(ReplicaState):
 
 
 class _Ingress(Generic[Piece]):
-    """What one ingress knows and has: its queue, and the chunks that it offers."""
+    """The state of one ingress: its queue, its view of each replica, and the chunks that it offers."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -70,13 +70,13 @@ class _Search(Generic[Piece]):
 class _Offer(Generic[Piece]):
     """A chunk at one encoder."""
 
-    __slots__ = ("admitted_at", "computing_at", "phase", "replica", "search", "uploaded_at")
+    __slots__ = ("admitted_at", "phase", "replica", "search", "uploaded_at")
 
     def __init__(self, search: _Search[Piece], replica: Replica) -> None:
         self.search = search
         self.replica = replica
         self.phase = _Phase.SENT
-        self.admitted_at = self.computing_at = 0.0
+        self.admitted_at = 0.0
         self.uploaded_at: float | None = None
 
 
@@ -103,7 +103,7 @@ class Encoders(Station[Piece]):
         upload: Callable[[Piece], float],
         work: Callable[[Piece, Replica], float],
         owner_of: Callable[[Piece], Hashable],
-        chance: random.Random,
+        rng: random.Random,
         on_done: Callable[[Piece], None],
         expected: Callable[[Replica], float] = lambda _: 0.0,
         hop_seconds: float = 0.0,
@@ -115,7 +115,7 @@ class Encoders(Station[Piece]):
         self._upload = upload
         self._work = work
         self._owner_of = owner_of
-        self._chance = chance.random
+        self._random_number = rng.random
         self._on_done = on_done
         self._expected = expected
         self._hop_seconds = hop_seconds
@@ -148,7 +148,7 @@ class Encoders(Station[Piece]):
 
     def drain(self, replica: Replica) -> None:
         encoder = self._encoders.pop(replica, None)
-        if encoder is None:  # no ingress knew of it yet
+        if encoder is None:  # no ingress has discovered it yet
             self._fleet.left(replica)
             return
         self._draining[replica] = encoder
@@ -186,7 +186,7 @@ class Encoders(Station[Piece]):
                 self._clock.now,
                 fastest=search.ingress.fastest,
                 open_offers=len(search.offers),
-                random_number=self._chance,
+                random_number=self._random_number,
             )
             if state is None:
                 search.schedule.none_chosen()

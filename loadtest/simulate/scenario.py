@@ -78,6 +78,6 @@ class Scenario:
         draw = partial(arrivals.poisson, rate, highest=highest, seconds=seconds, mix=self.mix)
 
         def arrive() -> Iterator[Arrival]:
-            return draw(chance=random.Random(f"load {seed}"))
+            return draw(rng=random.Random(f"load {seed}"))
 
         return OpenLoad(arrive, seconds, spans)

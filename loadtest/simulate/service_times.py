@@ -33,13 +33,13 @@ class ServiceTimes:
     def by_name(self) -> dict[str, float]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def draw(self, name: str, chance: random.Random) -> Draw:
+    def draw(self, name: str, rng: random.Random) -> Draw:
         """Random service times of the stage `name`."""
         mean: float = getattr(self, name)
         if self.variation == 0 or mean == 0:
             return lambda: mean
         shape = 1 / self.variation**2
-        return lambda: chance.gammavariate(shape, mean / shape)
+        return lambda: rng.gammavariate(shape, mean / shape)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -39,8 +39,8 @@ class _Simulation:
         self._plan = plan
         self._clock = clock = Clock()
         # The load has a random generator of its own, so that all deployments get the same requests.
-        chance = random.Random(f"services {plan.seed}")
-        draw = partial(plan.times.draw, chance=chance)
+        rng = random.Random(f"services {plan.seed}")
+        draw = partial(plan.times.draw, rng=rng)
         self._fleets = {service: self._fleet(service) for service in SERVICES}
         self._ingresses = Ingresses(
             clock,
@@ -60,7 +60,7 @@ class _Simulation:
             upload=lambda _: plan.times.upload_seconds,
             work=lambda _chunk, _replica: encode(),
             owner_of=lambda chunk: chunk[0].ingress,
-            chance=random.Random(f"places {plan.seed}"),
+            rng=random.Random(f"places {plan.seed}"),
             on_done=self._ingresses.encoded,
             expected=lambda _: plan.times.encode_seconds,
         )
@@ -133,7 +133,7 @@ class _Simulation:
 
     def _start_autoscalers(self) -> None:
         # Each controller starts its interval at a random time.
-        chance = random.Random(f"rounds {self._plan.seed}")
+        rng = random.Random(f"rounds {self._plan.seed}")
         for service in SERVICES:
             rule = self._plan.deployment.services[service].autoscaling
             if rule is None:
@@ -143,7 +143,7 @@ class _Simulation:
                 (autoscaler.poll, rule.polling_seconds),
                 (autoscaler.sync, self._plan.sync_seconds),
             ):
-                self._clock.every(seconds, partial(self._scale, service, decide), first=chance.random() * seconds)
+                self._clock.every(seconds, partial(self._scale, service, decide), first=rng.random() * seconds)
 
     def _scale(self, service: Service, decide: Callable[[float, float | None, int], int]) -> None:
         fleet = self._fleets[service]

@@ -1,4 +1,4 @@
-"""What every simulated service has: work waits for a replica, is worked on, and is done."""
+"""The base of every simulated service: work waits for a replica, is processed, and is done."""
 
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ Piece = TypeVar("Piece")
 
 
 class Station(ABC, Generic[Piece]):
-    """Counts the pieces of work; how they reach the replicas is for subclasses to say."""
+    """Counts the pieces of work; subclasses assign them to replicas."""
 
     def __init__(self) -> None:
         self.waiting = 0  # for a permit

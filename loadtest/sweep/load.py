@@ -50,10 +50,10 @@ def fixed(rate: float) -> Iterator[float]:
 
 def poisson(rate: float, seed: int) -> Iterator[float]:
     """Independent callers, `rate` a second on average."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     now = 0.0
     while True:
-        now += chance.expovariate(rate)
+        now += rng.expovariate(rate)
         yield now
 
 

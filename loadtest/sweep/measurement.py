@@ -117,14 +117,14 @@ class Measurement:
         return run
 
     async def _videos(
-        self, service: Service, upload: Upload | None, say: Callable[[str], None]
+        self, service: Service, upload: Upload | None, report: Callable[[str], None]
     ) -> tuple[list[Video], ModelInfo]:
         """Upload the videos and analyse each once; raises ServiceError naming the video that fails."""
         videos, model = [], ModelInfo()
         with tempfile.TemporaryDirectory(prefix="videoanalysis-loadtest-") as scratch:
             for wanted in self.wanted:
-                name, uri = await _located(wanted, Path(scratch), upload, say)
-                say(f"analysing {name} once")
+                name, uri = await _located(wanted, Path(scratch), upload, report)
+                report(f"analysing {name} once")
                 try:
                     answer = await service.first(uri)
                 except ServiceError as error:
@@ -135,20 +135,22 @@ class Measurement:
         return videos, model
 
 
-async def _located(wanted: Wanted, scratch: Path, upload: Upload | None, say: Callable[[str], None]) -> tuple[str, str]:
+async def _located(
+    wanted: Wanted, scratch: Path, upload: Upload | None, report: Callable[[str], None]
+) -> tuple[str, str]:
     """The name of the video and its URI, after rendering and uploading it if needed."""
     path = wanted.path
     if wanted.rendered_chunks:
         chunks = wanted.rendered_chunks
         name = f"{chunks} chunk{'' if chunks == 1 else 's'}"
-        say(f"rendering a clip of {name}")
+        report(f"rendering a clip of {name}")
         path = await asyncio.to_thread(render, scratch / f"rendered-{chunks}.mp4", chunks)
     elif path is not None:
         name = path.name
     else:
         return wanted.uri.rpartition("/")[2] or wanted.uri, wanted.uri
     assert upload is not None
-    say(f"uploading {path.name}")
+    report(f"uploading {path.name}")
     return name, await upload(path)
 
 

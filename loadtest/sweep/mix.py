@@ -39,10 +39,10 @@ class Mix:
     def __init__(self, videos: Sequence[Video], seed: int) -> None:
         self.videos = list(videos)
         self._cumulative = list(accumulate(video.weight for video in videos))
-        self._chance = random.Random(seed)
+        self._random_number = random.Random(seed)
 
     def draw(self) -> Video:
-        return self._chance.choices(self.videos, cum_weights=self._cumulative)[0]
+        return self._random_number.choices(self.videos, cum_weights=self._cumulative)[0]
 
 
 def parse_videos(texts: Sequence[str]) -> list[Wanted]:

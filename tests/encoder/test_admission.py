@@ -347,17 +347,17 @@ async def test_warms_up_on_every_thread():
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), permits=st.integers(1, 3), parked=st.integers(1, 4))
 def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked):
-    chance = random.Random(seed)
+    rng = random.Random(seed)
 
     async def caller(gate: Admission) -> None:
-        async with gate.request(ingress=chance.choice("ab"), waited_seconds=chance.choice([0.0, 1.0])) as request:
-            if await request.granted_within(chance.choice([0, 0.001, 1])) is None:
+        async with gate.request(ingress=rng.choice("ab"), waited_seconds=rng.choice([0.0, 1.0])) as request:
+            if await request.granted_within(rng.choice([0, 0.001, 1])) is None:
                 return
             permit = await request.granted()
             assert gate.in_flight <= permits
-            for _ in range(chance.randrange(4)):
+            for _ in range(rng.randrange(4)):
                 await asyncio.sleep(0)
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 await permit.run(lambda: None)
 
     async def scenario() -> None:
@@ -365,10 +365,10 @@ def test_no_permit_is_lost_or_doubled_whatever_callers_do(seed, permits, parked)
             calls = []
             for _ in range(30):
                 calls.append(asyncio.create_task(caller(gate)))
-                for _ in range(chance.randrange(4)):
+                for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
-                if chance.random() < 0.4:
-                    chance.choice(calls).cancel()
+                if rng.random() < 0.4:
+                    rng.choice(calls).cancel()
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             allowed = (type(None), Overloaded, asyncio.CancelledError)
             assert all(isinstance(outcome, allowed) for outcome in outcomes), outcomes

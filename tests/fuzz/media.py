@@ -1,4 +1,4 @@
-"""Clips changed by chance, through sampling processes."""
+"""Clips changed at random, through sampling processes."""
 
 import tempfile
 import time

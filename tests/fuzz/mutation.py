@@ -1,4 +1,4 @@
-"""Changes of examples by chance, the same for the same seed."""
+"""Changes of examples at random, the same for the same seed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,32 +13,32 @@ _NUMBERS = [
 
 def mutated(examples: Sequence[bytes], seed: int) -> Iterator[bytes]:
     """Endlessly."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     while True:
-        data = bytearray(chance.choice(examples))
-        for _ in range(2 ** chance.randrange(5)):
-            _change(data, examples, chance)
+        data = bytearray(rng.choice(examples))
+        for _ in range(2 ** rng.randrange(5)):
+            _change(data, examples, rng)
         yield bytes(data)
 
 
-def _change(data: bytearray, examples: Sequence[bytes], chance: random.Random) -> None:
-    at = chance.randrange(len(data) + 1)
-    end = min(len(data), at + 2 ** chance.randrange(8))
-    match chance.randrange(7):
+def _change(data: bytearray, examples: Sequence[bytes], rng: random.Random) -> None:
+    at = rng.randrange(len(data) + 1)
+    end = min(len(data), at + 2 ** rng.randrange(8))
+    match rng.randrange(7):
         case 0 if at < len(data):
-            data[at] ^= 1 << chance.randrange(8)
+            data[at] ^= 1 << rng.randrange(8)
         case 1 if at < len(data):
-            data[at] = chance.randrange(256)
+            data[at] = rng.randrange(256)
         case 2:
-            number = chance.choice(_NUMBERS)
+            number = rng.choice(_NUMBERS)
             data[at : at + len(number)] = number
         case 3:
             del data[at:end]
         case 4:
             data[at:at] = data[at:end]
         case 5:
-            other = chance.choice(examples)
-            start = chance.randrange(len(other) + 1)
+            other = rng.choice(examples)
+            start = rng.randrange(len(other) + 1)
             data[at:end] = other[start : start + end - at]
         case _:
-            data[at:at] = chance.randbytes(chance.randrange(1, 9))
+            data[at:at] = rng.randbytes(rng.randrange(1, 9))

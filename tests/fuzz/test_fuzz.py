@@ -1,4 +1,4 @@
-"""A short run of `make fuzz`: twelve seconds for all targets, with changes by chance that are the same every time."""
+"""A short run of `make fuzz`: twelve seconds for all targets, with changes at random that are the same every time."""
 
 import time
 

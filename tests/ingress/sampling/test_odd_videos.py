@@ -368,8 +368,8 @@ def test_what_a_damaged_picture_lacks_does_not_depend_on_the_run(tmp_path: Path)
     options = {"x265-params": "keyint=20:bframes=3:log-level=none"}
     source = render(tmp_path / "source.mkv", steady(RATE, 4), codec="libx265", width=320, height=240, options=options)
     content = bytearray(source.read_bytes())
-    chance = np.random.default_rng(7)
-    for place in chance.integers(len(content) // 4, len(content), 12):
+    rng = np.random.default_rng(7)
+    for place in rng.integers(len(content) // 4, len(content), 12):
         content[place] ^= 0x55
     path = tmp_path / "damaged.mkv"
     path.write_bytes(content)

@@ -115,9 +115,9 @@ def test_where_times_start_again_the_frames_follow() -> None:
 
 
 def test_whatever_the_times_every_frame_is_shown_or_counted() -> None:
-    chance = random.Random(4)
+    rng = random.Random(4)
     for _ in range(300):
-        times = [chance.choice([None, chance.randrange(-200, 2000)]) for _ in range(chance.randrange(1, 40))]
+        times = [rng.choice([None, rng.randrange(-200, 2000)]) for _ in range(rng.randrange(1, 40))]
         shown, dropped = placed(list(times))
         hidden = len(times) - len(shown) - dropped  # by others at the same time
         assert hidden >= 0

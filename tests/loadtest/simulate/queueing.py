@@ -15,8 +15,8 @@ PIECES = 60_000
 class Measured:
     """`wait` is the mean in units of the mean service time, `offered` how many servers would be just busy.
 
-    Both as they were in this run: its chance deviates from what was asked for, and a closed form is held beside what
-    really came.
+    Both are those of the generated sample, which deviates from the requested rates: a closed form is evaluated for the
+    same sample.
     """
 
     wait: float
@@ -25,7 +25,7 @@ class Measured:
 
 def measure(clock: Clock, station: Station[int], rate: float, seed: int = 2, pieces: int = PIECES) -> Measured:
     """Poisson arrivals at `rate` a second."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     latest = 0.0
 
     def arrive(number: int) -> None:
@@ -33,7 +33,7 @@ def measure(clock: Clock, station: Station[int], rate: float, seed: int = 2, pie
         latest = clock.now
         station.submit(number)
         if number < pieces:
-            clock.after(chance.expovariate(rate), arrive, number + 1)
+            clock.after(rng.expovariate(rate), arrive, number + 1)
 
     arrive(1)
     clock.run(math.inf)

@@ -11,7 +11,7 @@ ONE = ChunkMix({1: 1})
 
 
 def test_poisson_arrivals_come_at_their_rate_and_irregularly():
-    times = [at for at, _ in poisson(lambda _: 5, highest=5, seconds=4000, mix=ONE, chance=random.Random(1))]
+    times = [at for at, _ in poisson(lambda _: 5, highest=5, seconds=4000, mix=ONE, rng=random.Random(1))]
     gaps = [after - before for before, after in pairwise(times)]
     mean = sum(gaps) / len(gaps)
 
@@ -23,7 +23,7 @@ def test_poisson_arrivals_come_at_their_rate_and_irregularly():
 
 def test_a_spike_multiplies_the_rate_while_it_lasts():
     rate = spike(3, 10, begins=100, lasts=50)
-    times = [at for at, _ in poisson(rate, highest=30, seconds=300, mix=ONE, chance=random.Random(2))]
+    times = [at for at, _ in poisson(rate, highest=30, seconds=300, mix=ONE, rng=random.Random(2))]
 
     assert sum(100 <= at < 150 for at in times) == pytest.approx(1500, rel=0.1)
     assert sum(at < 100 or at >= 150 for at in times) == pytest.approx(750, rel=0.15)
@@ -48,8 +48,8 @@ def test_the_noise_of_a_day_at_most_doubles_it():
 
 def test_a_mix_is_drawn_by_its_weights():
     mix = ChunkMix({1: 70, 6: 25, 60: 5})
-    chance = random.Random(3)
-    drawn = [mix.draw(chance) for _ in range(20_000)]
+    rng = random.Random(3)
+    drawn = [mix.draw(rng) for _ in range(20_000)]
 
     assert mix.mean == pytest.approx(0.7 + 1.5 + 3)
     assert drawn.count(6) == pytest.approx(5000, rel=0.05)

@@ -30,7 +30,7 @@ class System:
             work=lambda _piece, _replica: 1.0,
             on_done=lambda piece: self.done.append((self.clock.now, piece)),
             owner_of=owner_of,
-            chance=random.Random(1),
+            rng=random.Random(1),
             expected=lambda _: 1.0,
         )
         self.fleet.open(self.station)
@@ -156,11 +156,11 @@ def test_what_waits_at_an_encoder_that_goes_is_done_elsewhere():
 
 def test_all_that_is_submitted_is_done_once_whatever_comes_and_goes():
     encoders = System(3, owner_of=lambda piece: piece % 5, load=3)
-    chance = random.Random(4)
+    rng = random.Random(4)
     for piece in range(2000):
-        encoders.clock.at(chance.uniform(0, 400), encoders.station.submit, piece)
+        encoders.clock.at(rng.uniform(0, 400), encoders.station.submit, piece)
     for at in range(10, 400, 10):
-        encoders.clock.at(at, encoders.fleet.scale_to, chance.randint(0, 12))
+        encoders.clock.at(at, encoders.fleet.scale_to, rng.randint(0, 12))
     encoders.clock.at(401, encoders.fleet.scale_to, 5)
 
     encoders.clock.run(2000)

@@ -68,10 +68,10 @@ def test_a_slow_rise_in_noise_is_reported_with_its_size():
 
 
 def test_a_mix_of_short_and_long_videos_does_not_hide_the_warm_up():
-    chance = np.random.default_rng(3)
-    videos = chance.choice(["short", "long"], 1000, p=[0.8, 0.2]).tolist()
+    rng = np.random.default_rng(3)
+    videos = rng.choice(["short", "long"], 1000, p=[0.8, 0.2]).tolist()
     latencies = np.array([500.0 if video == "short" else 30_000.0 for video in videos])
-    latencies *= 1 + 0.03 * chance.standard_normal(1000)
+    latencies *= 1 + 0.03 * rng.standard_normal(1000)
     latencies[:150] *= 2
     found = steady(latencies, videos)
     assert found.is_steady
