@@ -188,6 +188,12 @@ class LookAhead:
         self.read_until(self.presented[0])
         return self.presented[0]
 
+    @property
+    def starts_at_entry_point(self) -> bool:
+        """Whether the first presented frame is sure to be decoded; to be asked after `first`."""
+        packet = self.upcoming[0]
+        return packet.entry_point and packet.pts is not None and packet.pts <= self.presented[0]
+
     def end(self) -> int | None:
         """Where the display of the last frame ends, as far as is known."""
         if not self.presented:
@@ -351,7 +357,8 @@ class SamplingPlan:
     def begin(self) -> None:
         """Start the timeline where the packets say that the first frame is presented, if they can be trusted."""
         origin = self._packets.first() if self.trusted else None
-        if origin is None:
+        is_decoded_first = self._first_chunk == 0 and self.start == 0
+        if origin is None or not (is_decoded_first or self._packets.starts_at_entry_point):
             self.trusted = False
             return
         self._begin_at(origin)

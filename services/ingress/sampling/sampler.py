@@ -289,8 +289,10 @@ class Sampler:
             max_packets=self._limits.max_packets,
             on_packet=self._on_packet,
         ) as scanned:
-            video.entry_points = scanned.find_entry_points(self._start)
-        return video.entry_points is not None
+            entry_points = scanned.find_entry_points(self._start)
+        if not video.seeks_by_time:
+            video.entry_points = entry_points
+        return entry_points is not None
 
     def _is_too_long(self) -> bool:
         """Whether by the packets' times, too, the video exceeds the limit: its last one, or more than a few."""

@@ -187,12 +187,18 @@ class VideoFile:
         """Whether the format has no global timeline, so that its clock may jump."""
         return bool(self._container.format.flags & _TIMES_MAY_JUMP)
 
+    def _is_fragmented(self) -> bool:
+        """Whether the file is a movie whose pictures are all in fragments, which may be those of several joined ones.
+
+        Its edit list is but a start.
+        """
+        return "mov" in self._container.format.name.split(",") and self._stream.frames == 0
+
     def _new_clock(self) -> Clock:
-        # The edit list of a movie in fragments, which declares no pictures before them, is but a start.
         return Clock(
             ticks_per_second=float(1 / self.time_base),
             global_clock=not self._is_spliced(),
-            edits=self._stream.frames > 0,
+            edits=not self._is_fragmented(),
         )
 
     @property
@@ -319,6 +325,11 @@ class VideoFile:
     @property
     def has_one_clock(self) -> bool:
         """Whether times after a jump in the file are those of the whole."""
+        return not self._is_spliced() and not self._is_fragmented()
+
+    @property
+    def seeks_by_time(self) -> bool:
+        """Whether the demuxer finds times in the file by itself, if its clock does not start again."""
         return not self._is_spliced()
 
     def find_entry_points(self, seconds: Fraction) -> list[EntryPoint] | None:

@@ -287,6 +287,44 @@ def test_times_made_up_in_decoding_order_are_not_believed(tmp_path: Path, contai
     assert len(set(found.numbers)) >= 73
 
 
+# ---- parts of videos that are not what they seem
+
+
+def numbers_from(path: Path, first_chunk: int, **how: Any) -> list[int]:
+    """Of a chunk of a second."""
+    out = np.empty((RATE, WIDTH, WIDTH, 3), np.uint8)
+    size = {"frames_per_chunk": RATE, "chunk_duration": Fraction(1), "image_size": WIDTH}
+    with Sampler(str(path), **size, limits=LIMITS, first_chunk=first_chunk, **how) as sampler:
+        chunk = sampler.next_chunk(out)
+    assert chunk is not None
+    return [number(out[index]) for index in chunk.frame_indices]
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mkv", "libx264"), ("ts", "libx265")])
+def test_the_timeline_starts_at_the_first_picture_that_can_be_decoded_wherever_it_is_begun(
+    tmp_path: Path, container: str, codec: str
+) -> None:
+    options = {"libx264": {"g": "25", "sc_threshold": "0"}, "libx265": {"x265-params": "keyint=25:log-level=none"}}
+    source = clip(tmp_path / "source.mkv", 75, codec=codec, options=options[codec])
+    with av.open(str(source)) as original, av.open(str(tmp_path / f"video.{container}"), "w") as output:
+        stream = output.add_stream_from_template(original.streams.video[0])
+        for packet in [packet for packet in original.demux(video=0) if packet.size][7:]:
+            packet.stream = stream
+            output.mux(packet)
+    path = tmp_path / f"video.{container}"
+    whole = seen(path).numbers
+    assert whole[:5] == list(range(25, 30))
+    assert numbers_from(path, 1) == whole[25:50]
+    assert numbers_from(path, 0, start=Fraction(1)) == whole[25:50]
+
+
+def test_a_range_of_joined_movies_is_that_of_the_whole(tmp_path: Path) -> None:
+    parts = [clip(tmp_path / f"{i}.mp4", 60, first=60 * i, **CONTAINERS["mp4"]) for i in range(3)]
+    path = joined(tmp_path / "joined.mp4", parts)
+    for second in (1, 2, 5):
+        assert numbers_from(path, 0, start=Fraction(second)) == list(range(25 * second, 25 * second + 25))
+
+
 # ---- edit lists
 
 
