@@ -33,7 +33,11 @@ CONTAINERS: dict[str, tuple[str, tuple[str, dict[str, str]]]] = {
     "asf": ("asf", ("wmv2", {})),
     "ogg": ("ogg", _VP8),
     "gif": ("gif", ("gif", {})),
+    "mxf": ("mxf", ("mpeg2video", {})),
+    "ivf": ("ivf", _VP8),
+    "h264": ("h264", _H264),
 }
+_RATES = {"mxf": 25}  # which has no lower one
 _MOVIES = frozenset({"mp4", "mov", "m4a", "3gp", "3g2"})
 _PIXEL_FORMATS = {"gif": "rgb4_byte", "mjpeg": "yuvj420p", "png": "rgb24"}
 
@@ -51,12 +55,13 @@ def clip(
     container_format, (codec, codec_options) = CONTAINERS[suffix]
     file = io.BytesIO()
     with av.open(file, "w", format=container_format, options={"fflags": "+bitexact", **(options or {})}) as container:
-        stream = cast(VideoStream, container.add_stream(codec, rate=RATE, options=codec_options))
+        rate = _RATES.get(suffix, RATE)
+        stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=codec_options))
         _configure(stream.codec_context, codec, width, height)
         for index in range(frames):
             frame = _frame(index, codec, width, height)
-            frame.time_base = Fraction(1, RATE)
-            frame.pts = index + round(start * RATE)
+            frame.time_base = Fraction(1, rate)
+            frame.pts = index + round(start * rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     # Otherwise a movie that is cut off has no headers.

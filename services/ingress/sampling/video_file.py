@@ -29,6 +29,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 # Self-contained formats only. Playlists, scripts and image sequences, which name other files, must never be here.
 FORMATS = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "mpeg", "avi", "flv", "asf", "ogg"),
+    *("mxf", "ivf", "obu", "h264", "hevc", "mpegvideo"),  # the last four: streams without a container
     *("gif", "mp3"),  # mp3: so that a sound file is told what it lacks
 )
 MAX_FAILURES_IN_A_ROW = 8
@@ -72,6 +73,14 @@ def refused(reason: ErrorReason, message: str) -> InvalidInput:
 
 def not_a_video() -> InvalidInput:
     return refused(ErrorReason.NOT_A_VIDEO, "The object is not a video that can be decoded.")
+
+
+def _not_a_format() -> InvalidInput:
+    message = (
+        "The object is not a video of a format that is read: MP4, MOV, Matroska, WebM, MPEG-TS, MPEG-PS, AVI, FLV, "
+        "ASF, Ogg, MXF, IVF, GIF, or a stream of H.264, HEVC, AV1 or MPEG-2 alone."
+    )
+    return refused(ErrorReason.NOT_A_VIDEO, message)
 
 
 def _damaged() -> InvalidInput:
@@ -120,7 +129,7 @@ class VideoFile:
             media = MediaFile(fd, os.fstat(fd).st_size, None)
         self._media = media
         try:
-            self._container = self._open.enter_context(self._open_container(0))
+            self._container = self._open.enter_context(self._opened_container())
             self._stream = self._best_stream()
             self._context = self._stream.codec_context
             self._open_decoder()
@@ -154,6 +163,14 @@ class VideoFile:
         if self._part is not None:
             self._part.close()
         self._open.close()
+
+    def _opened_container(self) -> InputContainer:
+        try:
+            return self._open_container(0)
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            raise _not_a_format() from error
 
     def _open_container(self, start: int) -> InputContainer:
         """Of the bytes from `start` on."""
@@ -273,6 +290,8 @@ class VideoFile:
             position = max(position, packet.pos or 0)
             if packet.size == 0:  # to a decoder it would mean the end
                 continue
+            if packet.has_sidedata("encryption_info"):
+                raise refused(ErrorReason.NOT_A_VIDEO, "The video is encrypted.")
             count += 1
             self._on_packet()
             if count > self._max_packets:

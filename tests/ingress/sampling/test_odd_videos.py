@@ -325,6 +325,37 @@ def test_a_range_of_joined_movies_is_that_of_the_whole(tmp_path: Path) -> None:
         assert numbers_from(path, 0, start=Fraction(second)) == list(range(25 * second, 25 * second + 25))
 
 
+# ---- streams with little around them, and formats of their own
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("video.h264", {}),
+        ("video.hevc", {"codec": "libx265", "options": {"x265-params": "bframes=3:log-level=none"}}),
+        ("video.m2v", {"codec": "mpeg2video", "container_format": "mpeg2video"}),
+        ("video.obu", {"codec": "libsvtav1", "options": {"preset": "12", "svtav1-params": "lp=1"}}),
+        (
+            "video.ivf",
+            {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "lag-in-frames": "16", "auto-alt-ref": "1"}},
+        ),
+        ("video.mxf", {"codec": "mpeg2video"}),
+    ],
+)
+def test_streams_without_a_container_of_their_own_are_shown_in_order(
+    tmp_path: Path, name: str, how: dict[str, Any]
+) -> None:
+    check_in_order(clip(tmp_path / name, 40, **how), 40)
+
+
+def test_an_encrypted_video_is_refused_as_such(tmp_path: Path) -> None:
+    encryption = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0f" * 16, "encryption_kid": "1e" * 16}
+    path = clip(tmp_path / "video.mp4", 40, container_options=encryption)
+    with pytest.raises(InvalidInput, match="encrypted") as caught:
+        seen(path)
+    assert caught.value.reason == ErrorReason.NOT_A_VIDEO
+
+
 # ---- edit lists
 
 
