@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 
 @asynccontextmanager
 async def connect_proxy(target: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """A proxy that connects every CONNECT to `target`, host:port, and the hosts that it was asked for."""
-    asked: list[str] = []
+    """A proxy that connects every CONNECT to `target`, host:port, and the requested hosts."""
+    requested: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+            requested.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
             host, _, port = target.rpartition(":")
             there, back = await asyncio.open_connection(host, int(port))
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -27,4 +27,4 @@ async def connect_proxy(target: str) -> AsyncIterator[tuple[str, list[str]]]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requested

@@ -200,7 +200,7 @@ def test_no_cuts_are_looked_for_where_they_are_turned_off(running, cut_clip):
     assert not any(chunk.cuts for chunk in answer.chunks)
 
 
-def test_scenes_end_at_cuts_if_so_told(running, cut_clip):
+def test_scenes_end_at_cuts_with_the_option(running, cut_clip):
     answer = analyzed(running, cut_clip, "--scenes-by-cuts", "--scene-threshold", 2)
     assert [(scene.start_seconds, scene.end_seconds) for scene in answer.scenes] == [
         (0, 2.6),
@@ -250,7 +250,7 @@ def test_options_of_redecode_that_contradict_each_other_are_usage_errors(tmp_pat
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_file_that_the_service_cannot_read_is_told_with_the_way_out(running, clip):
+def test_a_file_that_the_service_cannot_read_is_an_error_with_the_remedy(running, clip):
     ended = run("analyze", clip, "--address", running.state["address"])
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -266,7 +266,7 @@ def test_upload_puts_the_file_into_the_users_storage_first(running, clip):
     assert answer.video_duration_seconds == pytest.approx(6)
 
 
-def test_report_and_scene_lists_are_written_and_told(running, clip, tmp_path):
+def test_report_and_scene_lists_are_written_and_named_on_stderr(running, clip, tmp_path):
     service = ["--address", running.state["address"], "--upload", "s3://videoanalysis/reported.mp4"]
     wanted = [tmp_path / "scenes.csv", tmp_path / "scenes.otio", tmp_path / "scenes.edl", tmp_path / "report.html"]
     files = [option for path in wanted[:3] for option in ("--scenes", path)] + ["--report", wanted[3]]
@@ -308,7 +308,7 @@ def test_a_report_on_what_lies_elsewhere_goes_without_pictures_and_json_stays_al
         [__file__, "--upload", "bucket/video.mp4", "--address", "127.0.0.1:9"],
     ],
 )
-def test_arguments_that_make_no_sense_are_told_in_one_sentence(arguments):
+def test_invalid_arguments_are_reported_in_one_sentence(arguments):
     ended = run("analyze", *arguments)
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -405,7 +405,7 @@ def test_up_ends_on_sigterm_and_leaves_nothing_not_even_a_process_that_hangs(tmp
     assert not list(running.directory.iterdir())
 
 
-def test_up_ends_when_a_process_dies_and_says_which(tmp_path):
+def test_up_ends_when_a_process_ends_and_names_it(tmp_path):
     with up(tmp_path) as running:
         started = processes.descendants(running.process.pid)
         (decoder,) = running.state["decoder"]
@@ -420,7 +420,7 @@ def test_up_ends_when_a_process_dies_and_says_which(tmp_path):
     assert not list(running.directory.iterdir())
 
 
-def test_up_without_the_services_says_what_is_missing(tmp_path):
+def test_up_without_the_services_names_what_is_missing(tmp_path):
     shutil.copytree(ROOT / "videoanalysis", tmp_path / "videoanalysis", ignore=shutil.ignore_patterns("__pycache__"))
     ended = subprocess.run(
         [sys.executable, "-c", "from videoanalysis.cli import main; main()", "up"],
@@ -597,7 +597,7 @@ def test_a_file_that_is_no_bank_is_named(tmp_path):
     assert ended.stderr.startswith(f"error: {tmp_path}/bank.safetensors: not a safetensors file")
 
 
-async def test_no_bank_is_built_by_an_encoder_of_another_model_than_was_asked_for(tmp_path):
+async def test_no_bank_is_built_by_an_encoder_of_another_model_than_requested(tmp_path):
     (tmp_path / "tags.txt").write_text("kitchen\n")
     (tmp_path / "descriptions.txt").write_text("A person cooking\n")
     out = tmp_path / "rooms.safetensors"
@@ -646,7 +646,7 @@ async def test_a_bank_is_built_once_what_it_waits_for_is_ready(tmp_path):
     assert out.exists()
 
 
-def test_texts_that_make_no_bank_are_told(running, tmp_path):
+def test_texts_that_make_no_bank_are_reported(running, tmp_path):
     (tmp_path / "tags.txt").write_text("")
     (encoder,) = running.state["encoder"]
     ended = run("textbank", "build", tmp_path, "--encoder", encoder["address"], "--out", tmp_path / "x.safetensors")

@@ -348,7 +348,7 @@ async def test_a_video_that_gets_ahead_may_be_cut_off_as_often_as_it_takes(analy
     assert service.tokens == [b"", *(b"%d" % index for index in range(12))]
 
 
-async def test_one_that_does_not_get_ahead_is_given_up(analyze):
+async def test_an_analysis_without_progress_fails_finally(analyze):
     service = Service([Call([chunk(0, 0, b"one")], code=LOST), Call([progress(STAGE_ANALYZING)], code=LOST)])
     async with serving(service) as address:
         with pytest.raises(Unavailable) as caught:
@@ -374,7 +374,7 @@ async def test_whose_token_is_refused_starts_from_the_beginning(analyze, kind, r
     assert service.tokens == [b"", b"two", b""]
 
 
-async def test_a_video_whose_tokens_are_refused_again_and_again_is_given_up_although_it_gets_ahead(analyze):
+async def test_a_video_whose_tokens_are_always_refused_fails_finally_in_spite_of_progress(analyze):
     ahead = Call([chunk(0, 0, b"one")], code=LOST)
     refusal = Call(failure=InvalidInput("no", reason=ErrorReason.TOKEN_FORGED))
     service = Service([ahead, refusal] * 20)
@@ -410,7 +410,7 @@ async def test_after_a_chunk_without_a_token_there_is_none_to_go_on_with(analyze
     assert service.tokens == [b"", b""]
 
 
-async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
+async def test_a_refusal_for_overload_is_retried_after_the_requested_delay(analyze):
     reported = []
     refused = Call([progress(STAGE_WAITING)], Overloaded("full", retry_after_seconds=0.05))
     service = Service([refused, refused, GOOD])
@@ -423,7 +423,7 @@ async def test_a_refusal_for_overload_is_waited_out_as_told(analyze):
     assert all(seconds > 0.05 for seconds in reported)
 
 
-async def test_overload_that_outlasts_the_time_limit_is_told_at_once(analyze):
+async def test_overload_that_outlasts_the_time_limit_is_raised_at_once(analyze):
     service = Service([Call(failure=Overloaded("full", retry_after_seconds=30))])
     async with serving(service) as address:
         with pytest.raises(Overloaded) as caught:
@@ -725,7 +725,7 @@ async def reaches(client: AsyncClient) -> bool:
     return caught.type is DeadlineExceeded
 
 
-async def test_a_service_that_drains_finishes_what_it_has_and_is_asked_no_more():
+async def test_a_draining_service_finishes_its_calls_and_gets_no_new_ones():
     release = asyncio.Event()
 
     class Draining(Service):

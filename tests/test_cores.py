@@ -64,7 +64,7 @@ print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == 
 
 @pytest.mark.skipif(SCHEDULED == 1, reason="needs two cores")
 @pytest.mark.parametrize(("variables", "expected"), [({}, "[1]"), ({"OPENBLAS_NUM_THREADS": "2"}, "[2]")])
-def test_matrix_products_use_those_cores_unless_the_environment_says_otherwise(variables, expected) -> None:
+def test_matrix_products_use_those_cores_unless_the_environment_sets_another_number(variables, expected) -> None:
     inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", BLAS_THREADS]
     ended = subprocess.run(command, env=inherited | variables, stdout=subprocess.PIPE, text=True, check=True)

@@ -49,7 +49,7 @@ async def health(channel: grpc.aio.Channel, name: str) -> int:
     return (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)).status
 
 
-async def test_is_alive_at_once_and_ready_when_told():
+async def test_is_alive_at_once_and_ready_when_set():
     async with listening() as (server, channel):
         assert await health(channel, "liveness") == SERVING
         for ready, status in ((None, NOT_SERVING), (True, SERVING), (False, NOT_SERVING)):

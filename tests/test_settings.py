@@ -73,11 +73,11 @@ def test_every_wrong_variable_has_a_line_of_its_own_that_begins_with_its_name(co
     ]
 
 
-def test_a_missing_variable_is_told_with_what_it_means(complaints):
+def test_a_missing_variable_is_reported_with_its_description(complaints):
     assert complaints() == ["KITCHEN_COOKS: Field required (Ages of the cooks, e.g. [31, 45].)"]
 
 
-def test_what_is_no_json_is_told_like_any_other_mistake(complaints):
+def test_invalid_json_is_reported_like_any_other_error(complaints):
     lines = complaints(COOKS="anna,paul", PORT="70000")
     assert [line.split(":")[0] for line in sorted(lines)] == ["KITCHEN_COOKS", "KITCHEN_PORT"]
 
@@ -87,7 +87,7 @@ def test_the_place_inside_a_list_is_named(complaints):
     assert line.startswith("KITCHEN_COOKS[1]: ")
 
 
-def test_settings_that_contradict_each_other_are_told_under_the_name_of_one(complaints):
+def test_settings_that_contradict_each_other_are_reported_under_the_name_of_one(complaints):
     assert complaints(COOKS="[31]", PLATES="3") == ["KITCHEN_PLATES: fewer than guests (As many as guests.)"]
 
 

@@ -45,7 +45,7 @@ def test_a_cut_is_where_the_service_found_it_or_at_the_first_frame_after_it():
     assert [change.timestamp_seconds for change in changes] == [3.75, 3.75]
 
 
-def test_embeddings_are_an_array_and_none_if_not_asked_for():
+def test_embeddings_are_an_array_and_none_if_not_requested():
     sent = np.arange(6, dtype=np.float16).reshape(2, 3)
     chunks = [ChunkResult(embeddings=tensors.to_proto(sent)), ChunkResult()]
     first, second = VideoAnalysis.from_message(AnalyzeVideoResponse(chunks=chunks)).chunks

@@ -58,7 +58,7 @@ async def test_calls_whose_request_never_comes_end_within_seconds(tmp_path):
         assert await started.metric("grpc_server_handled_total", grpc_code="DeadlineExceeded") == 51
 
 
-async def test_a_caller_that_does_not_read_loses_its_call_and_learns_it_once_it_reads(tmp_path):
+async def test_a_caller_that_does_not_read_loses_its_call_and_gets_the_status_once_it_reads(tmp_path):
     async with (
         service("tests.sleeper", tmp_path, write_seconds=0.5) as started,
         connect(started.address, window=1000) as client,
@@ -116,7 +116,7 @@ async def test_a_caller_that_resets_its_calls_as_fast_as_it_can_ends_hardly_any_
     assert codes[grpc.StatusCode.OK] >= 10, codes
 
 
-async def test_calls_of_one_host_are_limited_also_those_that_nobody_reads(tmp_path):
+async def test_calls_of_one_host_are_limited_also_those_that_are_not_read(tmp_path):
     limits = {"max_calls_per_peer": 20, "write_seconds": 0.5}
     async with service("tests.sleeper", tmp_path, **limits) as started:
         async with AsyncExitStack() as clients:

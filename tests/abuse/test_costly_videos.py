@@ -24,8 +24,8 @@ def long_slides(tmp_path_factory) -> Path:
     return render(path, [Fraction(0), Fraction(1800)], draw=calm_picture)
 
 
-async def analyze(running: System, path: Path, **asked: object) -> AnalyzeVideoResponse:
-    request = AnalyzeVideoRequest(video_uri=f"file://{path}", **asked)
+async def analyze(running: System, path: Path, **options: object) -> AnalyzeVideoResponse:
+    request = AnalyzeVideoRequest(video_uri=f"file://{path}", **options)
     return await running.stub.AnalyzeVideo(request, timeout=SOON)
 
 
@@ -42,9 +42,9 @@ async def test_a_request_that_would_cost_too_much_is_refused_by_field_with_the_r
     clip = render(tmp_path / "clip.mp4", steady(10, 20), draw=calm_picture)
     engine = Engine()
     async with system(tmp_path, [engine], max_encoded_frames=LIMIT) as running:
-        asked = {"chunk_duration_seconds": 1, "frames_per_chunk": 8}
+        options = {"chunk_duration_seconds": 1, "frames_per_chunk": 8}
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await analyze(running, clip, **asked)
+            await analyze(running, clip, **options)
         error = from_rpc_error(caught.value)
         assert (type(error), error.reason, error.field) == (
             InvalidInput,
@@ -55,5 +55,5 @@ async def test_a_request_that_would_cost_too_much_is_refused_by_field_with_the_r
         assert engine.chunks <= LIMIT // 8
         assert running.is_at_rest()
         # The remedy helps.
-        answer = await analyze(running, clip, **{**asked, "frames_per_chunk": 4})
+        answer = await analyze(running, clip, **{**options, "frames_per_chunk": 4})
         assert answer.usage.frames_encoded == 80

@@ -93,7 +93,7 @@ SICKNESSES: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("sickness", SICKNESSES)
-async def test_no_video_fails_and_the_sick_one_is_avoided(sickness: str, tmp_path: Path) -> None:
+async def test_no_video_fails_and_the_failing_replica_is_avoided(sickness: str, tmp_path: Path) -> None:
     async with (
         encoder(Engine()) as healthy,
         sick_encoder(SICKNESSES[sickness]) as (sick_address, sick),

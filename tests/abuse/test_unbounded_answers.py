@@ -26,7 +26,7 @@ def clip(tmp_path_factory) -> Path:
     return render(tmp_path_factory.mktemp("clips") / "clip.mp4", steady(25, SECONDS), draw=calm_picture)
 
 
-def request(clip: Path, **asked: object) -> AnalyzeVideoRequest:
+def request(clip: Path, **options: object) -> AnalyzeVideoRequest:
     """Nearly every one of 16 frames a second begins a scene with 100 long tags: 24 KB each."""
     return AnalyzeVideoRequest(
         video_uri=f"file://{clip}",
@@ -36,7 +36,7 @@ def request(clip: Path, **asked: object) -> AnalyzeVideoRequest:
         chunk_duration_seconds=1,
         scene_threshold=1e-9,
         scene_detection=SCENE_DETECTION_EVERY_FRAME,
-        **asked,
+        **options,
     )
 
 

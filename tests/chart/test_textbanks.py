@@ -197,7 +197,7 @@ def test_helm_test_analyses_the_sample_at_the_ingress():
     assert container["image"] == rendered.deployments()["ingress"]["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
-def test_helm_test_sends_hostile_media_if_told_where_to_upload_them():
+def test_helm_test_sends_hostile_media_if_an_upload_location_is_set():
     changes = {"test": {"hostile": {"upload": "s3://bucket/hostile"}}, "s3": {"endpointUrl": "http://minio:9000"}}
     rendered = render("gpu", changes)
     (pod,) = (pod for name, pod in rendered.of_kind("Pod").items() if "hostile" in str(name))

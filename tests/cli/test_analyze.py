@@ -171,7 +171,7 @@ def test_what_has_arrived_is_kept_and_the_same_command_goes_on_from_there(servic
     assert not kept.exists()
 
 
-def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(service, address, tmp_path):
+def test_ctrl_c_keeps_what_has_arrived_and_names_the_command_to_continue(service, address, tmp_path):
     kept = tmp_path / "kept.json"
     service.hangs = True
     analyze = ["analyze", ONE, "--address", address, "--resume", kept]
@@ -269,7 +269,7 @@ def test_times_are_seconds_or_read_off_a_clock(service, address):
     assert [(one.start_seconds, one.end_seconds) for one in service.requests] == [(83.5, 3723.5)] * 2
 
 
-def test_the_least_length_of_scenes_is_asked_of_the_service(service, address):
+def test_the_minimum_length_of_scenes_is_sent_to_the_service(service, address):
     call("analyze", ONE, "--address", address, "--min-scene-len", "0:01.5")
     assert [one.min_scene_seconds for one in service.requests] == [1.5]
 

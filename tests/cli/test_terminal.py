@@ -117,7 +117,7 @@ def test_packets_that_could_not_be_decoded_are_counted():
     assert "3 packets of the video could not be decoded" in shown(AnalyzeVideoResponse(decode_failures=3))
 
 
-def test_a_file_that_ends_before_its_container_says_so():
+def test_a_file_that_ends_before_its_containers_duration_is_reported():
     cut_short = AnalyzeVideoResponse(video_duration_seconds=18, claimed_duration_seconds=40)
     assert "the file claims 0:40.0 and ends after 0:18.0: it may have been cut short" in shown(cut_short)
     rounded = AnalyzeVideoResponse(video_duration_seconds=39.5, claimed_duration_seconds=40)

@@ -203,7 +203,7 @@ async def test_rank_texts_scores_each_row_as_decode_chunk_scores_its_pooled_embe
     assert answer.text_bank == decoded.text_bank
 
 
-async def test_a_ranking_tells_its_leading_texts_whatever_is_asked_for(stub):
+async def test_a_ranking_has_its_leading_texts_regardless_of_the_request(stub):
     bank = make_bank()
     (ranked,) = (await stub.RankTexts(rows(FRAMES[:1], ranking=ranking(top_k_tags=1, min_probability=1.0)))).rankings
     assert list(ranked.tags) == []

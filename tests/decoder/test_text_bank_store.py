@@ -61,7 +61,7 @@ async def test_of_two_banks_with_one_name_and_model_the_newer_is_used():
     assert len(store.banks()) == 1
 
 
-async def test_a_missing_bank_is_not_found_and_says_what_is_there():
+async def test_a_missing_bank_is_not_found_and_the_message_lists_the_loaded_ones():
     store = await store_of(FakeLocation({"a": make_bank(name="sport").to_bytes()}))
     with pytest.raises(NotFound, match=r"no text bank 'default'; loaded: sport") as caught:
         store.lookup("default", MODEL)

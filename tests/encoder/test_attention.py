@@ -17,7 +17,7 @@ def test_where_flash_attention_is_usable_no_other_kernel_is():
     assert cuda.math_sdp_enabled()
 
 
-def test_where_it_is_not_the_log_says_so_once_and_torch_chooses():
+def test_where_it_is_not_usable_that_is_logged_once_and_torch_chooses():
     with capture_logs() as lines:
         attention = flash_attention(2, 9, 8, torch.float32, device="cpu")
     assert [(line["log_level"], line["precision"], line["head_dim"]) for line in lines] == [("warning", "float32", 8)]

@@ -35,7 +35,7 @@ def encode_together(batcher: ChunkBatcher, chunks: list[np.ndarray]) -> list[Enc
         return list(threads.map(batcher, chunks))
 
 
-def test_chunks_are_not_joined_unless_asked():
+def test_chunks_are_not_joined_by_default():
     encoder = Encoder()
     batcher = ChunkBatcher(encoder, wait_seconds=LONG)
     encode_together(batcher, [chunk(1, 2), chunk(2, 2)])

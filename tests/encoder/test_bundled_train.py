@@ -24,7 +24,7 @@ def batch() -> Batch:
     return next(iter(Batches(seed=3)))
 
 
-def test_a_batch_says_of_every_picture_which_texts_are_true(batch):
+def test_a_batch_has_for_every_picture_the_texts_that_are_true(batch):
     pictures, texts = len(batch.pictures), len(batch.texts)
     assert batch.pictures.shape == (pictures, untrained.IMAGE_SIZE, untrained.IMAGE_SIZE, 3)
     assert batch.targets.shape == (pictures, texts)
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_the_sigmoid_over_all_pairs(tmp_path, batch):
     assert found == pytest.approx((losses * batch.mask).sum(axis=1).mean(), rel=1e-4)
 
 
-def test_a_picture_is_not_asked_about_what_would_complete_a_pair_that_is_held_out():
+def test_a_text_that_would_complete_a_held_out_pair_is_masked():
     drawn = next(iter(Batches(seed=8, scenes=60, bare=0)))
     is_red, is_ring = (drawn.targets[:, TAGS.index(value)] for value in ("red", "ring"))
     assert is_red.any()

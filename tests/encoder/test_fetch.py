@@ -22,12 +22,12 @@ def test_prints_the_digest_that_the_encoder_will_have(checkpoint_directory):
     assert ended.stdout == f"{resolve(str(checkpoint_directory), None).digest}\n"
 
 
-def test_is_content_with_the_files_that_were_asked_for(checkpoint_directory):
+def test_accepts_the_expected_files(checkpoint_directory):
     digest = resolve(str(checkpoint_directory), None).digest
     assert fetch(str(checkpoint_directory), f"--digest={digest}").returncode == 0
 
 
-def test_refuses_other_files_than_were_asked_for(checkpoint_directory):
+def test_refuses_other_files_than_expected(checkpoint_directory):
     digest = resolve(str(checkpoint_directory), None).digest
     ended = fetch(str(checkpoint_directory), "--digest=sha256:0000")
     assert ended.returncode == 1

@@ -137,7 +137,7 @@ async def test_the_stand_in_serves_without_torch(tmp_path):
         assert await exit_code(process) == 0
 
 
-def test_bad_settings_are_told_one_a_line_and_exit_with_2():
+def test_invalid_settings_are_reported_one_a_line_and_exit_with_2():
     done = run_to_its_end(max_in_flight=0, device="tpu", port=50052)
     assert done.returncode == 2
     first, second = sorted(done.stderr.splitlines())
@@ -145,7 +145,7 @@ def test_bad_settings_are_told_one_a_line_and_exit_with_2():
     assert second.startswith("ENCODER_MAX_IN_FLIGHT: ")
 
 
-def test_a_model_that_cannot_be_served_is_told_in_one_sentence_and_exits_with_2(tmp_path):
+def test_a_model_that_cannot_be_served_is_reported_in_one_sentence_and_exits_with_2(tmp_path):
     done = run_to_its_end(model=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"ENCODER_MODEL={tmp_path}: ")

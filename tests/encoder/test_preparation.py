@@ -81,7 +81,7 @@ def test_its_files_are_the_towers_and_the_configuration_as_it_was(checkpoint_dir
     assert {tensor.dtype for tensor in [*vision.values(), *text.values()]} == {torch.bfloat16}
 
 
-def test_all_of_its_files_can_be_read_by_whoever_can_read_one(prepared_directory):
+def test_all_of_its_files_have_the_same_read_permissions(prepared_directory):
     assert len({path.stat().st_mode for path in prepared_directory.iterdir()}) == 1
 
 
@@ -181,7 +181,7 @@ def test_whole_weights_that_were_replaced_after_the_start_are_not_mixed_with_tho
             engine.encode_texts(TEXTS)
 
 
-def test_a_prepared_model_is_not_overwritten_unasked(checkpoint_directory, copied):
+def test_a_prepared_model_is_not_overwritten_without_the_option(checkpoint_directory, copied):
     source = resolve(str(checkpoint_directory), None)
     before = (copied / "prepared.json").stat().st_ino
     with pytest.raises(CannotPrepare, match="--overwrite"):

@@ -135,7 +135,7 @@ async def test_reports_the_time_on_the_accelerator_apart_from_the_wait_for_it():
         assert 0.04 < result.queue.ToNanoseconds() / 1e9 < 1
 
 
-async def test_says_how_long_the_header_was_parked():
+async def test_reports_how_long_the_header_was_parked():
     async with serving() as encoder:
         first, at_once = await admitted(encoder, header())
         await admitted(encoder, header())
@@ -147,7 +147,7 @@ async def test_says_how_long_the_header_was_parked():
         assert at_once.parked.ToNanoseconds() < 40e6 < parked.parked.ToNanoseconds()
 
 
-async def test_says_how_much_of_others_is_there_when_a_chunk_is_done():
+async def test_reports_the_other_chunks_when_a_chunk_is_done():
     async with serving(piece_seconds=10, upload_seconds=10) as encoder:
         first, _ = await admitted(encoder, header())
         uploading, _ = await admitted(encoder, header())

@@ -21,7 +21,7 @@ def test_an_empty_variable_means_the_default(monkeypatch):
     assert EncoderSettings().revision is None
 
 
-def test_every_setting_says_why():
+def test_every_setting_has_a_description():
     assert all(field.description for field in EncoderSettings.model_fields.values())
 
 

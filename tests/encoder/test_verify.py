@@ -54,7 +54,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_not_checked(checkpoint_directory,
     assert capsys.readouterr().out == ""
 
 
-def test_a_check_that_fails_is_told_with_its_remedy_and_exits_with_1(without_scale):
+def test_a_failed_check_is_reported_with_its_remedy_and_exits_with_1(without_scale):
     ended = run(without_scale.parent, without_scale.name, "--device", "cpu")
     assert ended.returncode == 1
     assert ended.stderr == ""

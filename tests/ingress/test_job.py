@@ -35,7 +35,7 @@ def test_a_duration_is_read_as_the_decimal_it_was_written_as():
     assert read_request(AnalyzeVideoRequest(chunk_duration_seconds=1e2)).chunk_duration == 100
 
 
-def test_a_request_is_interactive_unless_it_says_otherwise():
+def test_a_request_is_interactive_by_default():
     assert read_request(AnalyzeVideoRequest()).priority == PRIORITY_INTERACTIVE
     assert read_request(AnalyzeVideoRequest(priority=PRIORITY_BATCH)).priority == PRIORITY_BATCH
 

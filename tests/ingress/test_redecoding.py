@@ -58,14 +58,14 @@ def running_system(tmp_path: Path, clip: Path, engine: Engine | None = None):
     return system(tmp_path, [engine or Float16Engine()], allowed_file_roots=[clip.parent])
 
 
-async def analyze(running: System, clip: Path, **asked: object) -> AnalyzeVideoResponse:
-    wanted = {"frames_per_chunk": 8, "chunk_duration_seconds": 2.2, "include_embeddings": True, **asked}
+async def analyze(running: System, clip: Path, **options: object) -> AnalyzeVideoResponse:
+    wanted = {"frames_per_chunk": 8, "chunk_duration_seconds": 2.2, "include_embeddings": True, **options}
     return await running.stub.AnalyzeVideo(AnalyzeVideoRequest(video_uri=f"file://{clip}", **wanted), timeout=SOON)
 
 
-async def redecode(running: System, stored: AnalyzeVideoResponse, **asked: object) -> AnalyzeVideoResponse:
+async def redecode(running: System, stored: AnalyzeVideoResponse, **options: object) -> AnalyzeVideoResponse:
     async with AsyncClient(running.address) as client:
-        return (await client.redecode(stored, timeout_seconds=SOON, **asked)).message
+        return (await client.redecode(stored, timeout_seconds=SOON, **options)).message
 
 
 def comparable(answer: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
@@ -78,7 +78,7 @@ def comparable(answer: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"include_scene_scores": True},
         {"labels": ["a red car", "a blue sky", "rain"], "top_k_tags": 2, "scene_threshold": 0.05},
@@ -87,11 +87,11 @@ def comparable(answer: AnalyzeVideoResponse) -> AnalyzeVideoResponse:
     ],
     ids=["bank", "labels", "range", "scenes by cuts"],
 )
-async def test_the_same_question_has_the_same_answer_to_the_last_bit(clip, tmp_path, asked):
+async def test_the_same_question_has_the_same_answer_to_the_last_bit(clip, tmp_path, options):
     async with running_system(tmp_path, clip) as running:
-        stored = await analyze(running, clip, **asked)
+        stored = await analyze(running, clip, **options)
         assert len(stored.scenes) > 2
-        again = await redecode(running, stored, **asked)
+        again = await redecode(running, stored, **options)
         assert comparable(again) == comparable(stored)
         assert running.is_at_rest()
 

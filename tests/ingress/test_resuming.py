@@ -151,7 +151,7 @@ async def at_rest(running: System, *engines: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"include_scene_scores": True, "include_embeddings": True},
         {"labels": ["a red car", "a blue sky", "rain"], "top_k_tags": 2},
@@ -162,8 +162,8 @@ async def at_rest(running: System, *engines: Engine) -> None:
     ],
     ids=["everything", "labels", "every frame", "no cuts", "scenes by cuts", "scenes of a least length"],
 )
-async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path, asked):
-    wanted = request(clip, **asked)
+async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path, options):
+    wanted = request(clip, **options)
     async with resuming(tmp_path, clip) as running:
         whole = await stream(running, wanted)
         assert len(whole.chunks) == len(whole.tokens) > 4

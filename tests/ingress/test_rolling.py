@@ -164,7 +164,7 @@ async def test_a_video_is_compared_with_one_bank_to_its_end_though_that_is_repla
         assert words(await analyze()) == set(NEW[0])
 
 
-async def test_a_video_whose_bank_is_gone_for_good_starts_once_more_with_the_new_one(tmp_path: Path):
+async def test_a_video_whose_bank_is_no_longer_loaded_restarts_with_the_new_one(tmp_path: Path):
     async with first_chunk_held_up(tmp_path) as (running, analyze):
         for number in range(3):
             await put_bank(running, tmp_path, ([*NEW[0], str(number)], NEW[1]))

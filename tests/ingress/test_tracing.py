@@ -47,7 +47,7 @@ def clip(tmp_path_factory) -> Path:
     return render(tmp_path_factory.mktemp("clips") / "clip.mp4", steady(10, SECONDS), draw=calm_picture)
 
 
-async def analyze(directory: Path, clip: Path, **asked: object) -> AnalyzeVideoResponse:
+async def analyze(directory: Path, clip: Path, **options: object) -> AnalyzeVideoResponse:
     engine = SyntheticEngine(image_size=IMAGE_SIZE, embedding_dim=EMBEDDING_DIM, service_ms=30)
     async with (
         system(directory, [engine], allowed_file_roots=[clip.parent]) as running,
@@ -55,7 +55,7 @@ async def analyze(directory: Path, clip: Path, **asked: object) -> AnalyzeVideoR
     ):
         traceparent = f"00-{TRACE_ID}-{CALLER_ID}-01"
         answer = await client.analyze(
-            f"file://{clip}", chunk_duration_seconds=SECONDS / CHUNKS, traceparent=traceparent, **asked
+            f"file://{clip}", chunk_duration_seconds=SECONDS / CHUNKS, traceparent=traceparent, **options
         )
         return answer.message
 

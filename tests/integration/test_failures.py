@@ -180,7 +180,7 @@ async def test_a_sampling_process_that_is_killed_costs_no_call(running: System):
         await calls.more(12)
 
 
-async def test_an_ingress_that_is_told_to_end_under_load_finishes_what_it_has_and_costs_no_call(running: System):
+async def test_an_ingress_that_terminates_under_load_finishes_its_videos_and_no_call_fails(running: System):
     leaving = running.ingresses[0]
     async with calls_that_all_succeed(running) as calls:
         leaving.terminate()
@@ -201,7 +201,7 @@ async def test_every_replica_of_every_service_is_replaced_under_load_and_no_call
                 await calls.more(4)
 
 
-async def test_a_full_scratch_disk_is_told_as_overload_and_a_free_one_serves(tmp_path: Path, running: System):
+async def test_a_full_scratch_disk_is_reported_as_overload_and_a_free_one_serves(tmp_path: Path, running: System):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk))

@@ -78,7 +78,7 @@ async def test_every_series_is_there_before_the_first_request(operated):
         assert value(text, "videoanalysis_waiting", service=kind) == 0
 
 
-async def test_models_and_banks_are_told_by_their_digests(operated):
+async def test_models_and_banks_are_identified_by_their_digests(operated):
     (model,) = (
         dict(labels) for name, labels in samples(operated.at_first["encoder"]) if name == "videoanalysis_model_info"
     )

@@ -88,7 +88,7 @@ async def whole(stack: Stack, uri: str) -> VideoAnalysis:
         return await client.analyze(uri, timeout_seconds=LONG, **OPTIONS)
 
 
-async def test_a_video_whose_ingress_is_killed_twenty_times_is_told_as_without_a_break(clip):
+async def test_a_video_whose_ingress_is_killed_twenty_times_has_the_same_answer(clip):
     async with Stack(engine="synthetic", settings=SETTINGS) as stack:
         uri = await stack.upload(clip)
         unbroken = await whole(stack, uri)

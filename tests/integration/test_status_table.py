@@ -49,9 +49,9 @@ def sound(tmp_path_factory) -> Path:
     return path
 
 
-async def failure(running: System, uri: str, seconds: float = 30, **asked: object) -> ServiceError:
+async def failure(running: System, uri: str, seconds: float = 30, **options: object) -> ServiceError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await running.stub.AnalyzeVideo(AnalyzeVideoRequest(video_uri=uri, **asked), timeout=seconds)
+        await running.stub.AnalyzeVideo(AnalyzeVideoRequest(video_uri=uri, **options), timeout=seconds)
     return from_rpc_error(caught.value)
 
 

@@ -247,7 +247,7 @@ def test_our_ghz_configs_write_no_file_whose_folder_may_be_missing(config):
         (["-H", "http://ingress:50051"], "-H: http://ingress:50051 is a URL; name the service by host:port"),
     ],
 )
-def test_locust_without_a_usable_host_says_so_in_one_line(options, says):
+def test_locust_without_a_usable_host_ends_with_one_line(options, says):
     ended = subprocess.run(
         [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "-t", "1s", *options],
         cwd=source_tree.ROOT,

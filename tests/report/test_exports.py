@@ -29,7 +29,7 @@ async def test_every_sampled_frame_of_a_file_is_pictured(clip, tmp_path):
     assert not root.section("Timeline").all(class_="note")
 
 
-async def test_of_many_frames_some_are_pictured_and_the_page_says_so(clip, tmp_path):
+async def test_of_many_frames_some_are_pictured_with_a_note(clip, tmp_path):
     root = await written(tmp_path, clip, seconds=12, frames=300)
     assert len(root.all("image")) == MAX_THUMBNAILS
     labels = [figure.one("svg").attributes["aria-label"] for figure in root.all("figure") if figure.all("svg")]

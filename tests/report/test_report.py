@@ -219,7 +219,7 @@ def test_each_picture_is_in_the_page_once_and_shown_where_its_frame_is():
             assert scene.start_seconds <= time < scene.end_seconds
 
 
-def test_without_pictures_the_page_says_why():
+def test_without_pictures_the_page_has_the_reason():
     root = page(note="No thumbnails: a test.")
     assert "No thumbnails: a test." in root.section("Timeline").text
     assert not root.all("use")
@@ -294,7 +294,7 @@ def test_few_chunks_lie_open_and_many_are_folded():
     assert not any("open" in chunk.attributes for chunk in many.all("details"))
 
 
-def test_the_page_says_when_it_was_made_and_of_which_request():
+def test_the_page_has_the_time_of_its_creation_and_the_request():
     assert page().one("footer").text == "videoanalysis, 25 November 2026, 04:30 UTC, stream id 0123abcd"
 
 

@@ -105,7 +105,7 @@ def test_of_what_is_no_video_there_are_none(content, tmp_path):
     assert list(thumbnails.take(path, [0.0], budget_seconds=60)) == []
 
 
-def test_of_a_file_that_is_gone_there_are_none(tmp_path):
+def test_a_missing_file_has_none(tmp_path):
     assert list(thumbnails.take(tmp_path / "gone.mp4", [0.0], budget_seconds=60)) == []
 
 

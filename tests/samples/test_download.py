@@ -106,7 +106,7 @@ async def test_videos_are_normalised_and_uploaded_with_a_manifest_and_failures_a
     assert set(catalogue.keys_seen_by_files) == {""}
 
 
-async def test_a_manifest_is_reused_unless_told_otherwise(catalogue: Catalogue, storage: Storage, bucket: str) -> None:
+async def test_a_manifest_is_reused_by_default(catalogue: Catalogue, storage: Storage, bucket: str) -> None:
     where, base_url = S3Uri(bucket, ""), f"{catalogue.url}/videos"
     first = await download_samples(storage, where, KEY, total=1, base_url=base_url)
     searches = len(catalogue.searches)

@@ -103,7 +103,7 @@ def test_what_it_started_is_killed_with_it(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process when its parent is killed")
-def test_ends_when_we_are_killed_and_cannot_end_it(tmp_path):
+def test_ends_with_its_parent_even_if_that_is_killed(tmp_path):
     (tmp_path / "sleeper.py").write_text("import time; time.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", OWNS_A_CHILD, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
         child = int(owner.stdout.readline())

@@ -122,7 +122,7 @@ async def test_the_services_have_no_access_to_the_users_cloud(stack, users_envir
     assert without_test_name(os.environ) == users_environment
 
 
-async def test_a_death_is_told_and_an_end_leaves_nothing(stack):
+async def test_a_process_that_ends_is_reported_and_a_stopped_stack_leaves_nothing(stack):
     async with Stack(engine="synthetic", settings=SETTINGS) as mortal:
         (encoder,) = mortal.services["encoder"]
         directory = Path(processes.environment(encoder.pid)["TMPDIR"])
@@ -157,14 +157,14 @@ async def test_services_start_again_at_their_addresses_and_with_other_settings(c
     assert first.chunks[0].frame_times_seconds == again.chunks[0].frame_times_seconds
 
 
-async def test_a_service_that_does_not_start_again_is_told():
+async def test_a_service_that_does_not_restart_is_reported():
     async with Stack(engine="synthetic", settings=SETTINGS) as restarted:
         (decoder,) = restarted.services["decoder"]
         with pytest.raises(StackError, match=r"(?s)decoder-0 .* ended with exit code 2; .*DECODER_MAX_BANK_BYTES"):
             await restarted.restart(decoder, max_bank_bytes="many")
 
 
-async def test_a_model_that_cannot_be_served_is_told_in_the_encoders_words(tmp_path):
+async def test_a_model_that_cannot_be_served_is_reported_with_the_encoders_message(tmp_path):
     with pytest.raises(StackError, match=r"(?s)encoder-0 .* ended with exit code 2; .*no config.json"):
         async with Stack(model=str(tmp_path)):
             pass

@@ -186,7 +186,7 @@ async def test_an_answer_without_a_code_is_known_by_its_status(stored, status, b
 @pytest.mark.parametrize(
     ("code", "status", "kind"), [(code, status, kind) for code, status, kind, *_ in CODES if status in (400, 403)]
 )
-async def test_the_code_that_an_answer_to_head_cannot_have_is_asked_for_with_get(stored, code, status, kind):
+async def test_the_error_code_that_an_answer_to_head_cannot_have_is_requested_with_get(stored, code, status, kind):
     stored.refuse(always=Refusal(status, code))
     error = await refusal_of(READ["stat"](stored.storage))
     assert (type(error), error.reason) == kind

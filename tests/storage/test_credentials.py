@@ -1,4 +1,4 @@
-"""Credentials that come late, expire or fail are asked for again, without a restart."""
+"""Credentials that are late, expire or fail are loaded again, without a restart."""
 
 import json
 from collections.abc import AsyncIterator
@@ -156,18 +156,18 @@ async def test_half_of_a_key_in_the_environment_is_an_error_and_no_traceback(mon
         assert isinstance(await failure(storage), ServiceError)
 
 
-async def test_a_source_that_fails_is_asked_once_for_all_that_wait():
-    asked = []
+async def test_a_source_that_fails_is_queried_once_for_all_that_wait():
+    loads = []
 
     async def load() -> None:
-        asked.append(1)
+        loads.append(1)
         raise OSError("no metadata service")
 
     credentials = RenewedCredentials(load, seconds_between_loads=60)
     for _ in range(3):
         with pytest.raises(CredentialsUnavailable):
             await credentials.get_frozen_credentials()
-    assert len(asked) == 1
+    assert len(loads) == 1
 
 
 async def test_temporary_credentials_that_cannot_be_renewed_are_looked_for_in_all_sources_again():

@@ -124,24 +124,24 @@ async def test_a_ca_bundle_that_cannot_be_read_is_reported_when_the_storage_is_o
 
 async def test_a_proxy_is_used_for_all_but_no_proxy_and_certificates_are_verified_behind_it(certificate, monkeypatch):
     bundle, tls = certificate
-    async with fake_s3(tls=tls) as store, connect_proxy(store.endpoint.removeprefix("https://")) as (proxy, asked):
+    async with fake_s3(tls=tls) as store, connect_proxy(store.endpoint.removeprefix("https://")) as (proxy, requested):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        # The proxy leads to the store, whatever host it is asked for.
+        # The proxy leads to the store, whatever host is requested.
         async with opened("https://server.invalid", ca_bundle=bundle) as storage:
             await storage.stat(CLIP)
-            assert asked == ["server.invalid:443"]
+            assert requested == ["server.invalid:443"]
         for endpoint, trusted in (("https://other.invalid", bundle), ("https://server.invalid", None)):
             async with opened(endpoint, ca_bundle=trusted) as storage:
                 with pytest.raises(FailedPrecondition, match="CA bundle"):
                     await storage.stat(CLIP)
-        assert len(asked) == 3
+        assert len(requested) == 3
         monkeypatch.setenv("NO_PROXY", ".invalid")
         async with opened("https://server.invalid", ca_bundle=bundle) as storage:
             with pytest.raises(Unavailable):  # the name does not exist
                 await storage.stat(CLIP)
         async with opened(store.endpoint, ca_bundle=bundle) as storage:
             await storage.stat(CLIP)  # loopback
-        assert len(asked) == 3
+        assert len(requested) == 3
 
 
 async def test_a_proxy_that_does_not_answer_is_named(monkeypatch):

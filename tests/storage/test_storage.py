@@ -254,19 +254,19 @@ class Store:
         writer.close()
 
     async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = re.search(r"range: bytes=(\d+)-", head)
-        mishap = self.mishaps.pop(0) if asked and self.mishaps else Mishap(sent=len(self.content))
-        status = self.refusal or (mishap.status if asked else 200)
+        requested = re.search(r"range: bytes=(\d+)-", head)
+        mishap = self.mishaps.pop(0) if requested and self.mishaps else Mishap(sent=len(self.content))
+        status = self.refusal or (mishap.status if requested else 200)
         if status >= 300:
             writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             return
-        start = int(asked[1]) if asked and not mishap.ignores_range else 0
+        start = int(requested[1]) if requested and not mishap.ignores_range else 0
         size = len(self.content)
         lines = [f"HTTP/1.1 {status} OK", 'ETag: "tag"', f"Content-Length: {size - start}", "Connection: close"]
-        if asked and not mishap.ignores_range:
+        if requested and not mishap.ignores_range:
             lines.append(f"Content-Range: bytes {start}-{size - 1}/{size}")
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        if asked:
+        if requested:
             self.starts.append(start)
             writer.write(self.content[start : start + mishap.sent])
             await writer.drain()
@@ -295,7 +295,7 @@ async def downloaded(store: Store, **options: float) -> bytes:
         return file.getvalue()
 
 
-async def test_a_server_that_behaves_is_asked_once():
+async def test_a_server_without_faults_gets_one_request():
     store = Store()
     assert await downloaded(store) == store.content
     assert store.starts == [0]
@@ -319,7 +319,7 @@ async def test_reading_survives_a_broken_transfer_too():
         assert await storage.read(store.measured.uri, 10_000) == store.content
 
 
-async def test_a_server_error_is_asked_again():
+async def test_a_server_error_is_retried():
     store = Store(mishaps=[Mishap(status=500)])
     assert await downloaded(store) == store.content
 
@@ -330,7 +330,7 @@ async def test_only_attempts_in_a_row_that_bring_nothing_are_counted():
     assert store.starts == [0, 100, 100, 200, 200, 300, 300]
 
 
-async def test_a_transfer_that_never_brings_anything_is_given_up():
+async def test_a_transfer_that_never_sends_data_fails_finally():
     store = Store(mishaps=[Mishap(sent=100), Mishap(), Mishap()])
     with pytest.raises(Unavailable, match="broke off") as given_up:
         await downloaded(store, attempts=2)
@@ -373,7 +373,7 @@ async def test_leaving_a_download_closes_its_connection():
         (503, Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
     ],
 )
-async def test_every_refusal_is_an_error_of_ours(status, kind, reason):
+async def test_every_refusal_is_a_service_error(status, kind, reason):
     store = Store(refusal=status)
     uri = store.measured.uri
     async with serving(store, attempts=1) as storage:
@@ -399,7 +399,7 @@ async def test_storage_that_never_answers_is_unavailable():
                 await call
 
 
-async def test_storage_that_nobody_serves_is_unavailable(unused_tcp_port):
+async def test_storage_without_a_server_is_unavailable(unused_tcp_port):
     async with Storage.open(
         f"http://127.0.0.1:{unused_tcp_port}", "us-east-1", ("key", "secret"), attempts=1
     ) as storage:
@@ -407,7 +407,7 @@ async def test_storage_that_nobody_serves_is_unavailable(unused_tcp_port):
             await storage.stat(S3Uri("videos", "clip"))
 
 
-async def test_a_service_without_credentials_is_told_so(s3_endpoint, monkeypatch, tmp_path):
+async def test_missing_credentials_of_the_service_are_reported(s3_endpoint, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -167,14 +167,14 @@ async def test_many_texts_go_in_batches_of_one_model(tmp_path):
     np.testing.assert_array_equal(bank.description_embeddings[299], embed("text 299"))
 
 
-async def test_a_busy_or_starting_encoder_is_asked_again(tmp_path):
+async def test_a_call_to_a_busy_or_starting_encoder_is_retried(tmp_path):
     encoder = FakeEncoder([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
     async with serving(encoder) as channel:
         bank = await build(write_texts(tmp_path), name="b", encoder=channel)
     assert bank.tags == ("kitchen",)
 
 
-async def test_an_encoder_that_stays_away_is_given_up(tmp_path):
+async def test_an_encoder_that_stays_unavailable_is_an_error(tmp_path):
     encoder = FakeEncoder([grpc.StatusCode.UNAVAILABLE] * 20)
     async with serving(encoder) as channel:
         with pytest.raises(Unavailable, match="not now"):

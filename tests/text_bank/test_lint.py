@@ -62,7 +62,7 @@ def test_a_tag_may_coincide_with_a_description():
     assert (found.kind, found.first, found.second) == ("descriptions", *bank.descriptions)
 
 
-def test_pairs_are_found_wherever_the_texts_lie_and_told_nearest_first():
+def test_pairs_are_found_at_any_positions_and_listed_nearest_first():
     rows = unit_rows(2500, 64)
     rows[2400] = at_cosine(rows[3], 0.996)
     rows[1100] = at_cosine(rows[1030], 0.997)

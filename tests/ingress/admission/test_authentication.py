@@ -253,7 +253,7 @@ async def test_a_valid_token_names_its_caller(keys_file):
         (lambda: "..", "malformed"),
     ],
 )
-async def test_a_token_that_is_not_valid_is_unauthenticated_and_the_message_says_why(keys_file, make, says):
+async def test_a_token_that_is_not_valid_is_unauthenticated_with_the_reason(keys_file, make, says):
     async with door(by_jwt(FileKeys("KEYS", keys_file))) as channel:
         error = await refusal(channel, bearer(make()))
         assert isinstance(error, Unauthenticated), error
@@ -352,12 +352,12 @@ async def test_without_any_keys_yet_calls_may_be_repeated(issuer):
 # The header of a gateway
 
 
-async def test_a_header_names_nobody_by_default():
+async def test_a_header_names_no_caller_by_default():
     async with door(Authentication()) as channel:
         assert await who(channel, [("x-caller-id", "alice")]) == ["", "127.0.0.1"]
 
 
-async def test_a_header_names_the_caller_where_the_operator_says_so():
+async def test_a_header_names_the_caller_if_the_operator_sets_it():
     async with door(Authentication(caller_header="x-caller-id")) as channel:
         assert await who(channel, [("x-caller-id", "alice")]) == ["alice", "alice"]
         assert await who(channel) == ["", "127.0.0.1"]
@@ -367,7 +367,7 @@ async def test_a_header_names_the_caller_where_the_operator_says_so():
             assert "x-caller-id" in error.message
 
 
-async def test_beside_tokens_a_header_is_believed_from_a_gateway_alone(tokens_file, policy_file):
+async def test_with_tokens_a_header_is_accepted_only_from_a_gateway(tokens_file, policy_file):
     policy_file.write_text("default: {}\ncallers: {alice: {gateway: true}}")
     doorway = by_token(tokens_file, caller_header="x-caller-id", policy=policy(policy_file))
     async with door(doorway) as channel:

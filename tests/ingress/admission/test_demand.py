@@ -416,7 +416,7 @@ EVERYTHING = [
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedule=st.lists(STEPS, min_size=4, max_size=8))
 @example(schedule=EVERYTHING)
-def test_the_gauges_are_what_the_model_says_after_every_step_and_zero_at_rest(bench, schedule):
+def test_the_gauges_agree_with_the_model_after_every_step_and_are_zero_at_the_end(bench, schedule):
     runner, running = bench
 
     async def play() -> None:

@@ -229,7 +229,7 @@ async def test_a_freed_slot_goes_past_a_caller_at_its_limit_and_back_to_it_below
     assert order == ["limited 0", "other 0", "other 1", "limited 1"]
 
 
-async def test_one_callers_waiting_requests_are_limited_and_the_refusal_says_so():
+async def test_one_callers_waiting_requests_are_limited_with_a_reason_of_its_own():
     admission = Admission(max_running=1, max_waiting=10, max_waiting_per_caller=2)
     release = asyncio.Event()
     tasks = [asyncio.create_task(held(admission, [], "many", release, Share("many", n))) for n in range(3)]
@@ -301,7 +301,7 @@ async def test_a_slot_waits_for_its_caller_no_longer_than_it_has_worked_and_the_
     assert admission.running == 0
 
 
-async def test_requests_that_have_arrived_and_not_asked_for_a_slot_are_counted_and_bounded():
+async def test_requests_that_have_arrived_and_do_not_wait_for_a_slot_yet_are_counted_and_bounded():
     admission = Admission(max_running=1, max_waiting=2)
     with admission.arrival(Share("a", 1)), admission.arrival(Share("b", 2)):
         assert admission.arriving == 2

@@ -80,7 +80,7 @@ def sizes(request: pb.AnalyzeVideoRequest, longest: int = LONGEST) -> LargestSiz
 
 @pytest.mark.parametrize("seconds", [4.0, 60.0, 3600.0])
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {},
         {"include_embeddings": True, "include_scene_scores": True},
@@ -89,8 +89,8 @@ def sizes(request: pb.AnalyzeVideoRequest, longest: int = LONGEST) -> LargestSiz
         {"cut_detection": pb.CUT_DETECTION_OFF},
     ],
 )
-def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(asked, seconds):
-    request = pb.AnalyzeVideoRequest(**asked)
+def test_no_answer_is_larger_than_the_bound_and_the_bound_is_not_much_larger(options, seconds):
+    request = pb.AnalyzeVideoRequest(**options)
     bound = sizes(request).answer(seconds)
     fullest = fullest_answer(request, seconds).ByteSize()
     assert fullest <= bound <= 1.5 * fullest + 8192
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_fit_is_refused_with_the_remedy():
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {},
         {"include_embeddings": True, "include_scene_scores": True, "frames_per_chunk": 64},
@@ -116,8 +116,8 @@ def test_an_answer_that_does_not_fit_is_refused_with_the_remedy():
         {"top_k_tags": 100, "chunk_duration_seconds": 600, "frames_per_chunk": 64},
     ],
 )
-def test_no_event_is_larger_than_the_bound(asked):
-    request = pb.AnalyzeVideoRequest(**asked)
+def test_no_event_is_larger_than_the_bound(options):
+    request = pb.AnalyzeVideoRequest(**options)
     (chunk,) = (answer := fullest_answer(request, request.chunk_duration_seconds or 10)).chunks
     scenes = answer.scenes[: len(chunk.scene_changes)]
     event = pb.StreamAnalyzeVideoResponse(chunk=chunk, finished_scenes=scenes, resume_token=b"x" * MAX_TOKEN_BYTES)

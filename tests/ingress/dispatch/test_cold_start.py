@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def test_how_long_it_takes_is_learnt_from_the_need_to_the_first_that_is_there():
+def test_it_is_measured_from_the_first_call_to_the_first_replica():
     clock = Clock()
     start = ColdStart(clock)
     start.begin()
@@ -63,7 +63,7 @@ async def test_where_there_are_none_they_are_waited_for_longer_than_where_they_a
         assert not pool.cold_start.is_under_way
 
 
-async def test_a_stream_hears_that_there_is_no_encoder_yet_and_is_analysed_when_there_is(tmp_path: Path):
+async def test_a_stream_reports_that_there_is_no_encoder_yet_and_continues_when_there_is(tmp_path: Path):
     render(tmp_path / "clip.mp4", steady(10, 2), draw=calm_picture)
     request = StreamAnalyzeVideoRequest(analysis=AnalyzeVideoRequest(video_uri=f"file://{tmp_path}/clip.mp4"))
     discovery = Announced()

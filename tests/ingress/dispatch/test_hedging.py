@@ -19,10 +19,10 @@ OTHER = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
 
 
 class Site:
-    """What a replica does with an offer: `room` lets it in, `refuses` ends its wait, `ends` ends the work."""
+    """The scripted answers of a replica to an offer: `admits` it, `refuses` it, or `ends` its work with an error."""
 
     def __init__(self, refuses: Exception | None = None, ends: Exception | None = None) -> None:
-        self.room = asyncio.Event()
+        self.admits = asyncio.Event()
         self.ends = ends
         self.hangs = False
         self.lingers = False
@@ -36,7 +36,7 @@ class Site:
 class Offered:
     def __init__(self, name: str, place: Site) -> None:
         self._name, self._place = name, place
-        self._withdrawn = False
+        self._cancelled = False
         self.seconds, self.other_chunks_in_flight = 1.0, 0
         place.offers += 1
         place.waiting += 1
@@ -45,7 +45,7 @@ class Offered:
         if self._place.refuses is not None:
             raise self._place.refuses
         try:
-            await self._place.room.wait()
+            await self._place.admits.wait()
         finally:
             if self._place.lingers:
                 await self._place.left.wait()
@@ -59,8 +59,8 @@ class Offered:
         return f"done by {self._name}"
 
     def cancel(self) -> None:
-        self._place.waiting -= not self._withdrawn
-        self._withdrawn = True
+        self._place.waiting -= not self._cancelled
+        self._cancelled = True
 
 
 class Places:
@@ -83,33 +83,33 @@ async def place(pool: Replicas, places: Places, **options: object) -> str:
     return await hedging.place(pool, places, needs="", **options)
 
 
-def with_room(**behaviour: object) -> Site:
+def admitting(**behaviour: object) -> Site:
     there = Site(**behaviour)
-    there.room.set()
+    there.admits.set()
     return there
 
 
-async def test_the_first_that_has_room_gets_the_work_and_the_other_is_told():
+async def test_the_first_that_admits_the_work_gets_it_and_the_other_offer_is_cancelled():
     places = Places(a=Site(), b=Site())
     admitted = []
     async with replicas(["a:1", "b:1"]) as pool:
         work = asyncio.ensure_future(place(pool, places, on_admitted=lambda: admitted.append(1)))
         await until(lambda: places.offered() == 2)
-        places.places["b"].room.set()
+        places.places["b"].admits.set()
         assert await work == "done by b"
         assert places.are_at_rest()
         assert [replica.in_flight for replica in pool.by_address.values()] == [0, 0]
     assert (places.places["a"].done, admitted) == (0, [1])
 
 
-async def test_work_that_is_cancelled_while_offers_are_withdrawn_leaves_none_behind():
+async def test_work_that_is_cancelled_while_offers_are_cancelled_leaves_none_behind():
     places = Places(a=Site(), b=Site(), c=Site())
     async with replicas() as pool:
         work = asyncio.ensure_future(place(pool, places))
         await until(lambda: places.offered() == 3)
         for name in "bc":
             places.places[name].lingers = True
-        places.places["a"].room.set()
+        places.places["a"].admits.set()
         await until(lambda: sum(there.waiting for there in places.places.values()) == 2)  # the first is withdrawn
         for _ in "bc":
             work.cancel()
@@ -122,7 +122,7 @@ async def test_work_that_is_cancelled_while_offers_are_withdrawn_leaves_none_beh
             places.places[name].left.set()
 
 
-async def test_work_waits_at_three_where_all_are_busy_with_ours():
+async def test_work_waits_at_three_replicas_if_all_have_work_of_this_caller():
     names = [f"{letter}:1" for letter in "abcdef"]
     places = Places(**{name[0]: Site() for name in names})
     async with replicas(names) as pool:
@@ -137,7 +137,7 @@ async def test_work_waits_at_three_where_all_are_busy_with_ours():
         assert places.are_at_rest()
 
 
-async def test_work_that_waits_is_offered_step_by_step_where_nothing_of_ours_is():
+async def test_waiting_work_is_offered_one_by_one_to_replicas_without_work_of_this_caller():
     names = [f"{letter}:1" for letter in "abcdefghijklmnopqrst"]
     places = Places(**{name[0]: Site() for name in names})
     busy = names[:3]
@@ -154,7 +154,7 @@ async def test_work_that_waits_is_offered_step_by_step_where_nothing_of_ours_is(
         assert places.are_at_rest()
 
 
-async def test_the_longer_work_usually_takes_the_longer_it_waits_before_the_next_is_asked():
+async def test_the_interval_between_offers_grows_with_the_service_time():
     names = [f"{letter}:1" for letter in "abcdef"]
     places = Places(**{name[0]: Site() for name in names})
     takes_long = LatencyEstimator(1000)
@@ -168,23 +168,23 @@ async def test_the_longer_work_usually_takes_the_longer_it_waits_before_the_next
         await asyncio.wait([work])
 
 
-async def test_one_that_did_our_work_last_is_asked_first():
+async def test_the_replica_that_finished_work_last_is_offered_first():
     names = [f"{letter}:1" for letter in "abcdef"]
-    places = Places(**{name[0]: with_room() for name in names})
+    places = Places(**{name[0]: admitting() for name in names})
     async with replicas(names) as pool:
         assert len({await place(pool, places) for _ in range(10)}) == 1
 
 
-async def test_only_one_is_asked_if_it_has_room_at_once():
-    places = Places(a=with_room(), b=with_room())
+async def test_only_one_replica_is_offered_the_work_if_it_admits_at_once():
+    places = Places(a=admitting(), b=admitting())
     async with replicas(["a:1", "b:1"]) as pool:
         await place(pool, places)
     assert places.offered() == 1
 
 
-async def test_in_the_place_of_one_that_refuses_another_is_asked():
-    places = Places(a=Site(refuses=Overloaded("full")), b=with_room())
-    for _ in range(20):  # Which one is asked first is left to chance.
+async def test_a_refused_offer_is_replaced_by_another():
+    places = Places(a=Site(refuses=Overloaded("full")), b=admitting())
+    for _ in range(20):  # The first replica is random.
         async with replicas(["a:1", "b:1"]) as pool:
             assert await place(pool, places) == "done by b"
     assert places.places["a"].offers > 0
@@ -201,22 +201,22 @@ async def test_after_a_few_refusals_it_backs_off_instead_of_trying_all():
         assert places.offered() <= 6
         for there in places.places.values():
             there.refuses = None
-            there.room.set()
+            there.admits.set()
         assert (await work).startswith("done")
 
 
 async def test_work_that_one_has_lost_is_done_by_another():
-    places = Places(a=with_room(ends=FailedAttempt("it crashed")), b=Site())
+    places = Places(a=admitting(ends=FailedAttempt("it crashed")), b=Site())
     async with replicas(["a:1", "b:1"]) as pool:
         work = asyncio.ensure_future(place(pool, places))
         await until(lambda: places.places["a"].offers > 0)
-        places.places["b"].room.set()
+        places.places["b"].admits.set()
         assert await work == "done by b"
         assert places.are_at_rest()
 
 
 async def test_work_that_takes_longer_than_it_ever_did_is_given_to_another():
-    places = Places(a=with_room(), b=with_room())
+    places = Places(a=admitting(), b=admitting())
     usual = LatencyEstimator(60)
     async with replicas(["a:1", "b:1"]) as pool:
         for _ in range(10):
@@ -231,8 +231,8 @@ async def test_work_that_takes_longer_than_it_ever_did_is_given_to_another():
         assert places.places["b"].done == done_before + 4
 
 
-async def test_work_that_takes_down_all_that_take_it_up_is_given_up():
-    places = Places(**{name[0]: with_room(ends=FailedAttempt("it crashed")) for name in NAMES})
+async def test_work_that_crashes_every_replica_is_not_retried_for_ever():
+    places = Places(**{name[0]: admitting(ends=FailedAttempt("it crashed")) for name in NAMES})
     async with replicas(wait_seconds=60) as pool:
         with pytest.raises(Unavailable) as caught:
             await place(pool, places)
@@ -241,14 +241,14 @@ async def test_work_that_takes_down_all_that_take_it_up_is_given_up():
 
 
 async def test_what_the_caller_must_change_ends_the_offers():
-    places = Places(a=with_room(ends=InvalidInput("bad")), b=with_room(ends=InvalidInput("bad")))
+    places = Places(a=admitting(ends=InvalidInput("bad")), b=admitting(ends=InvalidInput("bad")))
     async with replicas(["a:1", "b:1"]) as pool:
         with pytest.raises(InvalidInput):
             await place(pool, places)
     assert places.offered() == 1
 
 
-async def test_a_model_that_every_replica_refuses_is_gone():
+async def test_a_model_that_every_replica_refuses_is_no_longer_served():
     places = Places(a=Site(refuses=OTHER), b=Site(refuses=OTHER))
     async with replicas(["a:1", "b:1"]) as pool:
         with pytest.raises(NoLongerServed):
@@ -262,13 +262,13 @@ async def test_one_that_failed_lately_is_offered_nothing_while_another_lets_work
         work = asyncio.ensure_future(place(pool, places))
         await asyncio.sleep(0.2)
         assert places.places["a"].offers == 0
-        places.places["b"].room.set()
+        places.places["b"].admits.set()
         assert await work == "done by b"
 
 
-async def test_uploads_that_we_have_broken_off_ourselves_are_repeated_without_limit_or_blame():
+async def test_uploads_that_were_too_slow_are_repeated_without_counting_as_failures():
     too_slow = DeadlineExceeded("0 of 10 bytes came", reason=ErrorReason.UPLOAD_TOO_SLOW)
-    places = Places(a=with_room(ends=too_slow))
+    places = Places(a=admitting(ends=too_slow))
     async with replicas(["a:1"]) as pool:
         work = asyncio.ensure_future(place(pool, places))
         await until(lambda: places.places["a"].offers > 4)
@@ -279,7 +279,7 @@ async def test_uploads_that_we_have_broken_off_ourselves_are_repeated_without_li
 
 async def test_work_that_waits_is_offered_to_a_new_replica_at_once():
     discovery = Announced(*NAMES)
-    places = Places(**{name[0]: Site() for name in NAMES}, d=with_room())
+    places = Places(**{name[0]: Site() for name in NAMES}, d=admitting())
     async with discovered(discovery) as pool:
         for replica in pool.by_address.values():
             replica.begin()
@@ -292,7 +292,7 @@ async def test_work_that_waits_is_offered_to_a_new_replica_at_once():
 
 
 async def test_a_replica_that_sends_nothing_is_unresponsive_and_another_does_the_work():
-    places = Places(a=Site(refuses=Unresponsive("nothing came")), b=with_room())
+    places = Places(a=Site(refuses=Unresponsive("nothing came")), b=admitting())
     async with replicas(["a:1", "b:1"]) as pool:
         pool.by_address["b:1"].begin()  # so that the other comes first
         assert await place(pool, places) == "done by b"
@@ -300,7 +300,7 @@ async def test_a_replica_that_sends_nothing_is_unresponsive_and_another_does_the
 
 
 async def test_no_work_begins_that_would_not_be_done_by_the_deadline():
-    places = Places(a=with_room())
+    places = Places(a=admitting())
     slow = LatencyEstimator(100)
     slow.observe(50)
     async with replicas(["a:1"]) as pool:

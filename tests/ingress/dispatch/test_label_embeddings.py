@@ -11,16 +11,16 @@ M, MM = ModelInfo(digest="m"), ModelInfo(digest="mm")
 
 
 class FakeEncoders:
-    """A text's row is its length, after the model's; remembers what it was asked."""
+    """A text's row is its length, after the model's; records the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
         self.is_unavailable = False
 
     async def encode_texts(self, texts, model, deadline):
         if self.is_unavailable:
             raise Unavailable("unavailable")
-        self.asked.append(list(texts))
+        self.requests.append(list(texts))
         return np.array([[len(model.digest), len(text)] for text in texts], np.float32)
 
 
@@ -31,7 +31,7 @@ async def test_a_label_is_embedded_once_for_each_model():
         assert (await labels.of(["a", "bb"], M, SOON)).tolist() == [[1, 1], [1, 2]]
     assert (await labels.of(["bb", "ccc", "a"], M, SOON)).tolist() == [[1, 2], [1, 3], [1, 1]]
     assert (await labels.of(["a"], MM, SOON)).tolist() == [[2, 1]]
-    assert encoders.asked == [["a", "bb"], ["ccc"], ["a"]]
+    assert encoders.requests == [["a", "bb"], ["ccc"], ["a"]]
 
 
 async def test_those_not_used_for_longest_are_forgotten():
@@ -42,9 +42,9 @@ async def test_those_not_used_for_longest_are_forgotten():
     await labels.of(["a"], M, SOON)
     await labels.of(["ccc"], M, SOON)
     await labels.of(["a"], M, SOON)
-    assert encoders.asked == [["a"], ["bb"], ["ccc"]]
+    assert encoders.requests == [["a"], ["bb"], ["ccc"]]
     await labels.of(["bb"], M, SOON)
-    assert encoders.asked[-1] == ["bb"]
+    assert encoders.requests[-1] == ["bb"]
 
 
 async def test_more_labels_than_are_kept_are_still_answered():

@@ -91,7 +91,7 @@ def test_while_others_hold_an_offer_those_that_failed_get_none():
     assert first(Site(avoided=True), refusals=1) is None
 
 
-def test_beyond_a_few_offers_only_those_without_work_of_ours_get_one():
+def test_beyond_a_few_offers_only_replicas_without_work_of_this_caller_get_one():
     idle, full = Site(), Site()
     full.refused(NOW, 1)
     assert first(Site(1), idle, full, open_offers=OFFERS) is idle

@@ -67,7 +67,7 @@ async def test_without_any_replica_the_service_is_unavailable_in_the_end():
             await call(pool, Behaviour(), Deadline.after(0.01))
 
 
-async def test_an_attempt_in_progress_ends_at_a_replica_that_has_gone_and_then_its_channel_closes():
+async def test_an_attempt_in_progress_finishes_at_a_removed_replica_whose_channel_then_closes():
     discovery, entered, release = Announced("a:1"), asyncio.Event(), asyncio.Event()
     closed = grpc.ChannelConnectivity.SHUTDOWN
     seen = []

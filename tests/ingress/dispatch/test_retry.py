@@ -19,14 +19,14 @@ async def test_a_refusal_moves_on_to_another_replica():
     assert all(count <= 1 for count in behaviour.attempts.values())
 
 
-async def test_when_all_refuse_it_asks_again_until_one_has_room():
+async def test_when_all_refuse_the_call_is_repeated_until_one_accepts():
     full_twice = lambda attempt: Overloaded("busy") if attempt <= 2 else "ok"  # noqa: E731
     behaviour = Behaviour(a=full_twice, b=full_twice, c=full_twice)
-    async with replicas(wait_seconds=0) as pool:  # a refusal is a sign of life: waiting for room is not bounded by it
+    async with replicas(wait_seconds=0) as pool:  # a replica that refuses is available: wait_seconds does not apply
         assert (await call(pool, behaviour, Deadline.after(SOON))).startswith("ok")
 
 
-async def test_a_replica_that_failed_is_asked_last_next_time():
+async def test_a_replica_that_failed_is_tried_last_next_time():
     behaviour = Behaviour(a=lambda attempt: Unavailable("gone") if attempt == 1 else "ok")
     async with replicas(["a:1", "b:1"]) as pool:
         while not behaviour.attempts["a"]:
@@ -50,7 +50,7 @@ async def test_replicas_that_stay_away_make_the_service_unavailable():
     assert "connection refused" not in caught.value.message
 
 
-async def test_what_the_caller_must_change_is_told_at_once():
+async def test_an_error_of_the_request_is_raised_at_once():
     behaviour = Behaviour(a=InvalidInput("bad"), b=InvalidInput("bad"), c=InvalidInput("bad"))
     async with replicas() as pool:
         with pytest.raises(InvalidInput):
@@ -58,7 +58,7 @@ async def test_what_the_caller_must_change_is_told_at_once():
     assert behaviour.attempts.total() == 1
 
 
-async def test_work_that_takes_down_every_replica_is_given_up():
+async def test_work_that_crashes_every_replica_is_not_retried_for_ever():
     lost = FailedAttempt("it crashed")
     behaviour = Behaviour(a=lost, b=lost, c=lost)
     async with replicas(wait_seconds=60) as pool:
@@ -73,14 +73,14 @@ async def test_a_replica_of_another_model_is_passed_over():
         assert await call(pool, Behaviour(a=other, b=other), Deadline.after(SOON)) == "ok from c"
 
 
-async def test_a_model_that_nobody_serves_any_more_is_gone():
+async def test_a_model_that_no_replica_serves_is_no_longer_served():
     other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
     async with replicas() as pool:
         with pytest.raises(NoLongerServed):
             await call(pool, Behaviour(a=other, b=other, c=other), Deadline.after(SOON))
 
 
-async def test_a_model_is_not_gone_while_a_replica_that_may_serve_it_is_busy():
+async def test_a_model_may_still_be_served_while_a_replica_is_busy():
     other = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
     busy_once = lambda attempt: Overloaded("busy") if attempt == 1 else "ok"  # noqa: E731
     async with replicas() as pool:
@@ -106,7 +106,7 @@ async def test_an_answer_that_all_give_and_that_waiting_does_not_change_is_passe
     assert behaviour.attempts.total() == 3
 
 
-async def test_the_least_busy_replica_is_asked_first():
+async def test_the_least_busy_replica_is_tried_first():
     async with replicas() as pool:
         seen = []
 
@@ -125,7 +125,7 @@ async def test_the_least_busy_replica_is_asked_first():
 OTHER = FailedPrecondition("other model", reason=ErrorReason.MODEL_MISMATCH)
 
 
-async def test_a_replica_that_refused_a_model_is_not_asked_for_it_again_but_for_others():
+async def test_a_replica_that_refused_a_model_is_tried_only_for_other_models():
     behaviour = Behaviour(a=OTHER)
     async with replicas(["a:1", "b:1"]) as pool:
         for _ in range(50):
@@ -136,7 +136,7 @@ async def test_a_replica_that_refused_a_model_is_not_asked_for_it_again_but_for_
         assert answers == {"ok from a", "ok from b"}
 
 
-async def test_a_refusal_is_forgotten_when_nobody_else_is_left_to_ask():
+async def test_a_refusal_is_ignored_when_no_other_replica_is_left():
     behaviour = Behaviour(a=lambda attempt: OTHER if attempt == 1 else "ok", b=lambda attempt: OTHER)
     async with replicas(["a:1", "b:1"]) as pool:
         with pytest.raises(NoLongerServed):
@@ -144,13 +144,13 @@ async def test_a_refusal_is_forgotten_when_nobody_else_is_left_to_ask():
         assert await call(pool, behaviour, Deadline.after(SOON), needs="sha256:1") == "ok from a"
 
 
-async def test_a_model_whose_replicas_stay_away_is_gone_if_others_answer():
+async def test_a_model_whose_replicas_stay_unavailable_is_no_longer_served_if_others_answer():
     async with replicas(["a:1", "b:1"], wait_seconds=0.1) as pool:
         with pytest.raises(NoLongerServed):
             await call(pool, Behaviour(a=Unavailable("gone"), b=OTHER), Deadline.after(SOON), needs="sha256:1")
 
 
-async def test_a_timeout_is_learnt_from_an_answer_that_is_no_success():
+async def test_a_timeout_is_estimated_from_an_answer_that_is_no_success():
     missing = Unavailable("no bank yet", reason=ErrorReason.BANK_NOT_READY)
     service_time = LatencyEstimator(30)
     async with replicas(["a:1"]) as pool:

@@ -26,12 +26,12 @@ class Clock:
         return self.now
 
 
-def analysis(**asked: object) -> AnalysisRequest:
-    return read_request(AnalyzeVideoRequest(**asked))
+def analysis(**options: object) -> AnalysisRequest:
+    return read_request(AnalyzeVideoRequest(**options))
 
 
-def tokens(*keys: bytes, caller: str = CALLER, uri: str = URI, clock: Clock | None = None, **asked: object):
-    return ResumeTokens(keys or [KEY], clock or Clock()).of(caller, uri, analysis(**asked))
+def tokens(*keys: bytes, caller: str = CALLER, uri: str = URI, clock: Clock | None = None, **options: object):
+    return ResumeTokens(keys or [KEY], clock or Clock()).of(caller, uri, analysis(**options))
 
 
 def refusal(reader: RequestTokens, token: bytes) -> ServiceError:

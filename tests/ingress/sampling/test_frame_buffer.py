@@ -52,7 +52,7 @@ async def test_pieces_stay_as_they_are_when_the_buffer_is_closed() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000])
-async def test_nobody_can_change_its_size(size: int) -> None:
+async def test_its_size_cannot_be_changed(size: int) -> None:
     """A process that reads truncated memory is killed."""
     buffer = await FrameBuffer.allocate(4096, ByteBudget(LIMIT))
     with pytest.raises(PermissionError):

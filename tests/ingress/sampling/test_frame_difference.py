@@ -38,7 +38,7 @@ def test_steps_of_one_size_do_not_stand_out():
     assert difference.pop_largest().confidence == pytest.approx(0, abs=0.15)
 
 
-def test_of_equal_steps_the_first_is_told():
+def test_of_equal_changes_the_first_is_reported():
     difference = FrameDifference()
     watch(difference, [50, 60, 70])
     assert difference.pop_largest().at == 1
@@ -51,7 +51,7 @@ def test_a_picture_that_does_not_change_has_no_step():
     assert difference.pop_largest() is None
 
 
-def test_each_step_is_told_once_and_none_between_two_questions_is_lost():
+def test_each_change_is_reported_once_and_none_is_missed():
     difference = FrameDifference()
     watch(difference, [50, 150])
     assert difference.pop_largest() == FrameChange(0, 1, True, pytest.approx(100 / 255), 1.0)

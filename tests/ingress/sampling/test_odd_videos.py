@@ -276,7 +276,7 @@ def without_times(stream: bytes, keep_every: int) -> bytes:
 
 
 @pytest.mark.parametrize("container", ["mkv", "mp4"])
-def test_times_made_up_in_decoding_order_are_not_believed(tmp_path: Path, container: str) -> None:
+def test_times_made_up_in_decoding_order_are_not_used(tmp_path: Path, container: str) -> None:
     source = clip(tmp_path / "source.mp4", 75)
 
     def change(index: int, packet: "MediaPacket[VideoStream]") -> None:
@@ -433,7 +433,7 @@ def test_a_true_claim_of_a_long_video_is_refused_before_anything_is_decoded(tmp_
 # ---- damage
 
 
-def test_what_a_damaged_picture_lacks_does_not_depend_on_the_run(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_the_same_in_every_run(tmp_path: Path) -> None:
     options = {"x265-params": "keyint=20:bframes=3:log-level=none"}
     source = render(tmp_path / "source.mkv", steady(RATE, 4), codec="libx265", width=320, height=240, options=options)
     content = bytearray(source.read_bytes())

@@ -429,7 +429,7 @@ async def test_a_caller_that_leaves_frees_worker_descriptors_and_memory(
 # ---- the pool as a whole
 
 
-async def test_workers_are_there_on_entering_and_gone_on_leaving() -> None:
+async def test_workers_run_on_entering_and_have_ended_on_leaving() -> None:
     descriptors_before, tasks_before = descriptors(), asyncio.all_tasks()
     async with SamplingPool(2, LIMITS) as pool:
         pids = pool.worker_pids

@@ -369,7 +369,7 @@ def test_so_does_the_last_frame(tmp_path: Path) -> None:
     assert sampled.frame_times[2:] == [(Fraction(2),) * 4] * 5
 
 
-def test_the_containers_claim_is_told_before_the_first_chunk(clip: Callable[[str], Path]) -> None:
+def test_the_containers_duration_is_known_before_the_first_chunk(clip: Callable[[str], Path]) -> None:
     assert sample(clip("h264_25fps.mp4")).claimed_duration_seconds == pytest.approx(5.28, abs=0.1)
 
 
@@ -584,7 +584,7 @@ def slides(index: int, scene: int, width: int, height: int) -> NDArray[np.uint8]
     return pixels
 
 
-def test_frames_that_differ_little_are_handed_out_once_if_that_is_asked_for(tmp_path: Path) -> None:
+def test_frames_that_differ_little_are_returned_once_with_a_reuse_difference(tmp_path: Path) -> None:
     path = render(tmp_path / "video.mkv", steady(25, 8), codec="ffv1", draw=slides, pixel_format="bgr0")
     exact, _, _ = sampled_with(path, chunk=8, frames=32)
     alike, pixels, _ = sampled_with(path, chunk=8, frames=32, reuse_difference=0.02)

@@ -42,7 +42,7 @@ def test_frames_come_out_in_the_order_in_which_they_are_shown(tmp_path: Path) ->
         assert video.frames_decoded == 25
 
 
-def test_a_picture_that_nobody_wants_or_needs_is_left_out(tmp_path: Path) -> None:
+def test_a_picture_that_is_neither_wanted_nor_referred_to_is_left_out(tmp_path: Path) -> None:
     options = {"bf": "3", "x264-params": "b-pyramid=none:b-adapt=0"}
     path = render(tmp_path / "video.mp4", steady(25, 1), options=options)
     with VideoFile(str(path), **LIMITS) as video:
@@ -64,6 +64,6 @@ def test_a_description_of_the_stream_that_is_cut_off_is_no_more_than_damage(
     assert caught.value.reason == ErrorReason.TOO_MANY_DECODE_FAILURES
 
 
-def test_a_file_that_is_not_there_is_not_blamed_on_the_video(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_an_error_of_the_video(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         VideoFile(str(tmp_path / "video.mp4"), **LIMITS)

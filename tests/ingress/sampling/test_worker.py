@@ -138,7 +138,7 @@ async def test_its_address_space_is_limited_to_what_the_video_needs(
     assert set(limits) != {"unlimited"}
 
 
-async def test_its_cpu_time_is_limited_anew_with_every_video(sampling_pool: SamplingPool, five_seconds: Path) -> None:
+async def test_its_cpu_time_is_limited_for_each_video(sampling_pool: SamplingPool, five_seconds: Path) -> None:
     for _ in range(4):
         await sample(sampling_pool, five_seconds)
     limits = [limits_of(pid)["Max cpu time"] for pid in sampling_pool.worker_pids]
@@ -240,7 +240,7 @@ async def test_a_script_cannot_name_descriptors_of_the_worker(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_a_script_that_names_an_address_reaches_nobody(
+async def test_a_script_that_names_an_address_contacts_no_server(
     sampling_pool: SamplingPool, tmp_path: Path, script: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -123,7 +123,7 @@ async def test_is_not_as_new_once_it_came_near_its_limit(nothing: int) -> None:
         assert not worker.is_as_new
 
 
-async def test_says_with_what_it_exited(nothing: int) -> None:
+async def test_reports_its_exit_code(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied, match="exit code 7"):
             await worker.request({"exit": 7}, nothing, PATIENCE)
@@ -131,7 +131,7 @@ async def test_says_with_what_it_exited(nothing: int) -> None:
         assert await worker.exited() == 7
 
 
-async def test_is_told_apart_when_the_kernel_ended_it_for_its_cpu_time(nothing: int) -> None:
+async def test_the_limit_of_cpu_time_is_a_reason_of_its_own(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerOutOfCpuTime):
             await worker.request({"use up": "CPU time"}, nothing, PATIENCE)
@@ -178,7 +178,7 @@ async def test_cannot_be_used_again_when_a_caller_left_before_the_answer(nothing
         assert not worker.usable
 
 
-async def test_notices_that_it_died_before_it_was_asked(nothing: int) -> None:
+async def test_a_death_before_the_request_is_noticed(nothing: int) -> None:
     async with started() as worker:
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="exit code -9"):
@@ -193,7 +193,7 @@ async def test_a_module_that_does_not_start_dies_before_it_is_ready(capfd: pytes
     assert "no_such_module" in capfd.readouterr().err
 
 
-async def test_inherits_no_variable_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_inherits_no_variable_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with started() as worker:
         assert set(environment(worker.pid)) == {

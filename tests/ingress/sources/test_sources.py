@@ -142,7 +142,7 @@ def test_refuses_what_the_operator_does_not_allow_and_names_the_setting(uri, set
     assert caught.value.field == "video_uri"
 
 
-def test_nothing_but_the_sample_is_allowed_unless_the_operator_says_so(tmp_path):
+def test_nothing_but_the_sample_is_allowed_by_default(tmp_path):
     closed = sources()
     closed.locate("sample://clip")
     for uri in ("s3://bucket/key", f"file://{tmp_path}/a.mp4", "https://host/a.mp4"):
@@ -199,7 +199,7 @@ def test_a_link_or_dots_that_lead_out_of_the_directory_are_refused(tmp_path):
             sources(file_roots=[inside]).locate(f"file://{inside}/{name}")
 
 
-async def test_what_is_no_readable_file_is_told_apart(tmp_path):
+async def test_each_kind_of_unreadable_file_has_its_error(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "large.mp4").write_bytes(bytes(LIMIT + 1))
     allowed = sources(file_roots=[tmp_path])
@@ -428,13 +428,13 @@ async def test_https_goes_through_the_proxy_of_the_environment(certificate, tmp_
     trusted = ssl.create_default_context(cafile=certificate)
     async with (
         https_server(certificate) as address,
-        connect_proxy(address.removeprefix("https://")) as (proxy, asked),
+        connect_proxy(address.removeprefix("https://")) as (proxy, requested),
     ):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         allowed = sources(scratch_dir=tmp_path, https_prefixes=["https://server.invalid/v"], trusted=trusted)
         clip = allowed.locate("https://server.invalid/v/clip.mp4")
         assert (await content(clip))[0] == b"video"
-        assert set(asked) == {"server.invalid:443"}
+        assert set(requested) == {"server.invalid:443"}
         monkeypatch.setenv("NO_PROXY", "invalid")
         assert isinstance(await failure(clip), Unavailable)  # the name does not exist
         monkeypatch.setenv("NO_PROXY", "")
@@ -445,16 +445,16 @@ async def test_https_goes_through_the_proxy_of_the_environment(certificate, tmp_
 @pytest.mark.parametrize(
     "host", ["10.0.0.1", "169.254.169.254", "[fd00::1]", "[::ffff:10.0.0.1]", "localhost", "2130706433", "0x7f.1"]
 )
-async def test_a_host_inside_is_refused_before_the_proxy_is_asked(host, certificate, monkeypatch):
-    async with connect_proxy("127.0.0.1:1") as (proxy, asked):
+async def test_a_private_host_is_refused_before_the_proxy_is_used(host, certificate, monkeypatch):
+    async with connect_proxy("127.0.0.1:1") as (proxy, requested):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         allowed = sources(https_prefixes=[f"https://{host}/v"])
         error = await failure(allowed.locate(f"https://{host}/v/clip.mp4"))
         assert (type(error), error.reason) == (PermissionDenied, ErrorReason.HOST_NOT_ALLOWED)
-        assert asked == []
+        assert requested == []
 
 
-async def test_downloads_over_https_and_says_what_is_wrong(certificate, tmp_path):
+async def test_downloads_over_https_and_reports_what_is_wrong(certificate, tmp_path):
     trusted = ssl.create_default_context(cafile=certificate)
     async with https_server(certificate) as address:
         allowed = sources(
@@ -516,9 +516,7 @@ async def test_a_range_that_breaks_off_goes_on_at_the_byte_where_it_stopped(cert
         ("another-range", Unavailable, ErrorReason.STORAGE_UNAVAILABLE),
     ],
 )
-async def test_a_range_is_given_up_once_the_object_is_another_or_nothing_arrives(
-    certificate, tmp_path, name, kind, reason
-):
+async def test_a_range_fails_once_the_object_has_changed_or_nothing_arrives(certificate, tmp_path, name, kind, reason):
     trusted = ssl.create_default_context(cafile=certificate)
     async with https_server(certificate) as address:
         allowed = sources(
@@ -529,7 +527,7 @@ async def test_a_range_is_given_up_once_the_object_is_another_or_nothing_arrives
 
 
 @pytest.mark.parametrize("name", ["dripping", "no-answer"])
-async def test_a_server_that_answers_byte_by_byte_is_given_up(certificate, tmp_path, name):
+async def test_a_server_that_answers_byte_by_byte_is_too_slow(certificate, tmp_path, name):
     trusted = ssl.create_default_context(cafile=certificate)
     async with https_server(certificate) as address:
         allowed = sources(

@@ -38,9 +38,7 @@ def test_the_closed_forms_agree_with_what_is_known_of_one_server():
         (erlang_c, 1.0, 10, 0.85, 0.1),
     ],
 )
-def test_waits_as_long_as_the_closed_form_says(
-    form: ClosedForm, variation: float, servers: int, load: float, within: float
-):
+def test_waits_agree_with_the_closed_form(form: ClosedForm, variation: float, servers: int, load: float, within: float):
     run = measured(servers, load, variation=variation)
 
     assert run.wait == pytest.approx(form(servers, run.offered), rel=within)

@@ -91,7 +91,7 @@ def test_the_one_encoder_that_is_idle_is_found_though_its_user_knows_of_none():
 
     encoders.clock.run(10)
 
-    # It is asked within 13 gaps, a 32nd of the service time each.
+    # It is offered within 13 intervals, a 32nd of the service time each.
     assert max(encoders.finished_at()) <= 1 + 13 / 32
 
 
@@ -103,7 +103,7 @@ def test_an_owner_keeps_to_where_it_was_alone():
     for piece in range(60):
         encoders.station.submit(piece)
 
-    # Were they asked at random, 14 would wait behind another on average.
+    # If replicas were chosen at random, 14 would wait behind another on average.
     assert encoders.station.waiting <= 3
 
 

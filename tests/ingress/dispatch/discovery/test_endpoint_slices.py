@@ -38,7 +38,7 @@ async def test_the_slices_of_a_service_are_one_set():
         assert await watcher.next() == {"10.0.0.1:50052", "10.0.0.2:50052", "10.0.0.3:50052"}
 
 
-async def test_hears_of_pods_that_come_and_go():
+async def test_reports_added_and_removed_pods():
     async with watching(endpoint_slice("a", "10.0.0.1")) as (server, watcher):
         assert await watcher.next() == {"10.0.0.1:50052"}
         await server.put(endpoint_slice("b", "10.0.0.2"))
@@ -51,14 +51,14 @@ async def test_hears_of_pods_that_come_and_go():
         assert await watcher.next() == set()
 
 
-async def test_a_pod_that_is_about_to_go_is_left_out_before_it_has_gone():
+async def test_a_terminating_pod_is_left_out_before_it_is_removed():
     async with watching(endpoint_slice("a", "10.0.0.1"), endpoint_slice("b", "10.0.0.2")) as (server, watcher):
         assert len(await watcher.next()) == 2
         await server.put(endpoint_slice("a", "10.0.0.1", conditions=POD | {"terminating": True}))
         assert await watcher.next() == {"10.0.0.2:50052"}
 
 
-async def test_a_change_that_makes_no_difference_is_not_told():
+async def test_a_change_that_makes_no_difference_is_not_reported():
     async with watching(endpoint_slice("a", "10.0.0.1")) as (server, watcher):
         await watcher.next()
         await server.put(endpoint_slice("b", "10.0.0.1"))
@@ -93,7 +93,7 @@ async def test_a_version_that_the_server_has_forgotten_leads_to_a_new_list():
 
 
 @pytest.mark.parametrize("refusal", [403, 500])
-async def test_while_the_server_fails_it_keeps_what_it_knew_and_says_so_once(capfd, refusal):
+async def test_while_the_server_fails_the_last_addresses_are_kept_and_that_is_logged_once(capfd, refusal):
     async with watching(endpoint_slice("a", "10.0.0.1")) as (server, watcher):
         await watcher.next()
         following = asyncio.ensure_future(watcher.next())
@@ -110,7 +110,7 @@ async def test_while_the_server_fails_it_keeps_what_it_knew_and_says_so_once(cap
     assert logged.count("discovery works again") == 1
 
 
-async def test_who_may_not_list_is_told_what_is_missing(capfd):
+async def test_without_the_right_to_list_the_missing_permission_is_named(capfd):
     async with watching() as (server, watcher):
         server.refuse_with = 403
         waiting = asyncio.ensure_future(watcher.next())

@@ -8,15 +8,15 @@ from services.ingress.dispatch.discovery.location import DnsName
 
 
 class Resolver:
-    """Gives one answer after another, the last one for ever; counts what it was asked."""
+    """Gives one answer after another, the last one for ever; counts the queries."""
 
     def __init__(self, *answers: set[str] | OSError) -> None:
         self._answers = list(answers)
-        self.asked = 0
+        self.queries = 0
 
     async def __call__(self, host: str) -> set[str]:
         assert host == "encoder.videos.svc"
-        self.asked += 1
+        self.queries += 1
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, OSError):
             raise answer
@@ -43,7 +43,7 @@ async def test_an_ipv6_address_stands_in_brackets():
     assert await changes(Resolver({"fd00::1"}), 1) == [{"[fd00::1]:50052"}]
 
 
-async def test_without_an_answer_the_last_addresses_hold_and_the_log_says_so_once(capfd):
+async def test_without_an_answer_the_last_addresses_are_kept_and_that_is_logged_once(capfd):
     silence = socket.gaierror(socket.EAI_AGAIN, "no answer")
     resolver = Resolver({"10.0.0.1"}, *[silence] * 20, {"10.0.0.2"})
     assert await changes(resolver, 2, keep_seconds=0) == [{"10.0.0.1:50052"}, {"10.0.0.2:50052"}]
@@ -55,7 +55,7 @@ async def test_a_name_without_addresses_empties_the_set_only_after_a_while():
     assert await changes(Resolver({"10.0.0.1"}, set(), {"10.0.0.2"}), 2) == [{"10.0.0.1:50052"}, {"10.0.0.2:50052"}]
     emptied = Resolver({"10.0.0.1"}, set())
     assert await changes(emptied, 2, keep_seconds=0.05) == [{"10.0.0.1:50052"}, set()]
-    assert emptied.asked > 2
+    assert emptied.queries > 2
 
 
 async def test_the_systems_resolver_tells_no_addresses_from_no_answer():
