@@ -17,6 +17,7 @@ JUMP_SECONDS = 10  # a clock without a global timeline that runs ahead by more h
 _STEP_BACK_SECONDS = 0.1  # a decoding clock that runs back by more has started again
 _REORDERED_SECONDS = 1  # presentation times run back by up to this much in decoding order
 _PACKETS_AFTER_BREAK = 16  # that tell whether the clock stays, and what is presented first
+_MAX_TICKS_STATED_AS_ONE = 2  # between frames: libavformat makes up a duration of one tick
 MAX_FRAMES_AHEAD = 8  # frames kept until the others have caught up with them
 
 
@@ -154,7 +155,8 @@ class Shown(Generic[_T]):
 class Timeline(Generic[_T]):
     """Gives frames, as the decoder brings them out, their place on the timeline.
 
-    That is their pts, else the decoder's best guess, else the end of the frame before. They are returned in order of
+    That is their pts, else the decoder's best guess, else the end of the frame before. A frame of the last kind follows at
+    the distance of those before it where a duration of one tick is all that is stated. They are returned in order of
     presentation, each when the next is known. Of several at one time only the last is. One that runs ahead of the
     others is returned in its place among them; one that comes too late is returned late, with a start that is not after
     those before it. One that runs ahead of all others has no place and is counted as dropped.
@@ -169,11 +171,16 @@ class Timeline(Generic[_T]):
         self._held: Shown[_T] | None = None  # until the next is known
         self._late: Shown[_T] | None = None  # alone, or the first after the times have started again
         self._ahead: list[Shown[_T]] = []  # by start
+        self._gap = 0  # between the last two
 
     def add(self, picture: _T, pts: int | None, dts: int | None, duration: int) -> Iterator[Shown[_T]]:
         before = self._late or self._held or self._last
+        has_no_time = pts is None and dts is None and duration == 1
+        if before is not None and has_no_time and self._gap > _MAX_TICKS_STATED_AS_ONE:
+            dts, duration = before.start + self._gap - self._offset, self._gap
         start = self._start(pts, dts, before)
         gap = start - before.start if before is not None else None
+        self._gap = gap or 0
         shown = Shown(picture, start, start + display_duration(duration, gap, self._nominal_duration))
         if self._held is None:
             self._held = shown

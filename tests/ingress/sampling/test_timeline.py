@@ -90,6 +90,18 @@ def test_a_frame_without_a_time_takes_the_decoders_guess_or_else_follows_the_one
     assert placed([None, None, 120, None], dts=[None, 70, 100, 90])[0] == [(0, 0), (70, 1), (120, 2), (160, 3)]
 
 
+@pytest.mark.parametrize(("gap", "then"), [(24, 24), (2, 1)])
+def test_frames_without_a_time_follow_at_the_distance_of_others_if_their_stated_duration_is_none(
+    gap: int, then: int
+) -> None:
+    timeline: Timeline[int] = Timeline(nominal_duration=1, ticks_per_second=600)
+    guesses = [0, gap, 2 * gap, None, None]
+    frames = [shown for number, guess in enumerate(guesses) for shown in timeline.add(number, None, guess, 1)]
+    frames += timeline.finish()
+    assert [frame.start for frame in frames] == [0, gap, 2 * gap, 2 * gap + then, 2 * gap + 2 * then]
+    assert frames[-1].end == frames[-1].start + then
+
+
 def test_of_frames_at_one_time_the_last_is_shown() -> None:
     assert placed([0, 40, 40, 40, 80]) == ([(0, 0), (40, 3), (80, 4)], 0)
 
