@@ -19,7 +19,7 @@ _VIDEO_OF_THE_IMAGE = "/app/services/ingress/sources/sample_clip.mp4"
 
 
 def selftest(
-    hostile: Annotated[bool, typer.Option("--hostile", help="Send hostile media too, some 600 small files.")] = False,
+    hostile: Annotated[bool, typer.Option("--hostile", help="Send hostile media too, some 700 small files.")] = False,
     address: options.Address = None,
     upload: Annotated[
         str | None,
