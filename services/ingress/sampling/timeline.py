@@ -155,10 +155,11 @@ class Shown(Generic[_T]):
 class Timeline(Generic[_T]):
     """Gives frames, as the decoder brings them out, their place on the timeline.
 
-    That is their pts, else the decoder's best guess, else the end of the frame before, or the distance of those before it
-    where a duration of one tick is all that is stated. They are returned in order of presentation, each when the next is known. Of several at one time only the last is. One that runs ahead of the
-    others is returned in its place among them; one that comes too late is returned late, with a start that is not after
-    those before it. One that runs ahead of all others has no place and is counted as dropped.
+    That is their pts, else the decoder's best guess, else the end of the frame before, or the distance of the frames
+    before it where a duration of one tick is all that is stated. They are returned in order of presentation, each when
+    the next is known. Of several at one time only the last is. One that runs ahead of the others is returned in its
+    place among them; one that comes too late is returned late, with a start that is not after those before it. One that
+    runs ahead of all others has no place and is counted as dropped.
     """
 
     def __init__(self, *, nominal_duration: int, ticks_per_second: float) -> None:
