@@ -76,10 +76,10 @@ class Api:
     def patch(self, path: str, body: Json) -> None:
         self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, **query: str) -> None:
         """Deletes an object; one that does not exist is no error."""
         try:
-            self._call("DELETE", path)
+            self._call("DELETE", path, query)
         except ApiError as error:
             if error.status != _NOT_FOUND:
                 raise

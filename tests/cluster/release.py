@@ -46,17 +46,25 @@ class Release:
 
     def has_replicas(self, service: str, least: int, most: int) -> tuple[bool, str]:
         """Whether all wanted replicas are ready and no other pods are terminating."""
-        item = self.deployment(service)
-        wanted, ready = item["spec"]["replicas"], item["status"].get("readyReplicas") or 0
-        pods = len(self.pods(service))
-        state = f"{wanted} replicas wanted, {ready} ready, {pods} pods"
-        return least <= wanted <= most and ready == wanted == pods, state
+        wanted = self.deployment(service)["spec"]["replicas"]
+        pods = self.pods(service)
+        # The Deployment's own number is late.
+        ready = sum(objects.pod(pod).is_ready for pod in pods)
+        state = f"{wanted} replicas wanted, {ready} ready, {len(pods)} pods"
+        return least <= wanted <= most and ready == wanted == len(pods), state
 
     def restart(self, service: str) -> None:
         """As `kubectl rollout restart`."""
         stamp = {"kubectl.kubernetes.io/restartedAt": datetime.now(UTC).isoformat()}
         path = self.path("apis/apps/v1", "deployments", self.deployment(service)["metadata"]["name"])
         self.api.patch(path, {"spec": {"template": {"metadata": {"annotations": stamp}}}})
+
+    def delete_all(self, service: str, *, by_force: bool) -> list[str]:
+        """Deletes all pods of a service, and returns their names; by force they get no time to end."""
+        names = [pod["metadata"]["name"] for pod in self.pods(service)]
+        for name in names:
+            self.api.delete(self.path("api/v1", "pods", name), **({"gracePeriodSeconds": "0"} if by_force else {}))
+        return names
 
     def has_rolled_out(self, service: str) -> tuple[bool, str]:
         """Whether all pods are new and ready, and the old ones have terminated."""

@@ -1,5 +1,6 @@
 """The steps of a run: changes of a release, in order, and what is checked after each."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.calls import Calls, interruption
+from tests.cluster.freezing_pod import FreezingPod
 from tests.cluster.helm import Helm
 from tests.cluster.kubernetes_api import Api
 from tests.cluster.load_pod import LoadPod
@@ -23,6 +25,14 @@ from videoanalysis.scaling.snapshot import SERVICES
 # The clip is 40 s: as many chunks, each of four times the usual frames. Minutes for one encoder.
 _LONG_VIDEO = {"chunk_duration_seconds": 2, "frames_per_chunk": 64}
 _SAMPLE_SECONDS = 0.5
+# Until a replica is ready and in use.
+_BEFORE_FREEZING_SECONDS = 30.0
+# Less than the six liveness probes after which a pod is restarted.
+_FROZEN_SECONDS = 40.0
+# As many calls of a plain channel in progress as one ingress gets without a second.
+_UNARY_CALLS = 2
+# One chunk, so that many calls meet the end of a pod.
+_SHORT_VIDEO = {"end_seconds": 5.0}
 
 
 class Scenario:
@@ -65,10 +75,20 @@ class Scenario:
                 Step(f"rollout of the {service} under load, no call fails", self._rollout(service))
                 for service in ("encoder", "decoder", "ingress")
             ),
+            *(
+                Step(f"all {service}s deleted by force under load, no call fails", self._loss(service))
+                for service in ("encoder", "decoder", "ingress")
+            ),
+            *(
+                Step(f"one {service} frozen under load, no call fails", self._freeze(service))
+                for service in ("encoder", "decoder")
+            ),
             Step("another model under load, no call fails", self.change_model),
             Step("upgrade keeps the number of replicas", self.upgrade),
             Step(f"no load: encoders {self._encoders} → 1", self.scale_down),
             Step("scale explain finds nothing wrong", self.explains),
+            Step("the only ingress deleted, no call of a plain channel fails", self.delete_only_ingress),
+            Step("rollout of the only ingress, no call of a plain channel fails", self.roll_out_only_ingress),
             Step("a draining ingress keeps reporting the encoders' demand", self.drain),
             Step("encoders to 0, and from 0 for one call", self.from_zero),
             Step("uninstall leaves nothing", self.uninstall),
@@ -192,6 +212,12 @@ class Scenario:
         lasted = call.ended - samples[0][0]
         return f"{len(samples)} samples over {lasted:.0f} s, never under {lowest:g}; the call ended well"
 
+    def delete_only_ingress(self) -> str:
+        return self._plain_calls(lambda: self._release.delete_all("ingress", by_force=False))
+
+    def roll_out_only_ingress(self) -> str:
+        return self._plain_calls(lambda: self._release.restart("ingress"))
+
     def from_zero(self) -> str:
         from_zero(self._values)
         self._deploy()
@@ -222,16 +248,62 @@ class Scenario:
 
         return run
 
+    def _loss(self, service: str) -> Callable[[], str]:
+        def run() -> str:
+            self._loaded()
+            began = time.time()
+            lost = self._release.delete_all(service, by_force=True)
+            wait_until(
+                f"other pods of the {service}",
+                lambda: self._release.has_replicas(service, 1, sys.maxsize),
+                self._seconds(300),
+            )
+            return f"{len(lost)} deleted; {self._no_call_failed(began)}"
+
+        return run
+
+    def _freeze(self, service: str) -> Callable[[], str]:
+        def run() -> str:
+            self._loaded()
+            after = self._seconds(_BEFORE_FREEZING_SECONDS)
+            name = self._name(f"freezing-{service}")
+            with FreezingPod(self._release, name, service, after=after, seconds=_FROZEN_SECONDS) as pod:
+                wait_until(f"pod {name} to be ready", pod.is_ready, after)
+                wait_until(f"pod {name} to be frozen", pod.is_frozen, after + 30)
+                wait_until(f"pod {name} to resume", pod.has_resumed, _FROZEN_SECONDS + 30)
+                note = self._no_call_failed(pod.frozen_at)
+                longest = max(call.ended - call.began for call in self._loaded().calls().since(pod.frozen_at).calls)
+            return f"for {_FROZEN_SECONDS:.0f} s; {note}; the longest took {longest:.1f} s"
+
+        return run
+
+    def _plain_calls(self, end_the_only_ingress: Callable[[], object]) -> str:
+        wait_until(
+            "one ingress", lambda: self._release.has_replicas("ingress", 1, 1), self._seconds(GRACE_SECONDS), every=2
+        )
+        with LoadPod(
+            self._release,
+            self._name("plain"),
+            kind="unary",
+            concurrency=_UNARY_CALLS,
+            timeout_seconds=120,
+            **_SHORT_VIDEO,
+        ) as load:
+            wait_until("an answer", lambda: (bool(load.calls().calls), "none yet"), self._seconds(120))
+            end_the_only_ingress()
+            self._wait_for_rollout("ingress")
+            return self._no_call_failed(0.0, load)
+
     def _wait_for_rollout(self, service: str) -> str:
         return wait_until(f"the rollout of the {service}", lambda: self._release.has_rolled_out(service), self._long())
 
-    def _no_call_failed(self, began: float) -> str:
+    def _no_call_failed(self, began: float, load: LoadPod | None = None) -> str:
         """Of those that ended since; waits for some that began after what was done, too."""
-        load, done = self._loaded(), time.time()
+        load, done = load or self._loaded(), time.time()
 
         def are_enough() -> tuple[bool, str]:
             after = [call for call in load.calls().calls if call.began >= done]
-            return len(after) >= self._concurrency, f"{len(after)} calls began and ended after it"
+            return len(after) >= load.concurrency, f"{len(after)} calls began and ended after it"
 
         wait_until("calls after it", are_enough, self._seconds(180), every=2)
         calls = load.calls().since(began)

@@ -57,7 +57,8 @@ def test_a_gauge_must_not_be_zero_while_a_call_is_in_progress(values, ended, pro
     assert interruption(enumerate(map(float, values)), ended) == problem
 
 
-async def test_the_load_runs_until_sigterm_and_finishes_its_calls(tmp_path):
+@pytest.mark.parametrize("kind", ["client", "unary"])
+async def test_the_load_runs_until_sigterm_and_finishes_its_calls(kind, tmp_path):
     """As in the pod: its text, by `python -c`, against the services."""
     async with system.system(tmp_path) as running:
         program = load_pod.PROGRAM.read_text()
@@ -67,6 +68,7 @@ async def test_the_load_runs_until_sigterm_and_finishes_its_calls(tmp_path):
             "-u",
             "-c",
             program,
+            kind,
             running.address,
             "2",
             "0",
