@@ -13,7 +13,7 @@ while True:
 
 def test_the_program_stops_its_command_and_lets_it_go_on():
     """As in the pod: its text, by `python -c`."""
-    command = [sys.executable, "-u", "-c", PROGRAM.read_text(), "1", "1", sys.executable, "-u", "-c", COUNTING]
+    command = [sys.executable, "-u", "-c", PROGRAM.read_text(), "2", "1", sys.executable, "-u", "-c", COUNTING]
     ticks: list[float] = []
     times: dict[str, float] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -31,6 +31,5 @@ def test_the_program_stops_its_command_and_lets_it_go_on():
         process.communicate(timeout=20)
 
     assert times["resumed"] - times["frozen"] >= 0.9
-    assert ticks[0] < times["frozen"]
     # One may have been on its way.
     assert not [tick for tick in ticks if times["frozen"] + 0.1 < tick < times["resumed"]]
