@@ -81,7 +81,7 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     code: grpc.StatusCode = error.code()
     reason = ErrorReason.INTERNAL if code is grpc.StatusCode.INTERNAL else ErrorReason.ERROR_REASON_UNSPECIFIED
     if code is grpc.StatusCode.UNIMPLEMENTED and not carries_details(error):
-        message = "the server does not know this call: it is another service, or an older release of this one"
+        message = "the server does not have this method: it is another service, or an older release of this one"
     else:
         message = error.details() or code.name
     translated = _BY_CODE.get(code, Unavailable)(message, reason=reason)

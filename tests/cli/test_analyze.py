@@ -159,7 +159,7 @@ def test_what_has_arrived_is_kept_and_the_same_command_goes_on_from_there(servic
     ended = call(*analyze)
     assert ended.exit_code == 77
     note, error = ended.stderr.splitlines()
-    assert note == f"0:06.0 of the video are kept in {kept}; the same command goes on from there"
+    assert note == f"0:06.0 of the video are kept in {kept}; the same command continues from there"
     assert json.loads(error)["error"]["reason"] == "PERMISSION_DENIED"
 
     service.failures.clear()
@@ -179,7 +179,7 @@ def test_ctrl_c_keeps_what_has_arrived_and_names_the_command_to_continue(service
         shown = iter(process.stderr.readline, "")
         assert any(line == "analysing 6 s\n" for line in shown)
         process.send_signal(signal.SIGINT)
-        assert list(shown) == [f"0:06.0 of the video are kept in {kept}; the same command goes on from there\n"]
+        assert list(shown) == [f"0:06.0 of the video are kept in {kept}; the same command continues from there\n"]
         assert process.stdout.read() == ""
     assert process.returncode == 130
     service.hangs = False

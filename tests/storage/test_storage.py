@@ -339,7 +339,7 @@ async def test_a_transfer_that_never_sends_data_fails_finally():
 
 async def test_a_response_of_another_range_is_rejected():
     store = Store(mishaps=[Mishap(sent=1000), Mishap(sent=4096, ignores_range=True)])
-    with pytest.raises(Unavailable, match="cannot go on in the middle"):
+    with pytest.raises(Unavailable, match="cannot send the rest alone"):
         await downloaded(store)
 
 

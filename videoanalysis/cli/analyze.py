@@ -148,7 +148,7 @@ def analyze(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Keeps what has arrived if the analysis fails or is interrupted; the same command goes on from there."
+            help="Keep what has arrived if the analysis fails or is interrupted; the same command continues from there."
         ),
     ] = None,
     model: options.Model = None,

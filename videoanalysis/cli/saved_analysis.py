@@ -33,5 +33,5 @@ class SavedAnalysis:
             write_atomically(self._path, self.partial.to_json().encode())
             print_line(
                 f"{clock(self.partial.received_seconds)} of the video are kept in {self._path}; "
-                "the same command goes on from there"
+                "the same command continues from there"
             )

@@ -257,7 +257,7 @@ class Storage:
             except RangesNotSupported as error:
                 if done == start:
                     raise
-                message = f"{source.uri}: the transfer broke off, and the store cannot go on in the middle"
+                message = f"{source.uri}: the transfer broke off, and the store cannot send the rest alone"
                 raise Unavailable(message, reason=ErrorReason.STORAGE_UNAVAILABLE) from error
 
     async def _transfer(self, source: StoredObject, start: int, end: int) -> AsyncGenerator[bytes, None]:

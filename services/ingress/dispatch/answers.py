@@ -1,4 +1,4 @@
-"""Checks of what replicas answer: a malformed answer is a failed attempt, and never reaches the caller."""
+"""Checks of the answers of replicas: a malformed answer is a failed attempt, and never reaches the caller."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def received(answer: T | None) -> T:
-    """`answer`, which grpc.aio makes None if the bytes received are no such message."""
+    """`answer`; raises FailedAttempt for None, which grpc.aio returns if the bytes are not a message of this type."""
     if answer is None:
         raise FailedAttempt("malformed answer: not a message of the protocol")
     return answer
@@ -118,7 +118,7 @@ def _check_bank(text_bank: TextBankInfo, ranking: RankingSpec) -> None:
 
 
 def _check_leading(leading: TextProbabilities, texts: int, most: int) -> None:
-    """`texts` is how many there are to choose from."""
+    """`texts` is the number of texts that were ranked."""
     positions = set(leading.positions)
     require(len(positions) == len(leading.positions) <= most, "a leading text twice, or too many")
     require(max(positions, default=-1) < texts, f"a leading text that is none of {texts}")

@@ -42,7 +42,7 @@ from videoanalysis.v1.error_reason_pb2 import ErrorReason
 _PIECE_BYTES = 900 << 10
 _ENCODE_CHUNK = "/videoanalysis.v1.EncoderService/EncodeChunk"
 _CHANNELS = 3  # of PIXEL_FORMAT_RGB24
-# An encoder sends a heartbeat every second while a header is parked; one that sends nothing for so long hangs.
+# An encoder sends a heartbeat every second while a header is parked; one that sends nothing for this time is hung.
 _HEARTBEAT_TIMEOUT_SECONDS = 3.0
 
 
@@ -86,7 +86,7 @@ class Encoders:
         return await retry.call(self._replicas, attempt, deadline, service_time=self._model_time)
 
     async def model_again(self, digest: str, deadline: Deadline) -> ModelInfo:
-        """The model of a video that goes on; raises NoLongerServed if no encoder serves it any more."""
+        """The model of a resumed video; raises NoLongerServed if no encoder serves it any more."""
 
         async def attempt(replica: Replica, seconds: float) -> ModelInfo:
             model = await self._model_of(replica, seconds)
@@ -112,7 +112,7 @@ class Encoders:
     async def encode(
         self, frames: FrameBuffer, count: int, chunk_key: str, model: ModelInfo, deadline: Deadline, share: Share
     ) -> EncodedChunk:
-        """Embeds the first `count` frames with `model`, after those that go before `share`.
+        """Embeds the first `count` frames with `model`, once the queue reaches `share`.
 
         Raises NoLongerServed if no encoder serves the model any more.
         """

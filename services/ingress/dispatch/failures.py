@@ -1,8 +1,8 @@
-"""What an attempt at a replica can end with, and what of it is believed.
+"""The outcomes of an attempt at a replica, and which of its statuses are accepted as they are.
 
-Only a status with a reason of our own, and a bare UNAVAILABLE, mean what they say. Any other is a failed attempt: it
-counts against the replica and the call is tried elsewhere. A replica's status reaches the caller only if it names a
-field of the caller's request.
+Those are a status with one of our reasons, and a bare UNAVAILABLE. Any other status is a failed attempt: it counts
+against the replica, and the call is repeated on another. A replica's status reaches the caller only if it names a field
+of the caller's request.
 """
 
 import grpc
@@ -18,11 +18,11 @@ from videoanalysis.errors import (
 from videoanalysis.status import carries_details, from_rpc_error
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
-# A replica with such a reason may be passed over for one that has what is asked for.
+# The replica does not have the model or the version of a text bank that another one may have.
 MISSING = frozenset({ErrorReason.MODEL_MISMATCH, ErrorReason.TEXT_BANK_REPLACED})
-# An answer that waiting does not change: no other replica is expected to know better.
+# Answers that a retry after a backoff would not change, since all replicas are expected to give the same one.
 FINAL = frozenset({ErrorReason.BANK_NOT_READY, ErrorReason.TEXT_BANK_NOT_FOUND, ErrorReason.IMAGE_SIZE_MISMATCH})
-# Fields of DecoderService that the caller's request sets, and how the caller calls them.
+# Fields of DecoderService that are set from the caller's request, and the caller's name of each.
 _CALLER_FIELDS = {
     "ranking.labels.texts": "labels",
     "ranking.text_bank": "text_bank",
@@ -50,7 +50,7 @@ class Unresponsive(Unavailable):
 
 
 class NoLongerServed(FailedPrecondition):
-    """No replica that answers has the model, or the version of a text bank, that is asked for."""
+    """No replica that answers has the required model, or version of a text bank."""
 
     default_reason = ErrorReason.MODEL_MISMATCH
 

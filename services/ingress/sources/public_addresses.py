@@ -1,4 +1,4 @@
-"""Resolves host names to public addresses alone, so that no name leads into the operator's own network."""
+"""Resolves host names to public addresses only, so that no URL reaches the operator's own network."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ class AddressNotAllowed(Exception):
 
 
 class PublicAddresses(AbstractResolver):
-    """`allowed` are networks of other addresses that may be connected to."""
+    """A resolver that also accepts addresses in the networks `allowed`."""
 
     def __init__(self, allowed: Networks) -> None:
         self._allowed = allowed

@@ -28,7 +28,7 @@ EndpointSlice: TypeAlias = dict[str, Any]  # As in the API's JSON: discovery.k8s
 
 
 class _VersionExpired(Exception):
-    """The server no longer has the version from which the watch goes on."""
+    """The server no longer has the version from which the watch would continue."""
 
 
 class EndpointSlices:
@@ -57,7 +57,7 @@ class EndpointSlices:
                             yield known
             except _VersionExpired:
                 pass
-            # Whatever it is, to end the watch would be worse.
+            # No error may end the watch: the addresses would never change again.
             except Exception as error:
                 health.failed(str(error) or type(error).__name__)
             if time.monotonic() - began > _MAX_BACKOFF_SECONDS:
