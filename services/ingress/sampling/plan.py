@@ -216,16 +216,16 @@ class LookAhead:
     def frame_at(self, tick: int) -> int:
         return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
 
-    def cheap_frame_near(self, tick: int, tolerance: int) -> int:
-        """The nearest frame within `tolerance` of `tick` that is decoded on its own. Without one, the frame on display
-        then; if no other refers to that, the nearest within `tolerance` that is decoded for the sake of others.
+    def cheap_frame_near(self, tick: int, earliest: int, latest: int) -> int:
+        """The frame nearest to `tick`, from `earliest` to `latest`, that is decoded on its own. Without one, the frame
+        on display then; if no other refers to that, the nearest that is decoded for the sake of others.
         """
         shown = self.frame_at(tick)
-        if (entry_point := _nearest(self._entry_points, tick, tolerance)) is not None:
+        if (entry_point := _nearest(self._entry_points, tick, earliest, latest)) is not None:
             return entry_point
         if _contains(self._references, shown):
             return shown
-        reference = _nearest(self._references, tick, tolerance)
+        reference = _nearest(self._references, tick, earliest, latest)
         return shown if reference is None else reference
 
     def is_likely_cut(self, pts: int) -> bool:
@@ -327,6 +327,7 @@ class SamplingPlan:
         self.start = start
         self.end = end
         self._packets_from = packets_from
+        self._tolerance_seconds = tolerance
         self._tolerance = floor(tolerance / time_base)
         self.pending: deque[PlannedChunk] = deque()
         self._packets = packets
@@ -357,7 +358,7 @@ class SamplingPlan:
     def begin(self) -> None:
         """Start the timeline where the packets say that the first frame is presented, if they can be trusted."""
         origin = self._packets.first() if self.trusted else None
-        is_decoded_first = self._first_chunk == 0 and self.start == 0
+        is_decoded_first = self._first_chunk == 0 and self.start == 0 and not self.tolerates
         if origin is None or not (is_decoded_first or self._packets.starts_at_entry_point):
             self.trusted = False
             return
@@ -459,9 +460,10 @@ class SamplingPlan:
         self._next_chunk += 1
         ticks: list[int] = []
         if span.index >= self._first_chunk:
-            ticks = [self.tick(time) for time in span.wanted_times(self._frames_per_chunk)]
+            times = span.wanted_times(self._frames_per_chunk)
+            ticks = [self.tick(time) for time in times]
             if self.tolerates:
-                ticks = self._frames_near(ticks)
+                ticks = self._frames_near(times)
                 certain_from = None if certain_from is None else max(certain_from, ticks[-1] + 1)
             self.pending.append(PlannedChunk(span, ticks, certain_from))
             self._ends_before_video = is_last and certain_from is not None
@@ -492,11 +494,12 @@ class SamplingPlan:
     def _keeps_shots(self) -> bool:
         return self._keep_shots and not self.tolerates
 
-    def _frames_near(self, ticks: list[int]) -> list[int]:
-        """For each tick, in order, a frame within the tolerance that is cheap to decode, or else the one on display."""
+    def _frames_near(self, times: list[Fraction]) -> list[int]:
+        """For each time, in order, a frame within the tolerance that is cheap to decode, or else the one on display."""
         frames: list[int] = []
-        for tick in ticks:
-            frame = self._packets.cheap_frame_near(tick, self._tolerance)
+        for time in times:
+            earliest, latest = time - self._tolerance_seconds, time + self._tolerance_seconds
+            frame = self._packets.cheap_frame_near(self.tick(time), self.first_tick_from(earliest), self.tick(latest))
             frames.append(max(frame, *frames[-1:]) if frames else frame)
         return frames
 
@@ -616,10 +619,10 @@ class SamplingPlan:
         return self.trusted or bool(self._wanted)
 
 
-def _nearest(ascending: list[int], tick: int, tolerance: int) -> int | None:
-    """The one nearest to `tick`, if it is within `tolerance`."""
+def _nearest(ascending: list[int], tick: int, earliest: int, latest: int) -> int | None:
+    """The one nearest to `tick`, if it is from `earliest` to `latest`."""
     place = bisect_left(ascending, tick)
-    near = [pts for pts in ascending[max(place - 1, 0) : place + 1] if abs(pts - tick) <= tolerance]
+    near = [pts for pts in ascending[max(place - 1, 0) : place + 1] if earliest <= pts <= latest]
     return min(near, key=lambda pts: abs(pts - tick), default=None)
 
 

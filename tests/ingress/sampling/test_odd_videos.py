@@ -316,6 +316,12 @@ def test_the_timeline_starts_at_the_first_picture_that_can_be_decoded_wherever_i
     assert whole[:5] == list(range(25, 30))
     assert numbers_from(path, 1) == whole[25:50]
     assert numbers_from(path, 0, start=Fraction(1)) == whole[25:50]
+    out = np.empty((RATE, WIDTH, WIDTH, 3), np.uint8)
+    size = {"frames_per_chunk": RATE, "chunk_duration": Fraction(1), "image_size": WIDTH}
+    with Sampler(str(path), **size, limits=LIMITS, tolerance=Fraction(1)) as sampler:
+        while sampler.next_chunk(out) is not None:
+            pass
+        assert sampler.duration == Fraction(50, RATE)
 
 
 def test_a_range_of_joined_movies_is_that_of_the_whole(tmp_path: Path) -> None:

@@ -551,6 +551,16 @@ def test_with_a_tolerance_every_frame_is_true_and_near_enough(
             assert np.array_equal(frames[index], pictures[time])
 
 
+def test_a_tolerance_is_exact_however_coarse_the_clock_is(tmp_path: Path) -> None:
+    # Wanted at 1.7 s, which no tick of 1/25 s is: the key frame at 1.48 s is too far.
+    path = render(
+        tmp_path / "video.avi", steady(25, 4), codec="mpeg4", options={"g": "37", "sc_threshold": "1000000000"}
+    )
+    (chunk, *_), _, _ = sampled_with(path, chunk=2, frames=20, tolerance=Fraction(1, 5))
+    for place, time in enumerate(chunk.frame_times):
+        assert abs(time - Fraction(place, 10)) <= Fraction(1, 5)
+
+
 def test_with_a_tolerance_of_half_a_group_little_more_than_key_frames_is_decoded(tmp_path: Path) -> None:
     path = render(tmp_path / "video.mp4", steady(25, 20), options=GROUPS_OF_25)
     _, pixels, near = sampled_with(path, chunk=10, frames=16, tolerance=Fraction(1, 2))
