@@ -18,8 +18,9 @@ def main(after: float, seconds: float, command: list[str]) -> int:
     os.killpg(process.pid, signal.SIGSTOP)
     print(f"frozen {time.time()}", flush=True)
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGCONT)
+    # Both times lie within the pause, however late this process continues.
     print(f"resumed {time.time()}", flush=True)
+    os.killpg(process.pid, signal.SIGCONT)
     return process.wait()
 
 
