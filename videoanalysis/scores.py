@@ -16,13 +16,13 @@ DEFAULT_EMA_ALPHA = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Scale and bias of the model that made the embeddings."""
+    """Scale and bias of the model that made the embeddings, from the sigmoid loss of SigLIP (Zhai et al., 2023)."""
 
     logit_scale: float
     logit_bias: float
 
     def probability(self, score: float) -> float:
-        """sigmoid(logit_scale · score + logit_bias)"""
+        """sigmoid(logit_scale · score + logit_bias), 0 to 1, for the cosine `score` of a picture and a text."""
         logit = self.logit_scale * score + self.logit_bias
         # exp of a negative number only: it cannot overflow.
         decay = math.exp(-abs(logit))

@@ -43,7 +43,7 @@ class SceneDetector:
         self.state = state
 
     def process_frame(self, frame: NDArray[np.float32], time_seconds: float) -> FrameScore:
-        """Score one unit frame, float32 [D]."""
+        """Scores the embedding of the next frame, float32 [D] of unit length, shown at `time_seconds` of the video."""
         if self.state is None:
             self.state = SceneState(frame, None, time_seconds)
             return FrameScore(0.0, False, None)

@@ -66,6 +66,7 @@ class VideoRequest:
 
 
 def read_chunk(request: decoder_pb2.DecodeChunkRequest) -> Chunk:
+    """The frames, float32 [1 to 64, D], with their times, and the detector in its state before them."""
     frames = _unit_rows(request.embeddings, "embeddings", MAX_FRAMES_PER_CHUNK)
     state = _scene_state(request.ema_state, frames.shape[1]) if request.HasField("ema_state") else None
     return Chunk(
@@ -96,11 +97,13 @@ def read_video_request(request: decoder_pb2.RankVideoRequest) -> VideoRequest:
 
 
 def check_positions(video: VideoRequest, tags: int, descriptions: int) -> None:
+    """Checks that every position is below the number of `tags` or `descriptions` that the bank or the labels have."""
     for field, known, texts in (("tags", video.tags, tags), ("captions", video.captions, descriptions)):
         _require(max(known, default=-1) < texts, f"{field}.positions", f"one is over the last of {texts} texts")
 
 
 def check_dimensions(rows: NDArray[np.float32], dimensions: int) -> None:
+    """Checks that `rows`, [n, D], have the `dimensions` of the text bank."""
     _require(
         rows.shape[1] == dimensions,
         "embeddings",

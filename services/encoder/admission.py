@@ -257,7 +257,7 @@ class Permit:
             ) from error
 
     def computed(self, seconds: float) -> None:
-        """Record how long the accelerator took."""
+        """Records how many seconds the accelerator took."""
         self._admission.lead.computed(seconds, self.frames, asyncio.get_running_loop().time())
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:

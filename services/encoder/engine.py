@@ -47,6 +47,8 @@ class Encoded:
 
 
 class Engine(Protocol):
+    """Embeds pictures and texts into one space: the dot product of two embeddings is their cosine, -1 to 1."""
+
     @property
     def model(self) -> Model: ...
 
@@ -55,11 +57,17 @@ class Engine(Protocol):
         ...
 
     def encode(self, frames: NDArray[np.uint8]) -> Encoded:
-        """Embed RGB pictures, uint8 [frames, image_size, image_size, 3]; raises ValueError on another shape."""
+        """Embeds RGB pictures, uint8 [frames, image_size, image_size, 3], from 0 to 255.
+
+        Raises ValueError for another shape.
+        """
         ...
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts: float32 [texts, embedding_dim], unit rows."""
+        """Embeds texts, each cut off at the model's context: float32 [texts, embedding_dim], unit rows in their order.
+
+        Raises Unavailable if the engine cannot load what it needs for texts.
+        """
         ...
 
     def warm_up(self) -> Encoded:

@@ -1,4 +1,7 @@
-"""Runs SigLIP; uint8 pictures are copied to the device and normalised there."""
+"""Runs SigLIP (Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023) and SigLIP 2.
+
+uint8 pictures are copied to the device and normalised there.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -64,19 +67,24 @@ class SiglipEngine:
         return self._texts
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """Pinned memory on CUDA, which the device copies asynchronously."""
+        """uint8 [nbytes]; on CUDA in pinned memory, which the device copies asynchronously."""
         buffer: NDArray[np.uint8] = torch.empty(
             nbytes, dtype=torch.uint8, pin_memory=self._model.device == "cuda"
         ).numpy()
         return buffer
 
     def encode(self, frames: NDArray[np.uint8]) -> Encoded:
+        """Embeds RGB pictures, uint8 [frames, image_size, image_size, 3]; raises ValueError for another shape.
+
+        With `max_batch_chunks` over 1, concurrent calls share a computation.
+        """
         size = self._model.image_size
         if frames.dtype != np.uint8 or frames.shape[1:] != (size, size, 3):
             raise ValueError(f"frames {frames.dtype} {list(frames.shape)}, not uint8 [n, {size}, {size}, 3]")
         return self._encode(frames)
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """float32 [texts, embedding_dim], unit rows; raises Unavailable if the text tower cannot be loaded."""
         return self._texts.embed(texts, self._embed_tokens)
 
     def warm_up(self) -> Encoded:

@@ -53,6 +53,7 @@ class SyntheticEngine:
         return np.empty(nbytes, np.uint8)
 
     def encode(self, frames: NDArray[np.uint8]) -> Encoded:
+        """Embeds pictures, uint8 [frames, image_size, image_size, 3]; raises ValueError for another shape."""
         size = self._model.image_size
         if frames.shape[1:] != (size, size, 3):
             raise ValueError(f"frames of shape {list(frames.shape)}, not [n, {size}, {size}, 3]")
@@ -64,6 +65,7 @@ class SyntheticEngine:
             return Encoded(embeddings, time.perf_counter() - started)
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """float32 [texts, embedding_dim], unit rows: random, the same for the same text."""
         rows = [
             np.random.default_rng(list(hashlib.sha256(text.encode()).digest())).standard_normal(
                 self._model.embedding_dim

@@ -56,7 +56,7 @@ def analyze(
             "-o",
             is_eager=True,
             help="table; json: the response as protobuf JSON, of several videos a list; jsonl: a line for each video, "
-            "as it is ready. Errors are JSON too, but for table.",
+            "as it is ready. With json and jsonl errors are JSON, too.",
         ),
     ] = "table",
     output_dir: Annotated[
@@ -132,7 +132,10 @@ def analyze(
     end: Annotated[
         float | None,
         typer.Option(
-            parser=options.parse_time, metavar="TIME", help="Where it ends.", show_default="the end of the video"
+            parser=options.parse_time,
+            metavar="TIME",
+            help="Where the analysis ends, in the same form.",
+            show_default="the end of the video",
         ),
     ] = None,
     no_cuts: Annotated[bool, typer.Option("--no-cuts", help="Do not look for cuts and transitions.")] = False,

@@ -18,13 +18,13 @@ _KEY = "PEXELS_API_KEY"
 
 def download_samples(
     destination: Annotated[str, typer.Argument(metavar="S3_PREFIX", help="Such as s3://bucket/stock-videos/.")],
-    total: Annotated[int, typer.Option(min=1, max=500, help="Videos.")] = 20,
+    total: Annotated[int, typer.Option(min=1, max=500, help="Number of videos.")] = 20,
     per_query: Annotated[int, typer.Option(min=1, max=50, help="Videos of each of the 20 searches.")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Download although there is a manifest already.")
     ] = False,
     base_url: Annotated[
-        str | None, typer.Option(help="Of the Pexels video API.", show_default="https://api.pexels.com/videos")
+        str | None, typer.Option(help="Base URL of the Pexels video API.", show_default="https://api.pexels.com/videos")
     ] = None,
 ) -> None:
     """Download sample videos from Pexels (PEXELS_API_KEY), normalise them and upload them, with a manifest."""

@@ -28,7 +28,7 @@ def selftest(
             "--address. They stay there and are overwritten by the next test."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the places at which clips are damaged.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the positions at which clips are damaged.")] = 1,
     only: Annotated[str, typer.Option(help="Only attacks whose family or file name contains this text.")] = "",
     tls: options.Tls = False,
     ca: options.Ca = None,

@@ -31,7 +31,10 @@ def up(
     port: Annotated[
         int,
         typer.Option(
-            min=0, max=65535, help="Of the first ingress; others follow it.", show_default="the system chooses"
+            min=0,
+            max=65535,
+            help="Port of the first ingress; further ones use the next ports.",
+            show_default="the system chooses",
         ),
     ] = 0,
     tls: Annotated[
