@@ -13,6 +13,8 @@ _FIXED_BYTES = 96 << 20
 _PICTURES = {"h264": 20, "hevc": 20, "av1": 14, "libdav1d": 14, "vp9": 12}
 _PICTURES_OF_OTHER_CODECS = 8
 _PICTURES_OF_A_FURTHER_THREAD = 3
+_DECODERS_BYTES = 128 << 20  # of the pictures of several decoders together
+FRAMES_AHEAD_BYTES = 12 << 20  # sampled frames that wait for those of earlier groups of pictures
 _STACK_BYTES, _HEAP_BYTES = 8 << 20, 64 << 20  # address space of each further thread, and of the heap they share
 
 
@@ -24,14 +26,28 @@ class PictureFormat:
     bytes_per_pixel: float
 
 
+def decoders(pictures: PictureFormat, threads: int) -> int:
+    """How many decoders, each with its share of `threads`, may work on a video at once."""
+    return max(1, min(threads, _DECODERS_BYTES // max(1, _held_by_one(pictures) * _picture_bytes(pictures))))
+
+
 def bytes_needed(pictures: PictureFormat, *, threads: int, packet_bytes: int, chunk_bytes: int) -> int:
     """For a video of such `pictures`, of which `packet_bytes` are read ahead, sampled in chunks of `chunk_bytes`.
 
-    Every thread beyond the first has a few pictures of its own.
+    Every thread of a decoder beyond the first has a few pictures of its own.
     """
-    held = _PICTURES.get(pictures.codec, _PICTURES_OF_OTHER_CODECS)
-    held += _PICTURES_OF_A_FURTHER_THREAD * (threads - 1)
-    thread_bytes = _HEAP_BYTES + _STACK_BYTES * (threads - 1) if threads > 1 else 0
-    picture_bytes = int(pictures.width * pictures.height * pictures.bytes_per_pixel)
+    count = decoders(pictures, threads)
+    held = count * _held_by_one(pictures) + _PICTURES_OF_A_FURTHER_THREAD * (threads - count)
+    thread_bytes = _HEAP_BYTES + _STACK_BYTES * threads if threads > 1 else 0
+    ahead = FRAMES_AHEAD_BYTES if count > 1 else 0
     # A chunk's frames are collected, copied to the shared buffer, and those of the next chunk collected meanwhile.
-    return _FIXED_BYTES + thread_bytes + held * picture_bytes + packet_bytes + 3 * chunk_bytes
+    frames = 3 * chunk_bytes + ahead
+    return _FIXED_BYTES + thread_bytes + held * _picture_bytes(pictures) + packet_bytes + frames
+
+
+def _held_by_one(pictures: PictureFormat) -> int:
+    return _PICTURES.get(pictures.codec, _PICTURES_OF_OTHER_CODECS)
+
+
+def _picture_bytes(pictures: PictureFormat) -> int:
+    return int(pictures.width * pictures.height * pictures.bytes_per_pixel)

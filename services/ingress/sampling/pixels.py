@@ -63,6 +63,7 @@ class UprightResizer:
     """Like Resizer, and turned and mirrored as the display matrix of each frame says."""
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self._resize = Resizer(size)
         self._shrink = Resizer(_MATRIX_CARRIER_SIZE, Interpolation.POINT)
 

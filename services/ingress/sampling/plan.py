@@ -232,6 +232,11 @@ class LookAhead:
         """Whether the picture is so large that a new shot is likely to begin shortly before it or with it."""
         return pts in self._likely_cuts
 
+    @property
+    def entry_points_ahead(self) -> int:
+        """Among the packets read but not taken."""
+        return sum(packet.entry_point for packet in self.upcoming)
+
     def first_from(self, tick: int) -> int:
         """The first frame presented at or after `tick`, or else the last."""
         return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
@@ -554,6 +559,14 @@ class SamplingPlan:
 
     def _is_wanted(self, packet: Packet) -> bool:
         return packet.pts is not None and _contains(self._wanted, packet.pts)
+
+    def is_sampled(self, packet: Packet) -> bool:
+        """Whether the frame of `packet` is wanted for itself, rather than for a change next to it."""
+        return self._is_wanted(packet)
+
+    def begins_group(self, packet: Packet) -> bool:
+        """Whether `packet`, which was just taken, and all after it can be decoded without any before it."""
+        return packet.entry_point and packet.pts is not None and not self._has_leading_frames(packet.pts, -1)
 
     def droppable(self) -> int:
         """How many of the next packets no wanted frame needs, up to one where decoding can start afresh."""

@@ -7,6 +7,7 @@ first contradiction the video is read again from its start, decoding everything,
 """
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from services.ingress.sampling.cut_detector import FoundCut, is_clear
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameChange, FrameDifference, Thumbnail, difference
+from services.ingress.sampling.group_decoders import DecodedPicture, GroupDecoders
 from services.ingress.sampling.media_reader import MediaFile
-from services.ingress.sampling.memory import PictureFormat
+from services.ingress.sampling.memory import PictureFormat, decoders
 from services.ingress.sampling.pixels import Pixels, UprightResizer
 from services.ingress.sampling.plan import (
     Cut,
@@ -41,6 +43,8 @@ from services.ingress.sampling.transition_detector import FoundTransition
 from services.ingress.sampling.video_file import VideoFile, not_a_video, refused
 from videoanalysis.errors import InvalidInput
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
+
+Picture = VideoFrame | DecodedPicture
 
 MAX_SEARCH_SHARE = Fraction(8, 100)
 _MIN_FRAMES_REFINED = 32  # in a chunk, however short
@@ -142,7 +146,7 @@ class Sampler:
     @property
     def decode_failures(self) -> int:
         """Packets that the decoder was given and refused; the frame before them stayed on display."""
-        return self._pass.video.decode_failures
+        return self._pass.decode_failures
 
     @property
     def frames_dropped(self) -> int:
@@ -151,7 +155,7 @@ class Sampler:
 
     @property
     def frames_decoded(self) -> int:
-        return self._discarded_frames + self._pass.video.frames_decoded + self._search.frames_decoded
+        return self._discarded_frames + self._pass.frames_decoded + self._search.frames_decoded
 
     @property
     def frames_searched(self) -> int:
@@ -234,18 +238,19 @@ class Sampler:
             raise RuntimeError("the video decoded differently the second time") from contradiction
         failed.close()
         self._use_pts = self._use_pts and not isinstance(contradiction, TimesInDecodingOrder)
-        self._discarded_frames += failed.video.frames_decoded
+        self._discarded_frames += failed.frames_decoded
         # A decoder of several threads may lose the last frames where one of them is damaged.
         is_exact = not failed.plan.trusted and failed.video.threads == 1
         measured = failed.video_duration if is_exact else None
         self._pass = self._new_pass(trusted=False, video_duration=measured)
 
     def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
+        threads = self._threads if trusted else 1
         video = VideoFile(
             self._media,
             max_pixels=self._limits.max_pixels,
             max_packets=self._limits.max_packets,
-            threads=self._threads if trusted else 1,
+            threads=threads,
             on_packet=self._on_packet,
         )
         packets = LookAhead(
@@ -276,8 +281,26 @@ class Sampler:
             self._resize,
             self._limits,
             use_pts=self._use_pts,
+            decoders=decoders(video.picture_format, threads),
+            open_decoders=self._open_decoders,
             shots=ShotDetector(float(1 / video.time_base)) if self._detect_cuts else None,
         )
+
+    def _open_decoders(self, count: int) -> GroupDecoders:
+        with ExitStack() as stack:
+            opened = [
+                stack.enter_context(
+                    VideoFile(
+                        self._media,
+                        max_pixels=self._limits.max_pixels,
+                        max_packets=self._limits.max_packets,
+                        threads=self._threads // count,
+                    )
+                )
+                for _ in range(count)
+            ]
+            stack.pop_all()
+        return GroupDecoders(opened, image_size=self._resize.size, on_result=self._on_packet)
 
     def _can_seek(self, video: VideoFile) -> bool:
         """Whether what comes before the range need not be read again and again: its place in the file is known."""
@@ -346,7 +369,10 @@ class SampledSpan:
 
 
 class DecodePass:
-    """One pass through the file, from its start."""
+    """One pass through the file, from its start.
+
+    With several `decoders`, `open_decoders` opens them once it is known that groups of pictures are short enough.
+    """
 
     def __init__(
         self,
@@ -357,6 +383,8 @@ class DecodePass:
         limits: SamplingLimits,
         *,
         use_pts: bool,
+        decoders: int,
+        open_decoders: Callable[[int], GroupDecoders],
         shots: ShotDetector | None,
     ) -> None:
         self.video = video
@@ -367,7 +395,10 @@ class DecodePass:
         self._resize = resize
         self._limits = limits
         self._use_pts = use_pts
-        self._timeline: Timeline[VideoFrame] = Timeline(
+        self._decoders = decoders
+        self._open_decoders = open_decoders
+        self._groups: GroupDecoders | None = None
+        self._timeline: Timeline[Picture] = Timeline(
             nominal_duration=video.nominal_frame_duration, ticks_per_second=float(1 / video.time_base)
         )
         self._latest_pts: int | None = None
@@ -378,7 +409,17 @@ class DecodePass:
 
     def close(self) -> None:
         self.chunks.close()
+        if self._groups is not None:
+            self._groups.close()
         self.video.close()
+
+    @property
+    def decode_failures(self) -> int:
+        return self.video.decode_failures + (self._groups.decode_failures if self._groups is not None else 0)
+
+    @property
+    def frames_decoded(self) -> int:
+        return self._groups.frames_decoded if self._groups is not None else self.video.frames_decoded
 
     @property
     def frames_dropped(self) -> int:
@@ -388,7 +429,7 @@ class DecodePass:
         """The chunks as they become certain; PlanInvalid comes before any that might be wrong."""
         plan = self.plan
         plan.begin()
-        shown: Shown[VideoFrame] | None = None
+        shown: Shown[Picture] | None = None
         thumbnail: Thumbnail | None = None  # of it
         for following in self._timed_frames():
             start = following.start
@@ -401,7 +442,7 @@ class DecodePass:
             plan.presented(start)
             if shown is not None:
                 self._sample(shown, thumbnail, until=start)
-            thumbnail = self._difference.thumbnail(following.picture)
+            thumbnail = self._thumbnail(following.picture)
             change = self._difference.add(thumbnail, start, left_out=left_out)
             if self._shots is not None:
                 self._shots.add(start, thumbnail, change, left_out=left_out)
@@ -449,7 +490,7 @@ class DecodePass:
             cuts, transitions, frames = self._shots.pop(start, self._end_tick(chunk), is_last=is_last)
         return SampledSpan(chunk.span, chunk.samples, cuts, transitions, frames)
 
-    def _sample(self, shown: Shown[VideoFrame], thumbnail: Thumbnail | None, until: int | None) -> None:
+    def _sample(self, shown: Shown[Picture], thumbnail: Thumbnail | None, until: int | None) -> None:
         """Give the frame `shown` to every wanted time before the tick `until`, or to all that are left."""
         sample = None
         for chunk in self.plan.pending:
@@ -460,16 +501,26 @@ class DecodePass:
                 sample, due = replace(sample, change=None), due - 1
             chunk.samples += [sample] * due
 
-    def _sampled(self, shown: Shown[VideoFrame], thumbnail: Thumbnail | None = None) -> Sample:
+    def _sampled(self, shown: Shown[Picture], thumbnail: Thumbnail | None = None) -> Sample:
         return Sample(
             shown.start,
             self.plan.seconds(shown.start),
-            self._resize(shown.picture).copy(),
-            self._difference.thumbnail(shown.picture) if thumbnail is None else thumbnail,
+            self._pixels(shown.picture),
+            self._thumbnail(shown.picture) if thumbnail is None else thumbnail,
             change=None,
         )
 
-    def _place_late(self, late: Shown[VideoFrame]) -> None:
+    def _thumbnail(self, picture: Picture) -> Thumbnail:
+        return picture.thumbnail if isinstance(picture, DecodedPicture) else self._difference.thumbnail(picture)
+
+    def _pixels(self, picture: Picture) -> Pixels:
+        if not isinstance(picture, DecodedPicture):
+            return self._resize(picture).copy()
+        if picture.pixels is None:
+            raise PlanInvalid("a frame is on display that was not foreseen then")
+        return picture.pixels
+
+    def _place_late(self, late: Shown[Picture]) -> None:
         """Give a frame that comes after later ones to the wanted times at which it is on display."""
         pending = self.plan.pending
         if not pending or self.plan.seconds(late.start) < pending[0].span.start:
@@ -490,9 +541,10 @@ class DecodePass:
             return None
         return _largest_change(self.plan, change)
 
-    def _timed_frames(self) -> Iterator[Shown[VideoFrame]]:
+    def _timed_frames(self) -> Iterator[Shown[Picture]]:
         """The frames with their places on the timeline: all of them, or of a trusted plan those that are needed."""
-        for frame in self._decoded_frames():
+        frames = self._frames_of_groups if self._has_short_groups() else self._decoded_frames
+        for frame in frames():
             pts = frame.pts if self._use_pts else None
             if self.plan.awaits_frames:
                 if pts is None or frame.is_corrupt or frame.interlaced_frame:  # a field may be a packet of its own
@@ -527,6 +579,40 @@ class DecodePass:
         yield from self.video.drain()
         if self.video.decode_failures and plan.awaits_frames:
             raise PlanInvalid("a packet was refused")
+
+    def _has_short_groups(self) -> bool:
+        """Whether each decoder finds a group of its own in the packets read so far, those of a chunk at least."""
+        return self.plan.trusted and 1 < self._decoders <= self._packets.entry_points_ahead
+
+    def _frames_of_groups(self) -> Iterator[DecodedPicture]:
+        """As `_decoded_frames`, by several decoders at once, while the plan is trusted."""
+        self._groups = groups = self._open_decoders(self._decoders)
+        ended = False
+        while not (ended and groups.is_empty):
+            if groups.has_room and not ended:
+                ended = not self._decode_next_in(groups)
+                continue
+            yield from groups.next_pictures()
+            if self.decode_failures:
+                raise PlanInvalid("a packet was refused")
+
+    def _decode_next_in(self, groups: GroupDecoders) -> bool:
+        """Hand the next packet to the decoder of its group; False if there is none."""
+        plan = self.plan
+        if (packet := self._packets.take()) is None:
+            groups.end_group()
+            return False
+        wanted = plan.wants(packet)
+        if groups.is_long and plan.begins_group(packet):
+            groups.end_group()
+        groups.decode(packet, wanted=wanted or packet.entry_point, sampled=plan.is_sampled(packet))
+        if (unneeded := plan.droppable()) > 0:
+            groups.end_group()
+            for _ in range(unneeded):
+                self._packets.take()
+        if not plan.trusted:
+            raise PlanInvalid("the packets cannot be relied on from here on")
+        return True
 
 
 def _largest_change(plan: SamplingPlan, change: FrameChange) -> LargestChange:
