@@ -31,7 +31,7 @@ _DEFAULT_FRAMES = 16
 _DEFAULT_CHUNK_SECONDS = 10.0
 _DEFAULT_TOP_K = 5
 _MAX_TOLERANCE_SECONDS = 5
-_MAX_RANGE_SECONDS = 1_000_000
+_MIN_RANGE_SECONDS, _MAX_RANGE_SECONDS = 0.001, 1_000_000
 _MAX_SCENE_SECONDS = 600
 _MAX_ID_CHARACTERS = 200
 
@@ -143,9 +143,9 @@ def _check_sampling(request: AnalyzeVideoRequest, check: _Check) -> None:
     start, end = request.start_seconds, request.end_seconds
     check(0 <= start <= _MAX_RANGE_SECONDS, "start_seconds", f"{start}, must be 0 to {_MAX_RANGE_SECONDS}")
     check(
-        end == 0 or start < end <= _MAX_RANGE_SECONDS,
+        end == 0 or start + _MIN_RANGE_SECONDS <= end <= _MAX_RANGE_SECONDS,
         "end_seconds",
-        f"{end}, must be above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
+        f"{end}, must be {_MIN_RANGE_SECONDS} or more above start_seconds and at most {_MAX_RANGE_SECONDS}, or 0",
     )
 
 

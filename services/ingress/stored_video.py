@@ -189,9 +189,10 @@ class StoredVideoRun:
 
 
 def _ratio(seconds: float) -> Fraction:
-    """The exact number of seconds that was stored as a float."""
+    """The exact number of seconds that was stored as a float; what is above 0 stays so."""
     _require(0 <= seconds < math.inf, "chunk", f"a start or duration of {seconds} s")
-    return Fraction(seconds).limit_denominator(_MAX_DENOMINATOR)
+    ratio = Fraction(seconds).limit_denominator(_MAX_DENOMINATOR)
+    return ratio if ratio or not seconds else Fraction(1, _MAX_DENOMINATOR)
 
 
 def _frames(chunk: ChunkResult, dimensions: int) -> NDArray[np.float32]:

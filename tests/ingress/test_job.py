@@ -90,13 +90,14 @@ def test_the_error_lists_every_field_that_is_out_of_range():
         {"labels": [str(i) for i in range(256)], "stream_id": "x" * 200},
         {"sampling_tolerance_seconds": 5, "reuse_difference": 1},
         {"start_seconds": 999_999, "end_seconds": 1_000_000},
+        {"end_seconds": 0.001},
     ],
 )
 def test_every_limit_is_accepted(limits):
     read_request(AnalyzeVideoRequest(**limits))
 
 
-@pytest.mark.parametrize("end", [3, 2.9])
+@pytest.mark.parametrize("end", [3, 2.9, 3.0001])
 def test_a_range_must_not_be_empty(end):
     with pytest.raises(InvalidInput, match="above start_seconds"):
         read_request(AnalyzeVideoRequest(start_seconds=3, end_seconds=end))

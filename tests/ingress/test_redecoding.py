@@ -251,6 +251,9 @@ async def test_malformed_streams_are_invalid_and_name_the_field(clip, tmp_path):
         infinite = changed(first, start_seconds=float("inf"))
         for requests in ([], [header], [header, header], [RedecodeVideoRequest(chunk=first)]):
             assert isinstance(await failure(running, requests), InvalidInput)
+        shortest = RedecodeVideoRequest(chunk=changed(first, duration_seconds=5e-324))
+        async for event in running.stub.RedecodeVideo(iter([header, shortest]), timeout=60):
+            assert all(0 <= tag.probability <= 1 for tag in event.chunk.tags)
         for chunk in (wrong_shape, infinite):
             assert isinstance(await failure(running, [header, RedecodeVideoRequest(chunk=chunk)]), InvalidInput)
         assert running.is_at_rest()
