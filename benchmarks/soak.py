@@ -24,7 +24,8 @@ from loadtest.target.clips import render
 from videoanalysis.client import AsyncClient
 from videoanalysis.errors import InvalidInput, ServiceError
 from videoanalysis.stack.child_process import ChildProcess
-from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.stack.service_environment import Kind
+from videoanalysis.stack.stack import Stack
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 _ROOT = Path(__file__).parents[1]

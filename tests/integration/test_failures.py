@@ -18,7 +18,8 @@ from tests.integration.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.integration.load import Calls, connect, load
 from tests.rendering import calm_picture, render, steady
 from videoanalysis.stack.child_process import ChildProcess
-from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.stack.service_environment import Kind
+from videoanalysis.stack.stack import Stack
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub

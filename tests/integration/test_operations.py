@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.rendering import calm_picture, render, steady
 from tests.scraping import depths, fetch, free_port, samples, value
 from videoanalysis.channels import connect
-from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.stack.service_environment import Kind
+from videoanalysis.stack.stack import Stack
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
 

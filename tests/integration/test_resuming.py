@@ -12,7 +12,8 @@ from tests.rendering import calm_picture, render, steady
 from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import ServiceError, Unavailable
 from videoanalysis.stack.child_process import ChildProcess
-from videoanalysis.stack.stack import Kind, Stack
+from videoanalysis.stack.service_environment import Kind
+from videoanalysis.stack.stack import Stack
 from videoanalysis.video_analysis import Progress, VideoAnalysis
 
 SECONDS = 64

@@ -14,7 +14,8 @@ from tests.rendering import render, steady
 from videoanalysis.channels import connect
 from videoanalysis.client import AsyncClient
 from videoanalysis.errors import FailedPrecondition, NotFound
-from videoanalysis.stack.stack import CREDENTIALS, Kind, Stack, StackError
+from videoanalysis.stack.service_environment import CREDENTIALS, Kind
+from videoanalysis.stack.stack import Stack, StackError
 from videoanalysis.storage import S3Uri, Storage
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub

@@ -111,7 +111,7 @@ def _remove(state: Path, content: bytes) -> None:
 
 
 def _instructions(stack: "Stack") -> str:
-    from videoanalysis.stack.stack import BUCKET, CREDENTIALS, REGION
+    from videoanalysis.stack.service_environment import BUCKET, CREDENTIALS, REGION
 
     access_key, secret = CREDENTIALS
     service = f"--address {stack.address}" + (f" --ca {stack.tls.ca}" if stack.tls else "")

@@ -1,8 +1,6 @@
 """The three services and an S3 server as processes on one machine, on loopback."""
 
 import asyncio
-import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,10 +11,19 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from videoanalysis.channels import connect
-from videoanalysis.cores import cores
 from videoanalysis.stack import bundled_model, source_tree
 from videoanalysis.stack.certificates import CertificateAuthority
 from videoanalysis.stack.child_process import ChildProcess
+from videoanalysis.stack.service_environment import (
+    BUCKET,
+    CREDENTIALS,
+    REGION,
+    Kind,
+    inherited_environment,
+    overridden_variable,
+    service_environment,
+    variables,
+)
 from videoanalysis.stack.work_directory import WorkDirectory
 from videoanalysis.status import from_rpc_error
 from videoanalysis.storage import S3Uri, Storage
@@ -27,33 +34,16 @@ from videoanalysis.v1.decoder_pb2_grpc import DecoderServiceStub
 from videoanalysis.v1.encoder_pb2 import GetModelRequest, ModelInfo
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
 
-Kind = Literal["ingress", "encoder", "decoder"]
 Engine = Literal["siglip", "synthetic"]
-
-BUCKET = "videoanalysis"
-# Access key and secret; the S3 server takes any.
-CREDENTIALS = ("stack", "stack")
-REGION = "us-east-1"
 
 _BANK = "default"
 _BANKS = f"s3://{BUCKET}/textbanks/"
-
-# Settings that connect the processes of a stack with each other, which the environment must not have.
-_LISTENING = ("host", "port", "address_file")
-_WIRING: dict[Kind, tuple[str, ...]] = {
-    "ingress": ("encoders", "decoders", "image_size", "resume_keys", "s3_endpoint_url", "s3_region"),
-    "encoder": ("engine", "model"),
-    "decoder": ("banks", "s3_endpoint_url", "s3_region"),
-}
-# Of `videoanalysis up`.
-_OPTIONS = {"INGRESS_PORT": "--port", "ENCODER_MODEL": "--model", "ENCODER_ENGINE": "--engine"}
 
 _POLL_SECONDS = 0.05
 _CALL_SECONDS = 10
 _START_SECONDS = 120
 # A large checkpoint may have to be downloaded first.
 _HUB_START_SECONDS = 3600
-_GRACE_SECONDS = 5
 # From SIGTERM to SIGKILL; longer than the grace that the services give their calls.
 _STOP_SECONDS = 10
 
@@ -69,9 +59,10 @@ class Stack:
 
     `model` is a directory or a hub id, by default the bundled model. `settings` are settings of the services, e.g.
     {"encoder": {"max_in_flight": 1}}; environment variables such as ENCODER_MAX_IN_FLIGHT apply as well, but for those
-    that connect the services to each other. `port` is that of the first ingress, others follow it; 0 lets the system
-    choose. `on_step` is called with a description of each step. With `tls`, a throw-away CA issues certificates for the
-    services; encoders and decoders also require one of their callers. Entering raises StackError or ServiceError.
+    that connect the services to each other. `port` is that of the first ingress, the others get the next ones; 0 lets
+    the system choose. `on_step` is called with a description of each step. With `tls`, a throw-away CA issues
+    certificates for the services; encoders and decoders also require one of their callers. Entering raises StackError
+    or ServiceError.
     """
 
     def __init__(
@@ -122,7 +113,8 @@ class Stack:
     async def __aenter__(self) -> Self:
         if problem := source_tree.missing_services():
             raise StackError(problem)
-        _refuse_overridden()
+        if (message := overridden_variable()) is not None:
+            raise StackError(message)
         self._work_directory = WorkDirectory()
         try:
             if self._with_tls:
@@ -154,7 +146,7 @@ class Stack:
         kind = next(kind for kind, children in self.services.items() if child in children)
         self._address_file(child.name).unlink(missing_ok=True)
         chosen = {"port": int(child.address.rpartition(":")[2]), **settings}
-        child.restart(_variables(kind, chosen))
+        child.restart(variables(kind, chosen))
         await self._until_ready(child, _START_SECONDS)
 
     async def guard(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -193,7 +185,11 @@ class Stack:
 
     async def _start_storage_and_decoders(self) -> None:
         self._on_step("starting the decoder and an S3 server")
-        server = self._spawn("s3", ["videoanalysis.stack.s3_server", str(self._address_file("s3"))], self._inherited())
+        server = self._spawn(
+            "s3",
+            ["videoanalysis.stack.s3_server", str(self._address_file("s3"))],
+            inherited_environment(self._directory),
+        )
         await self._until_listening(server, _START_SECONDS)
         self.s3_endpoint = f"http://{server.address}"
         async with self._storage() as storage:
@@ -233,7 +229,13 @@ class Stack:
             name = f"{kind}-{number}"
             port = self._port + number if self._port and kind == "ingress" else 0
             listening = {"host": "127.0.0.1", "port": port, "address_file": self._address_file(name)}
-            environment = self._environment(kind, {**wiring, **listening, **self._server_tls(kind)})
+            environment = service_environment(
+                kind,
+                {**wiring, **listening, **self._server_tls(kind)},
+                self._settings.get(kind, {}),
+                directory=self._directory,
+                encoders=self._counts["encoder"],
+            )
             self.services[kind].append(self._spawn(name, [f"services.{kind}"], environment))
         await _gather(*(self._until_ready(child, seconds) for child in self.services[kind]))
 
@@ -303,38 +305,6 @@ class Stack:
             if self._work_directory is not None:
                 self._work_directory.remove()
 
-    def _environment(self, kind: Kind, wiring: Mapping[str, object]) -> dict[str, str]:
-        """Precedence, lowest first: the stack's defaults, the environment, the wiring of the stack, `settings`."""
-        environment = self._inherited()
-        if os.path.isdir(str(wiring.get("model", ""))):
-            environment["HF_HUB_OFFLINE"] = "1"
-        chosen = {**wiring, **self._settings.get(kind, {})}
-        return {**_variables(kind, self._defaults(kind)), **environment, **_variables(kind, chosen)}
-
-    def _defaults(self, kind: Kind) -> dict[str, object]:
-        common: dict[str, object] = {"grace_seconds": _GRACE_SECONDS}
-        match kind:
-            case "ingress":
-                # The S3 server contains only objects of this stack.
-                return {**common, "allowed_buckets": ["*"], "allowed_output_prefixes": [f"s3://{BUCKET}/results/"]}
-            case "encoder":
-                # Leaves a core for sampling.
-                return {**common, "torch_threads": max(1, cores() // self._counts["encoder"] - 1)}
-            case "decoder":
-                return {**common, "banks_refresh_seconds": 1}
-
-    def _inherited(self) -> dict[str, str]:
-        """The environment, with the credentials and the temporary directory of the stack in place of others."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        access_key, secret = CREDENTIALS
-        return inherited | {
-            "AWS_ACCESS_KEY_ID": access_key,
-            "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "TMPDIR": str(self._directory),
-        }
-
     def _s3_settings(self) -> dict[str, object]:
         return {"s3_endpoint_url": self.s3_endpoint, "s3_region": REGION}
 
@@ -348,7 +318,7 @@ class Stack:
 
 
 async def _gather(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all concurrently; the first failure cancels the rest and is raised without its group."""
+    """Runs all concurrently; the first failure cancels the rest and is raised without its group."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for part in work:
@@ -368,7 +338,7 @@ async def _timeout(seconds: float, child: ChildProcess) -> AsyncIterator[None]:
 
 
 async def _poll(child: ChildProcess) -> None:
-    """Wait one poll interval; raises StackError if `child` has ended."""
+    """Waits one poll interval; raises StackError if `child` has ended."""
     await asyncio.sleep(_POLL_SECONDS)
     if child.exit_code is not None:
         raise StackError(child.report())
@@ -385,22 +355,3 @@ def _absolute(model: str) -> str:
     """A directory as an absolute path, since services run in another working directory; a hub id unchanged."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() or model.startswith((".", "~")) else model
-
-
-def _refuse_overridden() -> None:
-    """Raises StackError for variables that the stack would override."""
-    for kind, names in _WIRING.items():
-        for variable in _variables(kind, dict.fromkeys((*_LISTENING, *names), "")):
-            if os.environ.get(variable):
-                option = f", and use {_OPTIONS[variable]}" if variable in _OPTIONS else ""
-                raise StackError(f"{variable}: the stack sets it itself; unset it{option}")
-
-
-def _variables(kind: Kind, settings: Mapping[str, object]) -> dict[str, str]:
-    """The environment variables from which the service reads `settings`."""
-    return {f"{kind.upper()}_{name.upper()}": _encoded(value) for name, value in settings.items()}
-
-
-def _encoded(value: object) -> str:
-    """The text that pydantic-settings parses as `value`."""
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
