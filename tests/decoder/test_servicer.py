@@ -151,7 +151,7 @@ async def test_every_frame_reports_more_than_one_per_cut(stub):
     assert len(often.scene_changes) > 5
 
 
-async def test_texts_below_the_banks_own_least_probabilities_are_left_out_unless_the_request_has_one(tmp_path):
+async def test_texts_below_the_banks_own_minimum_probabilities_are_left_out_unless_the_request_has_one(tmp_path):
     limited = make_bank(tag_min_probabilities=np.array([0, 0, 1.0]), description_min_probabilities=np.array([1.0, 1.0]))
     (tmp_path / "default.safetensors").write_bytes(limited.to_bytes())
     store = TextBankStore(Directory(tmp_path), 1 << 28)

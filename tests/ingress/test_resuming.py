@@ -160,7 +160,7 @@ async def at_rest(running: System, *engines: Engine) -> None:
         {"scene_boundaries": SCENE_BOUNDARIES_CUTS},
         {"scene_detection": SCENE_DETECTION_EVERY_FRAME, "min_scene_seconds": 0.3},
     ],
-    ids=["everything", "labels", "every frame", "no cuts", "scenes by cuts", "scenes of a least length"],
+    ids=["everything", "labels", "every frame", "no cuts", "scenes by cuts", "scenes of a minimum length"],
 )
 async def test_resumed_behind_any_chunk_the_result_is_that_of_an_uninterrupted_call(clip, tmp_path, options):
     wanted = request(clip, **options)

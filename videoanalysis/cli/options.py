@@ -54,7 +54,7 @@ MinSceneLen = Annotated[
     typer.Option(
         parser=parse_time,
         metavar="TIME",
-        help="Least length of a scene: a change that comes sooner after its start does not end it.",
+        help="Minimum length of a scene: a change that comes sooner after its start does not end it.",
         show_default="0",
     ),
 ]

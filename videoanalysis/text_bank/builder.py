@@ -47,7 +47,7 @@ class TextList:
 def read_texts(directory: Path) -> tuple[TextList, TextList]:
     """Tags and descriptions from tags.txt and descriptions.txt, one per line.
 
-    Blank lines and lines that begin with "#" are skipped. A line may end with the text's least probability, as in
+    Blank lines and lines that begin with "#" are skipped. A line may end with the text's minimum probability, as in
     "smoke >= 0.8"; one of the form ">= 0.2" before the first text is for every text without its own. Raises
     InvalidTextBank naming file and line.
     """

@@ -135,7 +135,7 @@ def _best(
 def _lists(
     bank: TextBank,
 ) -> Iterator[tuple[str, tuple[str, ...], NDArray[np.float32], NDArray[np.float64]]]:
-    """Kind, texts, embeddings and least probabilities."""
+    """Kind, texts, embeddings and minimum probabilities."""
     for kind, texts, embeddings, limits in (
         ("tags", bank.tags, bank.tag_embeddings, bank.tag_min_probabilities),
         ("descriptions", bank.descriptions, bank.description_embeddings, bank.description_min_probabilities),

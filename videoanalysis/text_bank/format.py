@@ -51,7 +51,7 @@ class TextBank:
     # float64 [tags] and [descriptions], 0 to 1: below it a text is no answer, unless a request sets its own. None: 0.
     tag_min_probabilities: NDArray[np.float64] | None = None
     description_min_probabilities: NDArray[np.float64] | None = None
-    # "sha256:…" over texts, embeddings, least probabilities, model digest and template.
+    # "sha256:…" over texts, embeddings, minimum probabilities, model digest and template.
     digest: str = field(init=False)
     # The longest tag or description in UTF-8.
     longest_text_bytes: int = field(init=False)
