@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 
 WORKER_BYTES = 256 << 20
 MAX_WORKER_RESTARTS = 1  # for one video
+_SMALL_MEDIA_BYTES = 1 << 20  # in less, starting more threads takes longer than they gain
 _SUSPICIOUS_SHARE = 0.5  # of a worker's memory; a picture more may have been too much
 _REASONS = {
     ErrorReason.NOT_A_VIDEO,
@@ -212,7 +213,7 @@ class SampledVideo:
             "frames_searched": self.frames_searched,
             "decode_all": self._decode_all,
             "detect_cuts": self._spec.detect_cuts,
-            "threads": self._workers.cores_per_video,
+            "threads": 1 if self._media.size < _SMALL_MEDIA_BYTES else self._workers.cores_per_video,
             "start": self._spec.start.as_integer_ratio(),
             "end": self._spec.end and self._spec.end.as_integer_ratio(),
         }
