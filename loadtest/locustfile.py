@@ -3,6 +3,8 @@
     locust -f loadtest/locustfile.py --headless -H ingress:50051 -u 16 -r 4 -t 2m --csv build/locust \
         --html build/locust.html --video s3://bucket/clip.mp4=3 --slo p95=1200ms --slo errors=0 Unary
 
+TLS and tokens as for `videoanalysis analyze`: --tls, --ca, --cert, --key, --token-file.
+
 `Unary` and `Stream` at the end select the callers; without either both call. Exit code 3 if an objective was missed, 1
 if requests failed and there is no objective.
 """
@@ -13,6 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 # Locust first: it applies gevent's patches to later imports.
@@ -23,8 +26,11 @@ import grpc.experimental.gevent  # isort: skip
 
 from loadtest.sweep.mix import Mix, Video, parse_videos
 from loadtest.sweep.slo import EXIT_CODE_MISSED, figure, judge, parse_objective
+from loadtest.target.access import Access
 from videoanalysis import channels
 from videoanalysis.cli import address
+from videoanalysis.cli import options as cli_options
+from videoanalysis.cli.failure import Failure
 from videoanalysis.status import from_rpc_error
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoRequest, StreamAnalyzeVideoRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
@@ -49,6 +55,11 @@ _OPTIONS = [
 def _options(parser: Any) -> None:
     parser.add_argument("--video", action="append", metavar="URI[=WEIGHT]", help="Default: sample://clip.")
     parser.add_argument("--connections", type=int, default=4, help="Connections; they reach different replicas.")
+    parser.add_argument("--tls", action="store_true", help="Connect with TLS; --ca and --cert do so too.")
+    parser.add_argument("--ca", type=Path, help="CAs of the service's certificate, a PEM file. Default: public CAs.")
+    parser.add_argument("--cert", type=Path, help="Own certificate for the service, a PEM file.")
+    parser.add_argument("--key", type=Path, help="Private key of --cert, a PEM file.")
+    parser.add_argument("--token-file", type=Path, help="File with the bearer token, read for every call.")
     parser.add_argument(
         "--slo", action="append", default=[], help="p95=1200ms, mean=1s, errors=0, errors=0.1%%, rate=60/s"
     )
@@ -59,6 +70,7 @@ def _prepare(environment: Any, **_: object) -> None:
     options = environment.parsed_options
     environment.objectives = [parse_objective(text) for text in options.slo]
     environment.mix = _mix(options)
+    environment.access = _access(options)
     if options.headless and not options.worker:
         _check_host(environment.host)
 
@@ -66,7 +78,7 @@ def _prepare(environment: Any, **_: object) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _connect(environment: Any, **_: object) -> None:
     # With the web interface the host is set only now.
-    environment.stubs = _stubs(environment.host, environment.parsed_options.connections)
+    environment.stubs = _stubs(environment.host, environment.access, environment.parsed_options.connections)
 
 
 def _check_host(host: str | None) -> None:
@@ -78,8 +90,21 @@ def _check_host(host: str | None) -> None:
         raise SystemExit(f"-H: {error}") from None
 
 
-def _stubs(host: str, connections: int) -> Iterator[VideoAnalysisServiceStub]:
-    ring = [grpc.insecure_channel(host, options=_OPTIONS) for _ in range(connections)]
+def _access(options: Namespace) -> Access:
+    try:
+        return Access(
+            cli_options.credentials(options.tls, options.ca, options.cert, options.key),
+            cli_options.token(options.token_file),
+        )
+    except Failure as error:
+        raise SystemExit(str(error)) from None
+
+
+def _stubs(host: str, access: Access, connections: int) -> Iterator[VideoAnalysisServiceStub]:
+    if access.credentials is None:
+        ring = [grpc.insecure_channel(host, options=_OPTIONS) for _ in range(connections)]
+    else:
+        ring = [grpc.secure_channel(host, access.credentials, options=_OPTIONS) for _ in range(connections)]
     return cycle([VideoAnalysisServiceStub(channel) for channel in ring])  # type: ignore[no-untyped-call]
 
 
@@ -119,7 +144,9 @@ class Unary(_Caller):
     def analyze(self) -> None:
         begun, nbytes, failure = time.perf_counter(), 0, None
         try:
-            nbytes = self._stub.AnalyzeVideo(self.request(), timeout=_TIMEOUT_SECONDS).ByteSize()
+            nbytes = self._stub.AnalyzeVideo(
+                self.request(), timeout=_TIMEOUT_SECONDS, metadata=self.environment.access.metadata()
+            ).ByteSize()
         except grpc.RpcError as error:
             failure = _failure(error)
         self.report("unary", "AnalyzeVideo", begun, nbytes, failure)
@@ -133,7 +160,9 @@ class Stream(_Caller):
         begun, nbytes, failure, has_chunk = time.perf_counter(), 0, None, False
         request = StreamAnalyzeVideoRequest(analysis=self.request())
         try:
-            for event in self._stub.StreamAnalyzeVideo(request, timeout=_TIMEOUT_SECONDS):
+            for event in self._stub.StreamAnalyzeVideo(
+                request, timeout=_TIMEOUT_SECONDS, metadata=self.environment.access.metadata()
+            ):
                 nbytes += event.ByteSize()
                 if event.HasField("chunk") and not has_chunk:
                     has_chunk = True

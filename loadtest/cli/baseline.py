@@ -18,6 +18,7 @@ from loadtest.sweep.measurement import Measurement
 from loadtest.sweep.mix import parse_rendered
 from loadtest.sweep.slo import parse_objective
 from loadtest.sweep.sweep import Plan
+from loadtest.target.access import Access
 from loadtest.target.local_stack import StackOptions
 from videoanalysis.cli import runner
 
@@ -73,7 +74,7 @@ def baseline(
             connections=4,
             method="unary",
             timeout_seconds=300,
-            caller=None,
+            access=Access(),
             sources=[],
             objectives=[parse_objective("errors=0")],
             directory=new_directory(out),

@@ -18,10 +18,11 @@ from loadtest.sweep.record import SUMMARY
 from loadtest.sweep.run import Run
 from loadtest.sweep.slo import parse_objective
 from loadtest.sweep.sweep import Plan
+from loadtest.target.access import Access
 from loadtest.target.local_stack import StackOptions
 from loadtest.target.metrics_page import MetricsPages
 from loadtest.target.source import Source
-from videoanalysis.cli import address, runner
+from videoanalysis.cli import address, options, runner
 
 
 def sweep(
@@ -63,6 +64,11 @@ def sweep(
         str | None,
         typer.Option(help="Value of the x-caller-id header, for services that accept it (INGRESS_CALLER_HEADER)."),
     ] = None,
+    tls: options.Tls = False,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    token_file: options.TokenFile = None,
     slo: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +123,8 @@ def sweep(
         wanted = [*parse_videos(video or []), *parse_rendered(rendered)] or parse_videos(["sample://clip"])
         if not stack and not all(one.uri for one in wanted):
             raise InvalidOption("--render and files: need --stack; upload them and name their URIs with --video")
+        if stack and (tls or ca or cert or key or token_file):
+            raise InvalidOption("--tls, --ca, --cert, --key and --token-file apply to the service at ADDRESS")
         measurement = Measurement(
             plan=Plan(
                 levels=parse_levels(concurrency, rate, arrivals),
@@ -133,7 +141,7 @@ def sweep(
             connections=connections,
             method=method,
             timeout_seconds=timeout,
-            caller=caller,
+            access=Access(options.credentials(tls, ca, cert, key), options.token(token_file), caller),
             sources=_sources(signals or [], kube_context, namespace, release),
             objectives=[parse_objective(text) for text in slo or []],
             directory=new_directory(out),

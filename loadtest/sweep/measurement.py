@@ -19,6 +19,7 @@ from loadtest.sweep.run import Run, write
 from loadtest.sweep.service import Method, Service
 from loadtest.sweep.slo import Objective
 from loadtest.sweep.sweep import Measured, Plan, sweep
+from loadtest.target.access import Access
 from loadtest.target.clips import render
 from loadtest.target.local_stack import StackOptions, sources_of, synthetic_stack
 from loadtest.target.source import Source
@@ -46,7 +47,7 @@ class Measurement:
     connections: int
     method: Method
     timeout_seconds: float
-    caller: str | None
+    access: Access
     sources: Sequence[Source]
     objectives: Sequence[Objective]
     directory: Path
@@ -69,7 +70,7 @@ class Measurement:
                 connections=self.connections,
                 method=self.method,
                 timeout_seconds=self.timeout_seconds,
-                caller=self.caller,
+                access=self.access,
                 ready_seconds=self.plan.give_up_seconds,
             )
             await resources.enter_async_context(service)

@@ -12,6 +12,7 @@ import grpc
 from loadtest.sweep.load import clock
 from loadtest.sweep.mix import Video
 from loadtest.sweep.record import INCOMPLETE, NOT_SENT, STAGES, Request
+from loadtest.target.access import Access
 from videoanalysis import channels
 from videoanalysis.errors import ServiceError
 from videoanalysis.status import carries_details, from_rpc_error
@@ -55,7 +56,7 @@ class Service:
         connections: int,
         method: Method,
         timeout_seconds: float,
-        caller: str | None,
+        access: Access,
         ready_seconds: float = 10.0,
     ) -> None:
         self.addresses = list(addresses)
@@ -65,14 +66,14 @@ class Service:
         self._connections = connections
         self._timeout_seconds = timeout_seconds
         self._ready_seconds = ready_seconds
-        self._metadata = [("x-caller-id", caller)] if caller else []
+        self._access = access
         self._channels: list[grpc.aio.Channel] = []
         self._number = 0
 
     async def __aenter__(self) -> Self:
         # Consecutive calls go to different addresses.
         ring = [address for _ in range(self._connections) for address in self.addresses]
-        self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in ring]
+        self._channels = [self._connect(address) for address in ring]
         self._stubs = cycle([VideoAnalysisServiceStub(channel) for channel in self._channels])  # type: ignore[no-untyped-call]
         return self
 
@@ -81,6 +82,11 @@ class Service:
     ) -> None:
         for channel in self._channels:
             await channel.close(0)
+
+    def _connect(self, address: str) -> grpc.aio.Channel:
+        if self._access.credentials is None:
+            return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        return grpc.aio.secure_channel(address, self._access.credentials, options=_OPTIONS)
 
     async def until_ready(self) -> None:
         """Raises Unreachable, naming the address, unless all channels connect within `ready_seconds`."""
@@ -92,7 +98,7 @@ class Service:
             failed = {self.addresses[ready.index(task) % len(self.addresses)] for task in missing}
             raise Unreachable(
                 f"no connection to {', '.join(sorted(failed))} within {self._ready_seconds:g} s: is the service "
-                "running and ready?"
+                "running and ready, and does it want TLS (--tls)?"
             )
 
     async def first(self, video_uri: str) -> AnalyzeVideoResponse:
@@ -101,7 +107,9 @@ class Service:
         answer, chunks = AnalyzeVideoResponse(), []
         try:
             call = next(self._stubs).StreamAnalyzeVideo(
-                StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._metadata
+                StreamAnalyzeVideoRequest(analysis=request),
+                timeout=self._timeout_seconds,
+                metadata=self._access.metadata(),
             )
             async for event in call:
                 if event.HasField("chunk"):
@@ -155,12 +163,12 @@ class Service:
         stub = next(self._stubs)
         if self.method == "unary":
             answer: AnalyzeVideoResponse = await stub.AnalyzeVideo(
-                request, timeout=self._timeout_seconds, metadata=self._metadata
+                request, timeout=self._timeout_seconds, metadata=self._access.metadata()
             )
             return answer
         parts, summary = AnalyzeVideoResponse(), None
         call = stub.StreamAnalyzeVideo(
-            StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._metadata
+            StreamAnalyzeVideoRequest(analysis=request), timeout=self._timeout_seconds, metadata=self._access.metadata()
         )
         async for event in call:
             if event.HasField("chunk"):

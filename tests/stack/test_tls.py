@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
@@ -15,12 +16,15 @@ from tests.stack.test_stack import SETTINGS
 from videoanalysis.channels import connect
 from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import Unauthenticated, Unavailable
+from videoanalysis.stack import source_tree
 from videoanalysis.stack.stack import Stack
 from videoanalysis.tls import TlsFiles, channel_credentials
 from videoanalysis.v1.encoder_pb2 import GetModelRequest
 from videoanalysis.v1.encoder_pb2_grpc import EncoderServiceStub
 
 TOKEN = "a token of this test"
+SWEEP = "loadtest sweep ADDRESS --concurrency 1 --requests 2 --no-report --slo errors=0"
+LOCUST = "locust -f loadtest/locustfile.py --headless -t 2s --stop-timeout 30 -H ADDRESS --slo errors=0 Unary"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -118,3 +122,17 @@ async def test_every_certificate_is_rotated_while_videos_are_analysed(stack):
         await until(lambda: "changed file loaded" in log.report())
         await until_analysed(4)
         finished.set()
+
+
+@pytest.mark.parametrize("tool", [SWEEP, LOCUST], ids=["sweep", "locust"])
+async def test_load_tests_call_with_credentials_and_a_token(stack, tmp_path, tool):
+    token_file = tmp_path / "token"
+    token_file.write_text(TOKEN)
+    access = ["--ca", str(stack.authority.ca), "--token-file", str(token_file)]
+    output = ["--out", str(tmp_path / "run")] if tool == SWEEP else []
+    arguments = tool.replace("ADDRESS", stack.address).split()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, *access, *output, cwd=source_tree.ROOT, stdout=PIPE, stderr=STDOUT
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, printed.decode()

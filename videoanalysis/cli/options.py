@@ -1,13 +1,13 @@
 """Options that several commands share."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import grpc
 import typer
 
-from videoanalysis import client
 from videoanalysis.cli import address, runner
 from videoanalysis.stack import bundled_model
 from videoanalysis.tls import TlsFiles, channel_credentials
@@ -88,7 +88,7 @@ def credentials(tls: bool, ca: Path | None, cert: Path | None, key: Path | None)
         runner.usage_error(str(error))
 
 
-def token(file: Path | None) -> client.Token | None:
+def token(file: Path | None) -> Callable[[], str] | None:
     if file is None:
         return None
     try:

@@ -8,6 +8,7 @@ import pytest
 from loadtest.sweep.load import clock
 from loadtest.sweep.mix import Video
 from loadtest.sweep.service import Method, Service, Unreachable
+from loadtest.target.access import Access
 from tests.loadtest.fake_service import FakeService, serving
 
 CLIP = Video("clip", "s3://b/clip.mp4", 1, 2, 20.0)
@@ -22,7 +23,7 @@ async def connected(
         connections=connections,
         method=method,
         timeout_seconds=seconds,
-        caller="tester",
+        access=Access(token=lambda: "secret", caller="tester"),
     )
     async with service:
         await service.until_ready()
@@ -41,6 +42,7 @@ async def test_an_answer_is_recorded_with_its_own_figures(method):
     assert (request.sample_queue_ms, request.unattributed_ms) == (0, pytest.approx(0.5))
     assert request.server_total_ms == pytest.approx(10.5)
     assert fake.metadata["x-caller-id"] == "tester"
+    assert fake.metadata["authorization"] == "Bearer secret"
 
 
 async def test_a_stream_is_timed_to_its_first_chunk_and_to_its_last_message():
@@ -115,7 +117,7 @@ async def test_the_first_analysis_returns_chunks_and_duration():
 async def test_an_address_without_a_listener_is_named():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    service = Service([address], connections=1, method="unary", timeout_seconds=1, caller=None, ready_seconds=0.5)
+    service = Service([address], connections=1, method="unary", timeout_seconds=1, access=Access(), ready_seconds=0.5)
     async with service:
         with pytest.raises(Unreachable, match=address):
             await service.until_ready()
