@@ -78,6 +78,16 @@ async def test_a_bucket_is_addressed_in_the_path_or_in_the_host(style, host, pat
         assert (store.requests[-1].host, store.requests[-1].path) == (host, path)
 
 
+async def test_the_addressing_of_the_aws_settings_holds_where_none_is_named(monkeypatch, tmp_path):
+    settings = tmp_path / "config"
+    settings.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    async with fake_s3() as store, opened("http://storage.example") as storage:
+        monkeypatch.setenv("HTTP_PROXY", store.endpoint)
+        await storage.stat(CLIP)
+        assert store.requests[-1].host == "videos.storage.example"
+
+
 async def test_requests_are_unsigned_and_the_requester_pays_where_that_is_set():
     async with fake_s3() as store:
         async with opened(store.endpoint) as storage:

@@ -77,7 +77,7 @@ class Storage:
         region: str | None = None,
         credentials: tuple[str, str] | None = None,
         *,
-        addressing_style: AddressingStyle = "auto",
+        addressing_style: AddressingStyle | None = None,
         unsigned: bool = False,
         request_payer: bool = False,
         ca_bundle: Path | None = None,
@@ -87,10 +87,10 @@ class Storage:
     ) -> AsyncIterator["Storage"]:
         """A client with `credentials` (access key and secret), by default the process's own.
 
-        `endpoint_url` is for S3-compatible stores, which `auto` addresses by path. `ca_bundle` has the CAs that are
-        trusted instead of the usual ones. An attempt fails after `silence_seconds` without data; after `attempts` in a
-        row, the second about `backoff_seconds` after the first, the store counts as unavailable. Raises
-        FailedPrecondition if the AWS settings or the bundle are not usable.
+        What is None is as the AWS settings say. `endpoint_url` is for S3-compatible stores, which `auto` addresses by
+        path. `ca_bundle` has the CAs that are trusted instead of the usual ones. An attempt fails after
+        `silence_seconds` without data; after `attempts` in a row, the second about `backoff_seconds` after the first,
+        the store counts as unavailable. Raises FailedPrecondition if the AWS settings or the bundle are not usable.
         """
         config = SessionConfig(
             connect_timeout=5,
@@ -98,7 +98,7 @@ class Storage:
             max_pool_connections=32,
             # Repeated here, by the table of answers.
             retries={"mode": "standard", "total_max_attempts": 1},
-            s3={"addressing_style": addressing_style},
+            **({"s3": {"addressing_style": addressing_style}} if addressing_style else {}),
             **({"signature_version": UNSIGNED} if unsigned else {}),
         )
         session = AioSession()
