@@ -20,8 +20,9 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from videoanalysis import tensors
+from videoanalysis.analysis_options import AnalysisOptions
 from videoanalysis.channels import connect
-from videoanalysis.client import AnalysisOptions, AsyncClient, Client
+from videoanalysis.client import AsyncClient, Client
 from videoanalysis.errors import (
     DeadlineExceeded,
     FailedPrecondition,

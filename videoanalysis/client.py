@@ -10,29 +10,21 @@ before starting.
 import asyncio
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self, TypedDict, Unpack
+from collections.abc import Sequence
+from typing import Any, Self, Unpack
 
 import grpc
 
-from videoanalysis import channels, tracing
+from videoanalysis import channels
+from videoanalysis.analysis_options import AnalysisOptions, request_of
 from videoanalysis.attempts import Attempts, OnChunk, OnProgress
-from videoanalysis.errors import InvalidInput
+from videoanalysis.call_metadata import CallMetadata, Metadata, Token, call_metadata
 from videoanalysis.partial_analysis import PartialAnalysis
 from videoanalysis.redecoding import Redecoding
 from videoanalysis.retries import OnRetry, Retries
 from videoanalysis.status import carries_details, from_rpc_error
-from videoanalysis.v1.analysis_pb2 import (
-    AnalyzeVideoRequest,
-    AnalyzeVideoResponse,
-    CutDetection,
-    ListBanksRequest,
-    Priority,
-    SceneBoundaries,
-)
+from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse, ListBanksRequest
 from videoanalysis.v1.analysis_pb2_grpc import VideoAnalysisServiceStub
-from videoanalysis.v1.decoder_pb2 import SceneDetection
 from videoanalysis.video_analysis import TextBank, VideoAnalysis
 
 # The default limit of the service.
@@ -46,39 +38,6 @@ _OPTIONS = [
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     channels.READY_REPLICAS,
 ]
-
-
-class AnalysisOptions(TypedDict, total=False):
-    """Optional fields of AnalyzeVideoRequest, documented there; None is the service's default."""
-
-    stream_id: str | None
-    frames_per_chunk: int | None
-    chunk_duration_seconds: float | None
-    top_k_tags: int | None
-    labels: Iterable[str] | None
-    text_bank: str | None
-    include_embeddings: bool | None
-    include_scene_scores: bool | None
-    scene_threshold: float | None
-    ema_alpha: float | None
-    min_probability: float | None
-    output_uri: str | None
-    scene_detection: SceneDetection | None
-    priority: Priority | None
-    sampling_tolerance_seconds: float | None
-    reuse_difference: float | None
-    start_seconds: float | None
-    end_seconds: float | None
-    cut_detection: CutDetection | None
-    scene_boundaries: SceneBoundaries | None
-    min_scene_seconds: float | None
-
-
-# A bearer token, or a function that returns the one to use now.
-Token = str | Callable[[], str]
-# Pairs of a key in lower case and a value, or a function that returns those to use now.
-Metadata = Sequence[tuple[str, str | bytes]]
-CallMetadata = Metadata | Callable[[], Metadata]
 
 
 class AsyncClient:
@@ -151,7 +110,7 @@ class AsyncClient:
         cancels the work in the service.
         """
         retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
-        request, partial = _request(options, video_uri=video_uri), partial or PartialAnalysis()
+        request, partial = request_of(options, video_uri=video_uri), partial or PartialAnalysis()
         attempts = Attempts(request, partial, retries, on_progress=on_progress, on_chunk=on_chunk)
         while True:
             message, seconds = attempts.begin()
@@ -183,7 +142,7 @@ class AsyncClient:
         FailedPrecondition if the text bank is of another model, and the ServiceErrors of `analyze`.
         """
         retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
-        request = _request(options)
+        request = request_of(options)
         while True:
             redecoding = Redecoding(stored, request)
             seconds, metadata = retries.remaining_seconds(), self._metadata(traceparent)
@@ -228,7 +187,7 @@ class AsyncClient:
         return self._stub
 
     def _metadata(self, traceparent: str | None) -> Metadata:
-        return _metadata(self._token, self._call_metadata, traceparent)
+        return call_metadata(self._token, self._call_metadata, traceparent)
 
 
 class Client:
@@ -289,7 +248,7 @@ class Client:
         seconds from the first frame; a failure raises a ServiceError, whose `partial` has the chunks received so far.
         """
         retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
-        request, partial = _request(options, video_uri=video_uri), partial or PartialAnalysis()
+        request, partial = request_of(options, video_uri=video_uri), partial or PartialAnalysis()
         attempts = Attempts(request, partial, retries, on_progress=on_progress, on_chunk=on_chunk)
         while True:
             message, seconds = attempts.begin()
@@ -319,7 +278,7 @@ class Client:
         Blocks for at most `timeout_seconds`. Arguments, result and errors are those of AsyncClient.redecode.
         """
         retries = Retries(on_retry, timeout_seconds, self._retry_timeout_seconds)
-        request = _request(options)
+        request = request_of(options)
         while True:
             redecoding = Redecoding(stored, request)
             seconds, metadata = retries.remaining_seconds(), self._metadata(traceparent)
@@ -365,32 +324,12 @@ class Client:
             return self._stub
 
     def _metadata(self, traceparent: str | None) -> Metadata:
-        return _metadata(self._token, self._call_metadata, traceparent)
-
-
-def _request(options: AnalysisOptions, **fields: Any) -> AnalyzeVideoRequest:
-    """The request with an id: all calls of one analysis have the same in the service's log."""
-    _check_options(options)
-    request = AnalyzeVideoRequest()
-    for name, value in {**fields, **options}.items():
-        try:
-            request.MergeFrom(AnalyzeVideoRequest(**{name: value}))
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"{name}: holds bytes that are not valid UTF-8", field=name) from error
-    request.stream_id = request.stream_id or uuid.uuid4().hex
-    return request
+        return call_metadata(self._token, self._call_metadata, traceparent)
 
 
 def _is_broken_off(error: grpc.RpcError) -> bool:
     """Whether the call may have ended while a request was written, which gRPC reports as INTERNAL."""
     return error.code() is grpc.StatusCode.INTERNAL and not carries_details(error)
-
-
-def _check_options(options: AnalysisOptions) -> None:
-    if unknown := options.keys() - AnalysisOptions.__annotations__.keys():
-        raise TypeError(f"no option of an analysis: {', '.join(sorted(unknown))}")
-    if isinstance(options.get("labels"), str):
-        raise TypeError("labels: a sequence of texts, not one text")
 
 
 def _check_channel(service: object, credentials: object, interceptors: object) -> None:
@@ -399,10 +338,3 @@ def _check_channel(service: object, credentials: object, interceptors: object) -
     for name, value in (("credentials", credentials), ("interceptors", interceptors)):
         if value:
             raise ValueError(f"{name}: they go with an address; a channel has its own")
-
-
-def _metadata(token: Token | None, metadata: CallMetadata, traceparent: str | None) -> Metadata:
-    pairs = [*(metadata() if callable(metadata) else metadata)]
-    if token is not None:
-        pairs.append(("authorization", f"Bearer {token if isinstance(token, str) else token()}"))
-    return [*pairs, *(tracing.outgoing() if traceparent is None else [("traceparent", traceparent)])]

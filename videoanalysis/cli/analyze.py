@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videoanalysis import client
+from videoanalysis.analysis_options import AnalysisOptions
 from videoanalysis.cli import named_video, options, results, runner, s3, service, terminal, waiting
 from videoanalysis.cli.command import STDOUT_NAME
 from videoanalysis.cli.failure import Failure
@@ -16,7 +17,7 @@ from videoanalysis.cli.named_video import NamedVideo
 from videoanalysis.cli.results import Files, Results
 from videoanalysis.cli.saved_analysis import SavedAnalysis
 from videoanalysis.cli.service import LocalService, RemoteService
-from videoanalysis.client import AnalysisOptions, AsyncClient
+from videoanalysis.client import AsyncClient
 from videoanalysis.errors import ServiceError
 from videoanalysis.limits import MAX_FRAMES_PER_CHUNK
 from videoanalysis.partial_analysis import PartialAnalysis

@@ -8,10 +8,11 @@ import typer
 from google.protobuf import json_format
 
 from videoanalysis import client
+from videoanalysis.analysis_options import AnalysisOptions
 from videoanalysis.cli import options, results, runner, service, terminal
 from videoanalysis.cli.named_video import NamedVideo
 from videoanalysis.cli.results import Files, Results
-from videoanalysis.client import AnalysisOptions, AsyncClient
+from videoanalysis.client import AsyncClient
 from videoanalysis.report import FRAME_RATES, Footage
 from videoanalysis.scores import DEFAULT_SCENE_THRESHOLD
 from videoanalysis.v1.analysis_pb2 import AnalyzeVideoResponse

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import grpc
 
+from videoanalysis.call_metadata import Token
 from videoanalysis.cli import options, runner, terminal
-from videoanalysis.client import RETRY_TIMEOUT_SECONDS, AsyncClient, Token
+from videoanalysis.client import RETRY_TIMEOUT_SECONDS, AsyncClient
 from videoanalysis.errors import DeadlineExceeded, Unavailable, Unimplemented
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import grpc
 import typer
 
 from videoanalysis.atomic_write import write_atomically
+from videoanalysis.call_metadata import Token
 from videoanalysis.cli import options, runner, s3, terminal, waiting
 from videoanalysis.cli.command import CONTEXT, Command
 from videoanalysis.cli.failure import Failure
-from videoanalysis.client import AsyncClient, Token
+from videoanalysis.client import AsyncClient
 from videoanalysis.errors import ServiceError, Unavailable
 from videoanalysis.v1.error_reason_pb2 import ErrorReason
 
