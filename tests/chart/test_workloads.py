@@ -179,6 +179,15 @@ def test_spread_constraints_count_the_pods_of_their_own_service():
             assert constraint["labelSelector"] == deployment["spec"]["selector"]
 
 
+@pytest.mark.parametrize("values", ["local", "gpu", "production"])
+def test_required_spread_leaves_out_nodes_that_take_no_pods(values):
+    """Otherwise a zone without usable nodes holds all others at `maxSkew` pods, and its drain leaves pods pending."""
+    for deployment in render(values).deployments().values():
+        for constraint in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]:
+            if constraint["whenUnsatisfiable"] == "DoNotSchedule":
+                assert constraint["nodeTaintsPolicy"] == "Honor"
+
+
 def test_grpc_services_are_headless_and_the_ingress_also_has_a_plain_one():
     services = {name.removeprefix(f"{NAME}-"): item["spec"] for name, item in render().of_kind("Service").items()}
     headless = {name for name, spec in services.items() if spec.get("clusterIP") == "None"}
