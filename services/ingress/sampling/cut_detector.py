@@ -1,7 +1,11 @@
 """Thumbnails of decoded frames come in, the cuts between shots come out.
 
-Whether there is a cut depends only on the frames up to CONTEXT_SECONDS, or four, before it, and on those up to a
-quarter of a second and three frames after it: a detector that starts that much earlier finds the same.
+At a cut the picture changes much, far more than between the frames around it, and the two pictures do not correlate.
+Motion lasts for several frames, and pictures of one shot in two lights correlate. Where the frame rate of a video was
+changed, one frame may be a mixture of both shots.
+
+Whether there is a cut depends only on the frames up to CONTEXT_SECONDS, or four, before it, and on those up to a tenth
+of a second and three frames after it: a detector that starts that much earlier finds the same.
 """
 
 from collections import deque
@@ -9,17 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ingress.sampling.frame_difference import FrameChange, Thumbnail, difference
+from services.ingress.sampling.frame_difference import FrameChange, Thumbnail, difference, is_mixture
 
 CONTEXT_SECONDS = 2.5
 
 # Of a change, as shares of the full range: what makes a new shot, and what neighbouring changes count for at least.
 _MIN_CHANGE = 18 / 255
 _MIN_NEIGHBOUR_CHANGE = 2 / 255
-_MIN_RATIO = 2.5  # to the mean of the neighbouring changes
+# Between pictures of little contrast, as dark ones, less is enough: this share of the contrast of the two.
+_MIN_FAINT_CHANGE, _MIN_CONTRAST_SHARE = 7 / 255, 0.4
+_MIN_RATIO = 2.2  # to the mean of the neighbouring changes
+# Of the change times the unlikeness of the two pictures: to that mean or to this share of the largest neighbour, which
+# is larger where motion is uneven, as when each frame is shown twice.
+_MIN_UNLIKENESS, _MIN_UNLIKE_RATIO, _LARGEST_SHARE = 0.1, 1.05, 0.75
+_MIN_DEVIATION = 4  # of 255: the pattern of a picture that varies less is noise
+_MIN_SHARE_WITHOUT_BARS = 1 / 3  # of the picture
 _NEIGHBOURS = 3  # on each side
-_MAX_GAP_RATIO = 4.0  # a change grows with the time between its frames, up to this
-_MERGE_SECONDS = 0.25
+_MIN_GAP_RATIO, _MAX_GAP_RATIO = 0.7, 4.0  # a change grows with the time between its frames, within these
+_MERGE_SECONDS = 0.1
 _FLASH_FRAMES = 3
 # What pictures of one shot before and after a flash, or before and after black, differ by at most: as a share of the
 # change, and of the full range.
@@ -106,19 +117,50 @@ class CutDetector:
 
     def _is_candidate(self, position: int) -> bool:
         frame = self._frames[position]
-        if frame.change < _MIN_CHANGE or frame.black:
+        if frame.change < _MIN_FAINT_CHANGE:
             return False
-        others = [
-            other.change * min(max(1.0, frame.gap / other.gap), _MAX_GAP_RATIO)
-            for place, other in enumerate(self._frames)
-            if 0 < abs(place - position) <= _NEIGHBOURS and other.gap > 0 and not other.black
-        ]
-        usual = float(np.mean(others)) if others else 0.0
-        if frame.change <= _MIN_RATIO * max(usual, _MIN_NEIGHBOUR_CHANGE):
+        if not (
+            self._is_sudden(position - 1, position)
+            or self._is_sudden_mixture(position)
+            or self._is_sudden_mixture(position - 1)
+        ):
             return False
         return not (
             self._is_flash(position) or self._is_same_shot_after_black(position) or self._is_camera_motion(position)
         )
+
+    def _is_sudden(self, first: int, last: int) -> bool:
+        """Whether the picture changes much from one to the other, far more than around them, and into an unlike one.
+
+        A picture that turns black does not count.
+        """
+        frame = self._frames[last]
+        if frame.black:
+            return False
+        change = max(self._frames[place].change for place in range(first + 1, last + 1))
+        others = [
+            other.change * min(max(_MIN_GAP_RATIO, frame.gap / other.gap), _MAX_GAP_RATIO)
+            for place, other in enumerate(self._frames)
+            if (first - _NEIGHBOURS < place <= first or last < place <= last + _NEIGHBOURS)
+            and other.gap > 0
+            and not other.black
+        ]
+        usual = max(_MIN_NEIGHBOUR_CHANGE, sum(others) / max(1, len(others)))
+        if change < _MIN_RATIO * usual:
+            return False
+        before, after = _without_bars(self._frames[first].thumbnail, frame.thumbnail)
+        whole = difference(before, after)
+        if whole < _MIN_CHANGE and whole < _MIN_CONTRAST_SHARE * (_contrast(before) + _contrast(after)):
+            return False
+        usual = max(usual, _LARGEST_SHARE * max(others, default=0.0))
+        unlikeness = _unlikeness(before, after)
+        return unlikeness >= _MIN_UNLIKENESS and change * unlikeness >= _MIN_UNLIKE_RATIO * usual
+
+    def _is_sudden_mixture(self, position: int) -> bool:
+        """Whether it is a mixture of the frames around it, and these are of two shots."""
+        if not 0 < position < len(self._frames) - 1 or not self._is_sudden(position - 1, position + 1):
+            return False
+        return is_mixture(*(self._frames[position + step].thumbnail for step in (-1, 0, 1)))
 
     def _is_flash(self, position: int) -> bool:
         """Whether it is one edge of a flash: the shot from before it goes on after it."""
@@ -126,8 +168,11 @@ class CutDetector:
         frame, before = frames[position], frames[position - 1]
         after = frames[position + 1 : position + 1 + _FLASH_FRAMES]
         earlier = frames[max(position - 1 - _FLASH_FRAMES, 0) : position - 1]
-        return any(_is_one_shot(before, other, frame.change) for other in after) or any(
-            _is_one_shot(other, frame, frame.change) for other in earlier
+        return any(
+            _is_one_shot(one, other, frame.change)
+            for one in (before, *earlier)
+            for other in (frame, *after)
+            if one is not before or other is not frame
         )
 
     def _is_same_shot_after_black(self, position: int) -> bool:
@@ -170,6 +215,28 @@ class CutDetector:
         self._candidates = [cut for cut in self._candidates if cut.at >= keep_from]
 
 
+def _without_bars(one: Thumbnail, other: Thumbnail) -> tuple[Thumbnail, Thumbnail]:
+    """Both without what is black in both along the edges, unless that is most of them."""
+    lit = np.maximum(one, other).max(axis=2) >= _BLACK
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if len(rows) == 0 or (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) < _MIN_SHARE_WITHOUT_BARS * lit.size:
+        return one, other
+    content = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return one[content], other[content]
+
+
+def _contrast(thumbnail: Thumbnail) -> float:
+    """Mean absolute difference from the mean colour, as a share of the full range."""
+    return float(np.abs(thumbnail - thumbnail.mean(axis=(0, 1))).mean()) / 255
+
+
+def _unlikeness(one: Thumbnail, other: Thumbnail) -> float:
+    """1 - correlation: 0 if one picture is the other in another light, 1 if the two have nothing in common."""
+    x, y = one.ravel() - float(one.mean()), other.ravel() - float(other.mean())
+    deviations = float(np.sqrt(float(x @ x) * float(y @ y)))
+    return 1 - float(x @ y) / max(deviations, _MIN_DEVIATION**2 * x.size)
+
+
 def _is_one_shot(before: _Frame, after: _Frame, change: float) -> bool:
     return difference(before.thumbnail, after.thumbnail) < min(_SAME_SHOT_SHARE * change, _SAME_SHOT_CHANGE)
 
@@ -189,7 +256,7 @@ def _moved(thumbnail: Thumbnail, x: int, y: int) -> Thumbnail:
 
 def is_clear(change: FrameChange) -> bool:
     """Whether the largest change among a few neighbouring frames is that of a cut."""
-    return change.size >= _MIN_CHANGE and change.confidence >= 1 - 1 / _MIN_RATIO
+    return change.size >= _MIN_FAINT_CHANGE and change.confidence >= 1 - 1 / _MIN_RATIO
 
 
 def summed(thumbnail: Thumbnail) -> Thumbnail:

@@ -1,13 +1,13 @@
 """Locates a cut among frames that sampling left out, by decoding the few around it."""
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, pairwise
 from types import TracebackType
 from typing import Self
 
 import av
 
-from services.ingress.sampling.frame_difference import FrameChange, FrameDifference
+from services.ingress.sampling.frame_difference import FrameChange, FrameDifference, Thumbnail, difference, is_mixture
 from services.ingress.sampling.media_reader import MediaFile
 from services.ingress.sampling.timeline import Packet
 from services.ingress.sampling.video_file import VideoFile
@@ -68,17 +68,19 @@ class CutRefiner:
         packets = self._around(video, change, max_frames)
         if not packets:
             return change
-        difference = FrameDifference()
+        resize = FrameDifference()
         seen: list[int] = []
+        thumbnails: list[Thumbnail] = []
         for packet in [*packets, None]:
             wanted = packet is not None and packet.pts is not None and change.before <= packet.pts <= change.at
             frames = video.drain() if packet is None else video.decode(packet, wanted=wanted or packet is packets[0])
             for frame in frames:
                 if frame.pts is not None and change.before <= frame.pts <= change.at:
-                    difference.add(difference.thumbnail(frame), frame.pts, left_out=False)
+                    thumbnails.append(resize.thumbnail(frame))
                     seen.append(frame.pts)
-        found = difference.pop_largest()
-        return found if found is not None and seen[0] == change.before and seen[-1] == change.at else change
+        if len(seen) < 2 or seen[0] != change.before or seen[-1] != change.at:
+            return change
+        return _largest_change(seen, thumbnails) or change
 
     def _around(self, video: VideoFile, change: FrameChange, max_frames: int) -> list[Packet]:
         """What must be decoded to see every frame of `change`; nothing if that cannot be told, or is too much."""
@@ -95,3 +97,17 @@ class CutRefiner:
             if packets:
                 return packets if len(packets) <= max_frames else []
         return []
+
+
+def _largest_change(times: list[int], thumbnails: list[Thumbnail]) -> FrameChange | None:
+    """None if all are the same. The two changes to a mixture of two frames and from it count as one."""
+    changes = [difference(one, other) for one, other in pairwise(thumbnails)]
+    place = max(range(len(changes)), key=changes.__getitem__)
+    if changes[place] == 0:
+        return None
+    same = {place}
+    for first in (place - 1, place):
+        if 0 <= first < len(changes) - 1 and is_mixture(*thumbnails[first : first + 3]):
+            same |= {first, first + 1}
+    second = max((change for number, change in enumerate(changes) if number not in same), default=0.0)
+    return FrameChange(times[place], times[place + 1], True, changes[place], 1 - second / changes[place])

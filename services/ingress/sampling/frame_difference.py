@@ -11,12 +11,24 @@ from services.ingress.sampling.pixels import Resizer
 
 THUMBNAIL_SIZE = 32
 
+# Of a mixture of two pictures: how much of the second is in it, and how far it may be from that, as a share of their
+# difference.
+_MIN_MIXED, _MAX_MIXED, _MAX_RESIDUAL = 1 / 3, 2 / 3, 0.3
+
 Thumbnail = NDArray[np.int16]  # 0 to 255; differences and sums of a few fit too
 
 
 def difference(one: Thumbnail, other: Thumbnail) -> float:
     """Mean absolute difference, as a share of the full range: 0 to 1."""
     return int(np.abs(one - other).sum(dtype=np.int32)) / (255 * one.size)
+
+
+def is_mixture(before: Thumbnail, frame: Thumbnail, after: Thumbnail) -> bool:
+    """Whether it shows the other two at once. Changing the frame rate of a video makes such a frame of a cut."""
+    whole, part = ((picture - before).ravel().astype(np.float64) for picture in (after, frame))
+    share = float(whole @ part) / max(1.0, float(whole @ whole))
+    residual = float(np.abs(part - share * whole).sum())
+    return _MIN_MIXED < share < _MAX_MIXED and residual < _MAX_RESIDUAL * float(np.abs(whole).sum())
 
 
 @dataclass(frozen=True, slots=True)

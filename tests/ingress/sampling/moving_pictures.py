@@ -34,6 +34,45 @@ def flash(of: Shot) -> Shot:
     return lambda index: np.minimum(of(index) + 150, 255).astype(np.int16)
 
 
+def dark(of: Shot, share: float) -> Shot:
+    return lambda index: np.floor(share * of(index)).astype(np.int16)
+
+
+def mixture(before: Shot, after: Shot, share: float) -> Shot:
+    """A frame of both shots at once, with so much of the second."""
+    return lambda index: np.floor((1 - share) * before(index) + share * after(index)).astype(np.int16)
+
+
+def with_bars(of: Shot, rows: int) -> Shot:
+    """With black above and below, each so many pixels high."""
+
+    def picture(index: int) -> Picture:
+        pixels = of(index)
+        pixels[:rows] = pixels[SIZE - rows :] = 0
+        return pixels
+
+    return picture
+
+
+def clouds(seed: int) -> Shot:
+    """Soft colours about a grey, as of a hazy sky, which move slowly."""
+    random = np.random.default_rng(seed)
+    coarse = random.normal(0, 1, (8, 24, 3))
+    world = 120 + 12 * np.repeat(np.repeat(coarse, SIZE // 8, axis=0), SIZE // 8, axis=1)
+    return lambda index: world[:, index // 10 : index // 10 + SIZE].astype(np.int16)
+
+
+def jerks(pictures: int, seed: int) -> list[Picture]:
+    """A camera that moves over patches below a sky in steps: each picture is shown one to three times."""
+    random = np.random.default_rng(seed)
+    ground = np.repeat(np.repeat(random.integers(60, 200, (8, 40, 3)), 4, axis=0), 4, axis=1)
+    sky = np.linspace(-50, 50, SIZE)[:, None, None]
+    views = [
+        np.clip(ground[:, (7 * step) % 100 :][:, :SIZE] + sky, 0, 255).astype(np.int16) for step in range(pictures)
+    ]
+    return [view for step, view in enumerate(views) for _ in range(1 + step % 3)]
+
+
 def play(*parts: tuple[Shot, int]) -> list[Picture]:
     """Each shot for so many frames, one after the other."""
     return [shown(index) for shown, count in parts for index in range(count)]

@@ -4,7 +4,22 @@ import pytest
 
 from services.ingress.sampling.cut_detector import CONTEXT_SECONDS, CutDetector, FoundCut
 from services.ingress.sampling.frame_difference import difference
-from tests.ingress.sampling.moving_pictures import RATE, Picture, black, blend, flash, pan, play, shake, shot
+from tests.ingress.sampling.moving_pictures import (
+    RATE,
+    Picture,
+    black,
+    blend,
+    clouds,
+    dark,
+    flash,
+    jerks,
+    mixture,
+    pan,
+    play,
+    shake,
+    shot,
+    with_bars,
+)
 
 
 def with_changes(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, float]]:
@@ -70,6 +85,10 @@ def test_a_dissolve_or_fade_is_no_cut(frames: int):
     assert cuts(blend(black, shot(1), 40, frames)) == []
 
 
+def test_a_fade_to_black_over_one_frame_is_no_cut():
+    assert cuts(play((shot(1), 40), (dark(shot(1), 0.5), 1), (black, 40))) == []
+
+
 @pytest.mark.parametrize("speed", [1, 3, 8, 16])
 def test_a_moving_camera_is_no_cut(speed: int):
     assert cuts(pan(600 // speed, speed, seed=speed)) == []
@@ -80,8 +99,54 @@ def test_a_camera_held_by_hand_makes_no_cut(size: float):
     assert cuts(shake(500, size, seed=3)) == []
 
 
-def test_of_changes_within_a_quarter_of_a_second_the_strongest_is_the_cut():
-    assert len(cuts(play((shot(1), 40), (shot(2), 5), (shot(3), 40)))) == 1
+def test_of_changes_within_a_tenth_of_a_second_the_strongest_is_the_cut():
+    assert len(cuts(play((shot(1), 40), (shot(2), 2), (shot(3), 40)))) == 1
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 6])
+def test_shots_of_a_few_frames_have_their_cuts(frames: int):
+    assert cuts(play((shot(1), 40), (shot(2), frames), (shot(3), frames), (shot(4), 40))) == [
+        40,
+        40 + frames,
+        40 + 2 * frames,
+    ]
+
+
+@pytest.mark.parametrize("share", [0.15, 0.2, 0.3])
+def test_a_cut_between_dark_shots_is_found(share: float):
+    assert cuts(play((dark(shot(1), share), 40), (dark(shot(2), share), 40))) == [40]
+
+
+def test_a_cut_between_shots_of_little_contrast_is_found():
+    assert cuts(play((clouds(1), 40), (clouds(2), 40))) == [40]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+def test_a_frame_that_mixes_the_two_shots_is_one_of_the_frames_at_the_cut(share: float):
+    (cut,) = cuts(play((shot(1), 40), (mixture(shot(1), shot(2), share), 1), (shot(2), 40)))
+    assert cut in {40, 41}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_a_light_that_is_switched_is_no_cut(share: float):
+    assert cuts(play((shot(1), 40), (dark(shot(1), share), 40))) == []
+    assert cuts(play((dark(shot(1), share), 40), (shot(1), 40))) == []
+
+
+def test_a_flash_in_two_steps_is_no_cut():
+    dim = mixture(shot(1), flash(shot(1)), 0.3)
+    assert cuts(play((shot(1), 40), (dim, 1), (flash(shot(1)), 1), (shot(1), 40))) == []
+
+
+@pytest.mark.parametrize("rows", [4, 8])
+def test_black_bars_are_no_part_of_the_pictures(rows: int):
+    before, after = (with_bars(dark(shot(seed), 0.4), rows) for seed in (1, 2))
+    assert cuts(play((before, 40), (after, 40))) == [40]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_motion_in_jerks_is_no_cut(seed: int):
+    assert cuts(jerks(100, seed)) == []
 
 
 def test_a_cut_over_frames_that_were_left_out_is_not_exact():

@@ -96,6 +96,22 @@ def test_a_dissolve_does_not_stand_out(tmp_path):
     assert all(cut.confidence < 0.7 for cut in within)
 
 
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_a_frame_that_mixes_the_two_shots_does_not_blur_the_cut(tmp_path, share):
+    def draw(index: int, scene: int, width: int, height: int) -> np.ndarray:
+        old, new = calm_picture(0, 0, width, height), calm_picture(0, 1, width, height)
+        return old if index < 60 else new if index > 60 else ((1 - share) * old + share * new).astype(np.uint8)
+
+    path = render(tmp_path / "mixture.mp4", steady(RATE, 6), draw=draw, options={**FIXED_GROUPS, "g": "25"})
+    tick = 512  # of 1/12800 s
+    change = FrameChange(before=56 * tick, at=64 * tick, exact=False, size=0.2, confidence=1)
+    with CutRefiner(str(path), max_pixels=1 << 20) as search:
+        found = search.refine(change, max_frames=100)
+    assert found.at - found.before == tick
+    assert found.at in {60 * tick, 61 * tick}
+    assert found.confidence > 0.9
+
+
 def test_nothing_is_known_before_the_first_frame_and_of_a_picture_that_stands_still(tmp_path):
     still = calm_picture(0, 0, 64, 48)
     path = render(tmp_path / "still.mp4", steady(RATE, 3), draw=lambda *_: still)

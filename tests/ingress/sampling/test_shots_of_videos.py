@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from services.ingress.sampling.plan import CONTEXT_SECONDS, SampledChunk
 from services.ingress.sampling.sampler import Sampler, SamplingLimits
 from tests.ingress.sampling import moving_pictures
+from tests.ingress.sampling.moving_pictures import clouds, dark, mixture, play, with_bars
 from tests.rendering import render, steady
 
 RATE = 25
@@ -98,6 +99,32 @@ def test_a_video_that_is_sampled_from_a_later_chunk_has_the_same_cuts(tmp_path: 
         assert [(chunk.index, chunk.cuts, chunk.transitions) for chunk in rest] == [
             (chunk.index, chunk.cuts, chunk.transitions) for chunk in whole[first:]
         ]
+
+
+ONE, OTHER = moving_pictures.shot(1), moving_pictures.shot(2)
+HARD_TO_TELL: dict[str, tuple[list[moving_pictures.Picture], list[int]]] = {
+    "short shots": (play((ONE, 50), (OTHER, 6), (moving_pictures.shot(3), 6), (ONE, 50)), [50, 56, 62]),
+    "dark shots": (play((dark(ONE, 0.2), 50), (dark(OTHER, 0.2), 50)), [50]),
+    "little contrast": (play((clouds(1), 50), (clouds(2), 50)), [50]),
+    "mixed frame": (play((clouds(1), 50), (mixture(clouds(1), clouds(2), 0.4), 1), (clouds(2), 50)), [51]),
+    "black bars": (play((with_bars(dark(ONE, 0.4), 8), 50), (with_bars(dark(OTHER, 0.4), 8), 50)), [50]),
+    "light that is switched": (play((ONE, 50), (dark(ONE, 0.6), 50)), []),
+    "motion in jerks": (moving_pictures.jerks(50, seed=1), []),
+}
+
+
+@pytest.mark.parametrize("options", [{"x264-params": "scenecut=0:keyint=250"}, {"g": "30"}], ids=["no keys", "keys"])
+@pytest.mark.parametrize("kind", HARD_TO_TELL)
+def test_of_shots_that_are_hard_to_tell_apart_the_cuts_are_found(tmp_path: Path, kind: str, options: dict[str, str]):
+    pictures, cuts = HARD_TO_TELL[kind]
+
+    def draw(index: int, *_: int) -> NDArray[np.uint8]:
+        return np.repeat(np.repeat(pictures[index].astype(np.uint8), 4, axis=0), 4, axis=1)
+
+    times = steady(RATE, Fraction(len(pictures), RATE))
+    path = render(tmp_path / "video.mp4", times, draw=draw, width=128, height=128, options=options)
+    found = [float(cut.time) for chunk in chunks(path) for cut in chunk.cuts]
+    assert found == pytest.approx([cut / RATE for cut in cuts], abs=0.042)
 
 
 # In the middle of a shot; at the first frame of one; with the last frame before a cut as the last one.
