@@ -245,12 +245,11 @@ class Sampler:
         self._pass = self._new_pass(trusted=False, video_duration=measured)
 
     def _new_pass(self, *, trusted: bool, video_duration: Fraction | None = None) -> "DecodePass":
-        threads = self._threads if trusted else 1
         video = VideoFile(
             self._media,
             max_pixels=self._limits.max_pixels,
             max_packets=self._limits.max_packets,
-            threads=threads,
+            threads=self._threads if trusted else 1,
             on_packet=self._on_packet,
         )
         packets = LookAhead(
@@ -281,7 +280,7 @@ class Sampler:
             self._resize,
             self._limits,
             use_pts=self._use_pts,
-            decoders=decoders(video.picture_format, threads),
+            decoders=decoders(video.picture_format, video.threads),
             open_decoders=self._open_decoders,
             shots=ShotDetector(float(1 / video.time_base)) if self._detect_cuts else None,
         )
@@ -429,6 +428,7 @@ class DecodePass:
         """The chunks as they become certain; PlanInvalid comes before any that might be wrong."""
         plan = self.plan
         plan.begin()
+        self._check_threads()
         shown: Shown[Picture] | None = None
         thumbnail: Thumbnail | None = None  # of it
         for following in self._timed_frames():
@@ -440,6 +440,7 @@ class DecodePass:
                 continue
             left_out = shown is not None and plan.leaves_out(shown.start, start)
             plan.presented(start)
+            self._check_threads()
             if shown is not None:
                 self._sample(shown, thumbnail, until=start)
             thumbnail = self._thumbnail(following.picture)
@@ -469,6 +470,10 @@ class DecodePass:
         self._sample(shown, thumbnail, until=None)
         for chunk in plan.pending:
             yield self._sampled_span(chunk, is_last=chunk is plan.pending[-1])
+
+    def _check_threads(self) -> None:
+        if self.video.threads > 1 and not self.plan.trusted:
+            raise PlanInvalid("every frame is to be decoded, which several threads do in other ways if it is damaged")
 
     def _has_settled(self, chunk: PlannedChunk) -> bool:
         return self._shots is None or self._ends_there(chunk) or self._shots.is_settled(self._end_tick(chunk))

@@ -41,6 +41,8 @@ _HEADER_BYTES = 4 << 10  # of a packet: parameter sets and messages, up to the h
 
 # Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
 _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+# Whose damaged pictures, which no error tells of, are others with several threads.
+_CODECS_WITH_ONE_THREAD = frozenset({"vp8"})
 _TIMES_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _CLOCK_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
 _THEORA_HEADER, _THEORA_COMMENTS = b"\x80", b"\x81"
@@ -236,6 +238,8 @@ class VideoFile:
         if self._context is None:  # no decoder for this codec
             raise not_a_video()
         self._check_size(self._context.width, self._context.height)
+        if self._context.codec.name in _CODECS_WITH_ONE_THREAD:
+            self.threads = 1
         self._context.thread_count = self.threads
         self._context.thread_type = "FRAME" if self.threads > 1 else "NONE"
         self._context.options = {"max_pixels": str(self._max_pixels)}

@@ -501,6 +501,22 @@ def test_damage_that_is_found_with_several_threads_is_that_of_one(tmp_path: Path
     assert all(np.array_equal(a, b) for a, b in zip(one[1], several[1], strict=True))
 
 
+@pytest.mark.parametrize("name", ["packets_without_pts.avi", "vp8_hidden_frames.webm"])
+def test_damage_that_no_error_tells_of_looks_the_same_with_any_number_of_threads(
+    clip: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    for seed in range(5):
+        content = bytearray(clip(name).read_bytes())
+        chance = np.random.default_rng(seed)
+        for place in chance.integers(len(content) // 6, len(content), 4):
+            content[place] ^= chance.integers(1, 256)
+        path = tmp_path / name
+        path.write_bytes(content)
+        one, several = (sampled_with(path, threads=threads) for threads in (1, 3))
+        assert one[0] == several[0]
+        assert all(np.array_equal(a, b) for a, b in zip(one[1], several[1], strict=True))
+
+
 # ---- frames near enough, and frames that are alike
 
 
