@@ -255,7 +255,7 @@ class VideoFile:
         """The likely reason why nothing can be decoded, if not even the size of the pictures is known."""
         if self._context.width:
             return None
-        message = f"The video has no picture of at most {self._max_pixels} pixels that can be decoded."
+        message = f"No picture can be decoded: the video is damaged or has pictures of over {self._max_pixels} pixels."
         return refused(ErrorReason.VIDEO_OVER_LIMIT, message)
 
     def _check_size(self, width: int, height: int) -> None:
