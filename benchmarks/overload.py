@@ -61,7 +61,7 @@ async def call(stub: VideoAnalysisServiceStub, request: AnalyzeVideoRequest, out
 
 
 async def closed_loop(stub: VideoAnalysisServiceStub, request: AnalyzeVideoRequest, seconds: float) -> float:
-    """Answers a second with as many callers as keep every place taken."""
+    """Answers a second with enough callers to keep every slot busy."""
     outcome = Outcome()
     until = time.perf_counter() + seconds
 
@@ -76,7 +76,7 @@ async def closed_loop(stub: VideoAnalysisServiceStub, request: AnalyzeVideoReque
 async def open_loop(
     stub: VideoAnalysisServiceStub, request: AnalyzeVideoRequest, rate: float, seconds: float
 ) -> Outcome:
-    """Poisson arrivals, whatever becomes of those before."""
+    """Poisson arrivals, independent of earlier answers."""
     outcome = Outcome()
     draws = random.Random(1)
     started = time.perf_counter()
