@@ -29,6 +29,9 @@ _ENVIRONMENT = {  # all of it: no credentials
 }
 NEAR_LIMIT = 0.9  # as a share of a worker's memory
 _KEPT_BYTES = 32 << 20  # of private memory above the baseline: tables that libraries fill on first use, fragments
+# Of address space above the baseline. A video that is allowed less could run out of it unnoticed: decoders report it as
+# damage, which is told apart by a new peak, and some of the address space stays taken.
+_MOST_PEAK_BYTES = 512 << 20
 _MEMORY_LINE = re.compile(r"^(VmPeak|VmSize|RssAnon):\s+(\d+) kB$", re.MULTILINE)
 
 # Waits for bytes of the media file: (start, end) → up to where they are there.
@@ -157,7 +160,11 @@ class WorkerProcess:
             use = MemoryUse.of(self.pid)
         except (OSError, KeyError):
             return False
-        return self.peak_share < NEAR_LIMIT and use.private <= self._baseline.private + _KEPT_BYTES
+        return (
+            self.peak_share < NEAR_LIMIT
+            and use.private <= self._baseline.private + _KEPT_BYTES
+            and use.peak_address_space <= self._baseline.address_space + _MOST_PEAK_BYTES
+        )
 
     async def request(
         self,

@@ -123,6 +123,15 @@ async def test_is_not_as_new_once_it_came_near_its_limit(nothing: int) -> None:
         assert not worker.is_as_new
 
 
+async def test_is_not_as_new_once_it_used_so_much_that_a_later_lack_of_memory_would_not_show(nothing: int) -> None:
+    async with started() as worker:
+        await worker.limit_memory(1 << 30)
+        await worker.request({"use": 500 << 20}, nothing, PATIENCE)
+        assert worker.is_as_new
+        await worker.request({"use": 520 << 20}, nothing, PATIENCE)
+        assert not worker.is_as_new
+
+
 async def test_reports_its_exit_code(nothing: int) -> None:
     async with started() as worker:
         with pytest.raises(WorkerDied, match="exit code 7"):
