@@ -107,6 +107,11 @@ class GroupDecoders:
         )
 
     @property
+    def has_results(self) -> bool:
+        """Whether pictures come without another packet."""
+        return bool(self._in_flight and self._in_flight[0].sent)
+
+    @property
     def is_long(self) -> bool:
         """Whether the group that goes on is long enough to be ended."""
         return self._is_open and self._in_flight[-1].packets >= _LEAST_PACKETS_OF_A_GROUP

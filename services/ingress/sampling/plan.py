@@ -439,7 +439,7 @@ class SamplingPlan:
 
     def cover(self, pts: int) -> None:
         """Plan every chunk that starts at or before `pts`."""
-        while self._planned_until is not None and pts >= self._planned_until:
+        while self._is_beyond_plan(pts):
             self._plan_chunk()
 
     def _plan_chunk(self) -> None:
@@ -560,6 +560,15 @@ class SamplingPlan:
     def _is_wanted(self, packet: Packet) -> bool:
         return packet.pts is not None and _contains(self._wanted, packet.pts)
 
+    def is_needed_soon(self) -> bool:
+        """Whether the next packet is of the chunk that is sampled now or of the one after it."""
+        upcoming = self._packets.upcoming
+        planned = bool(upcoming) and upcoming[0].pts is not None and not self._is_beyond_plan(upcoming[0].pts)
+        return planned or len(self.pending) < 2
+
+    def _is_beyond_plan(self, pts: int) -> bool:
+        return self._planned_until is not None and pts >= self._planned_until
+
     def is_sampled(self, packet: Packet) -> bool:
         """Whether the frame of `packet` is wanted for itself, rather than for a change next to it."""
         return self._is_wanted(packet)
@@ -582,7 +591,7 @@ class SamplingPlan:
         droppable = seen = 0
         keep_from = self._first_tick if self._keeps_shots else None
         for packet in self._packets.upcoming:
-            if packet.pts is None or (self._planned_until is not None and packet.pts >= self._planned_until):
+            if packet.pts is None or self._is_beyond_plan(packet.pts):
                 break
             if seen > 0 and packet.entry_point and not self._has_leading_frames(packet.pts, seen):
                 droppable = seen

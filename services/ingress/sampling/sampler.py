@@ -594,7 +594,8 @@ class DecodePass:
         self._groups = groups = self._open_decoders(self._decoders)
         ended = False
         while not (ended and groups.is_empty):
-            if groups.has_room and not ended:
+            # Pictures that are there do not wait for packets that may still have to be fetched.
+            if not ended and groups.has_room and (self.plan.is_needed_soon() or not groups.has_results):
                 ended = not self._decode_next_in(groups)
                 continue
             yield from groups.next_pictures()

@@ -120,18 +120,22 @@ def test_an_error_of_a_decoder_comes_where_its_pictures_would(
         assert decoders.frames_decoded == 25
 
 
-def sampled(path: Path, threads: int, frames: int = 8) -> tuple[list[object], Sampler]:
-    out = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
-    chunks: list[object] = []
-    with Sampler(
+def sampler_of(path: Path, threads: int) -> Sampler:
+    return Sampler(
         str(path),
-        frames_per_chunk=frames,
+        frames_per_chunk=8,
         chunk_duration=Fraction(2),
         image_size=SIZE,
         limits=SamplingLimits(),
         threads=threads,
         detect_cuts=True,
-    ) as sampler:
+    )
+
+
+def sampled(path: Path, threads: int) -> tuple[list[object], Sampler]:
+    out = np.zeros((8, SIZE, SIZE, 3), np.uint8)
+    chunks: list[object] = []
+    with sampler_of(path, threads) as sampler:
         while (chunk := sampler.next_chunk(out)) is not None:
             chunks.append((chunk, out[: chunk.frame_count].tobytes()))
     return chunks, sampler
@@ -149,13 +153,27 @@ def test_a_video_is_sampled_the_same_with_any_number_of_decoders(
 
 
 def test_a_video_can_be_left_while_groups_are_being_decoded(groups_of_25: Path) -> None:
-    out = np.zeros((4, SIZE, SIZE, 3), np.uint8)
-    with Sampler(
-        str(groups_of_25),
-        frames_per_chunk=4,
-        chunk_duration=Fraction(2),
-        image_size=SIZE,
-        limits=SamplingLimits(),
-        threads=2,
-    ) as sampler:
-        assert sampler.next_chunk(out) is not None
+    with sampler_of(groups_of_25, threads=2) as sampler:
+        assert sampler.next_chunk(np.zeros((8, SIZE, SIZE, 3), np.uint8)) is not None
+
+
+def test_no_more_is_read_before_the_first_chunk_than_one_decoder_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = render(tmp_path / "video.mkv", steady(25, 8), options={"g": "40", "sc_threshold": "0"})
+    packets, read = VideoFile.packets, 0
+
+    def counted(video: VideoFile) -> Iterator[Packet]:
+        nonlocal read
+        for packet in packets(video):
+            read += 1
+            yield packet
+
+    monkeypatch.setattr(VideoFile, "packets", counted)
+    reads = []
+    for threads in (1, 2):
+        read = 0
+        with sampler_of(video, threads) as sampler:
+            sampler.next_chunk(np.zeros((8, SIZE, SIZE, 3), np.uint8))
+            reads.append(read)
+    assert reads[1] == reads[0] < 120
