@@ -1,9 +1,10 @@
 """Cuts compared with the truth and with PySceneDetect: python -m benchmarks.cuts [VIDEOS]
 
 Rendered sets of clips, and VIDEOS: a directory of clips with a cuts.json, as {"videos": {name: {"hard_cuts":
-[{"from_first_frame": seconds}]}}}. A cut is found if one is reported within a frame of it. Every other one reported is
-false. CPU time: ours is that of sampling with cuts less that of sampling without, the detectors' that of reading and
-detecting less that of reading every frame.
+[{"from_first_frame": seconds}], "gradual": []}}}. Shots out of those without a cut are also joined, so that the truth
+is exact. A cut is found if one is reported within a frame of it. Every other one reported is false. CPU time: ours is
+that of sampling with cuts less that of sampling without, the detectors' that of reading and detecting less that of
+reading every frame.
 """
 
 import json
@@ -30,6 +31,8 @@ from tests.rendering import render, steady
 
 RATE, SIZE, SECONDS, CLIPS_EACH, REPEATS = 25, 192, 12, 3, 1
 FRAMES, CHUNK, IMAGE_SIZE = 16, Fraction(10), 384
+JOINED_SECONDS, JOINED_RATES, JOINED_CRF = 30, (24, 30, 60), (23, 32)
+MIN_SEEN, MIN_SEEN_DARK = 8, 4  # of 255: mean difference of the pictures at a cut
 Picture = NDArray[np.uint8]
 
 
@@ -191,6 +194,59 @@ def clips(directory: Path, name: str) -> Iterator[tuple[Path, list[float], float
         yield path, [cut / RATE for cut in cuts], 1 / RATE
 
 
+# ---- real shots, cut together
+
+
+def uncut(directory: Path) -> list[NDArray[np.uint8]]:
+    """The pictures of each clip without a cut or transition: uint8 [frames, SIZE, SIZE, 3]."""
+    shots = []
+    for name, truth in json.loads((directory / "cuts.json").read_text())["videos"].items():
+        if not truth["hard_cuts"] and not truth["gradual"]:
+            with av.open(str(directory / name)) as container:
+                frames = container.decode(container.streams.best("video"))
+                shots.append(np.stack([frame.to_ndarray(format="rgb24", width=SIZE, height=SIZE) for frame in frames]))
+    return shots
+
+
+def joined(shots: list[NDArray[np.uint8]], kind: str, folder: Path) -> Iterator[tuple[Path, list[float], float]]:
+    """Clips of pieces of the shots: 0.5 to 4 s each, or every second one a few frames if they are "short".
+
+    "Dark" ones are shown with 12 to 35 % of the light. "Mixed" ones begin with a picture of both shots, as after a
+    change of the frame rate.
+    """
+    for number, rate in enumerate(JOINED_RATES):
+        random = np.random.default_rng(number)
+        pictures: list[Picture] = []
+        cuts: list[int] = []
+        while len(pictures) < JOINED_SECONDS * rate:
+            shot = shots[random.integers(len(shots))]
+            length = int(random.uniform(0.5, 4) * rate)
+            if kind == "short" and random.random() < 0.5:
+                length = int(random.integers(3, 7))
+            start = int(random.integers(max(1, len(shot) - length)))
+            piece = shot[start : start + length]
+            if kind == "dark":
+                piece = (piece * random.uniform(0.12, 0.35)).astype(np.uint8)
+            if pictures:
+                change = np.abs(piece[0].astype(int) - pictures[-1]).mean()
+                if change < (MIN_SEEN_DARK if kind == "dark" else MIN_SEEN):
+                    continue  # nobody would see this cut
+                cuts.append(len(pictures))
+                if kind == "mixed":
+                    piece = np.concatenate([piece[:1] // 2 + pictures[-1] // 2, piece[1:]])
+            pictures += list(piece)
+        path = folder / f"{number}.mp4"
+        render(
+            path,
+            steady(rate, Fraction(len(pictures), rate)),
+            draw=lambda index, *_, pictures=pictures: np.ascontiguousarray(pictures[index]),
+            width=SIZE,
+            height=SIZE,
+            options={"preset": "veryfast", "crf": str(JOINED_CRF[number % 2]), **OPTIONS[number]},
+        )
+        yield path, [cut / rate for cut in cuts], 1 / rate
+
+
 def real(directory: Path) -> Iterator[tuple[Path, list[float], float]]:
     for name, truth in json.loads((directory / "cuts.json").read_text())["videos"].items():
         shown = truth.get("best_stream", truth)
@@ -247,6 +303,10 @@ def main(videos: Path | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             compare(name, clips(Path(folder), name))
     if videos is not None:
+        shots = uncut(videos)
+        for kind in ("any", "dark", "short", "mixed"):
+            with tempfile.TemporaryDirectory() as folder:
+                compare(f"joined, {kind}", joined(shots, kind, Path(folder)))
         compare("real", real(videos))
 
 
