@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.clips import clip
 from benchmarks.sampling import CHUNK, FRAMES, SIZE
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 
 NAMES = ("384", "720p", "1080p", "1080p-gop-30", "4k")
 REPEATS = 3

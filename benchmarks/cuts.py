@@ -26,7 +26,8 @@ from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_vi
 
 from services.encoder.bundled.scenes import random_scene
 from services.encoder.bundled.scenes import render as render_scene
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from tests.rendering import render, steady
 
 RATE, SIZE, SECONDS, CLIPS_EACH, REPEATS = 25, 192, 12, 3, 1

@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.clips import clip
 from benchmarks.sampling import CHUNK, FRAMES, SIZE
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from videoanalysis.cores import cores
 
 REPEATS = 2

@@ -15,8 +15,9 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from services.ingress.sampling.limits import SamplingLimits
 from services.ingress.sampling.media_reader import MediaFile
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 
 WIDTH, HEIGHT, RATE = 640, 360, 25
 IMAGE_SIZE, FRAMES, CHUNK_SECONDS = 384, 16, 10

@@ -16,7 +16,8 @@ from benchmarks.clips import shared
 from services.encoder import checkpoint, siglip
 from services.encoder.bundled.scenes import random_scene, render
 from services.encoder.siglip import SiglipEngine
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from tests.rendering import render as render_video
 from tests.rendering import steady
 

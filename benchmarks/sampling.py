@@ -19,8 +19,9 @@ import av
 import numpy as np
 
 from benchmarks.clips import shared
+from services.ingress.sampling.limits import SamplingLimits
 from services.ingress.sampling.pixels import Resizer
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 
 FRAMES, CHUNK, SIZE, REPEATS = 16, Fraction(10), 384, 3
 TOLERANCE, REUSE = Fraction(1, 2), 0.03

@@ -20,7 +20,7 @@ from services.ingress.dispatch.failures import FailedAttempt
 from services.ingress.job import read_request
 from services.ingress.resume.token import ResumeTokens
 from services.ingress.sampling import messages
-from services.ingress.sampling.plan import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
+from services.ingress.sampling.sampled_chunk import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
 from services.ingress.sources import Allowed, ScratchSpace, Sources
 from videoanalysis import chunk_upload, tensors
 from videoanalysis.errors import InvalidInput, Overloaded, ServiceError

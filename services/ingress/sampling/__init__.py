@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.ingress.sampling.frame_buffer import FrameBuffer
     from services.ingress.sampling.media import Media, WholeFile
-    from services.ingress.sampling.plan import (
+    from services.ingress.sampling.pool import SamplingPool
+    from services.ingress.sampling.sampled_chunk import (
         CONTEXT_SECONDS,
         DISSOLVE,
         FADE,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         SampledChunk,
         Transition,
     )
-    from services.ingress.sampling.pool import SamplingPool
     from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd, WorkerLimits
     from services.ingress.sampling.sandbox import MEASURES, REQUIRED_MEASURES
 
@@ -42,7 +42,7 @@ __all__ = [
     "WorkerLimits",
 ]
 
-_MODULES = ("frame_buffer", "media", "plan", "pool", "sampled_video", "sandbox")
+_MODULES = ("frame_buffer", "media", "pool", "sampled_chunk", "sampled_video", "sandbox")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from services.ingress.sampling.plan import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
+from services.ingress.sampling.sampled_chunk import TRANSITION_KINDS, Cut, LargestChange, SampledChunk, Transition
 
 Message = dict[str, Any]
 

@@ -4,7 +4,7 @@ Times in seconds are Fractions on the video's own timeline, which starts at its 
 timestamp as the container counts it: an integer in the stream's time base, with an origin of its own.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,14 +13,9 @@ from itertools import islice, takewhile
 from math import ceil, floor
 from typing import Any
 
-from services.ingress.sampling.timeline import Packet, display_duration
-
-MIN_CHUNK_SECONDS = Fraction(1, 2)
-# Frames that are shown longer before a chunk have no influence on which cuts and transitions are found in it.
-CONTEXT_SECONDS = 6
-FADE, DISSOLVE = TRANSITION_KINDS = ("fade", "dissolve")  # a fade: from or to black
-# A picture as large as this many of its kind shows something that the ones before it do not.
-_LARGE_PICTURE = 3
+from services.ingress.sampling.look_ahead import LookAhead, contains
+from services.ingress.sampling.sampled_chunk import MIN_CHUNK_SECONDS, Span, span_at
+from services.ingress.sampling.timeline import Packet
 
 
 class PlanInvalid(Exception):
@@ -29,83 +24,6 @@ class PlanInvalid(Exception):
 
 class TimesInDecodingOrder(PlanInvalid):
     """The pts of frames run back although those of packets do not: they were made up for another order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The chunk `index`: where it starts and how long it is, in seconds."""
-
-    index: int
-    start: Fraction
-    duration: Fraction
-
-    def wanted_times(self, count: int) -> list[Fraction]:
-        return [self.start + i * self.duration / count for i in range(count)]
-
-
-@dataclass(frozen=True, slots=True)
-class LargestChange:
-    """Where the picture changes most between two sampled frames: from the frame at `before` to the one at `at`.
-
-    Times are seconds on the video's own timeline.
-    """
-
-    before: Fraction
-    at: Fraction
-    exact: bool  # no frame lies between the two
-    confidence: float  # 0 to 1: how far that change stands out from the others
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A new shot begins with the frame at `time`; the last frame before it is at `previous`, in seconds."""
-
-    time: Fraction
-    previous: Fraction
-    strength: float  # mean absolute difference of the two on thumbnails, as a share of the full range
-    exact: bool  # no frame between the two was left out
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One shot turns gradually into the next, from `start` to `end` in seconds."""
-
-    start: Fraction
-    end: Fraction
-    kind: str  # one of TRANSITION_KINDS
-
-
-@dataclass(frozen=True, slots=True)
-class SampledChunk:
-    """What was sampled of a span; times are seconds on the video's own timeline."""
-
-    index: int
-    start: Fraction
-    duration: Fraction
-    frame_times: tuple[Fraction, ...]  # of the frames for each wanted time: on display then, or near it
-    frame_indices: tuple[int, ...]  # for each wanted time, which of the frames handed out stands for it
-    # Between each frame and the one sampled before it; None where nothing is known.
-    largest_changes: tuple[LargestChange | None, ...]
-    cuts: tuple[Cut, ...] = ()
-    transitions: tuple[Transition, ...] = ()
-    all_decoded: bool = False  # from here on every frame is decoded: the packets cannot be relied on
-
-    @property
-    def frame_count(self) -> int:
-        """Of the frames handed out."""
-        return max(self.frame_indices) + 1
-
-
-def span_at(index: int, chunk_duration: Fraction, end: Fraction, first_start: Fraction = Fraction(0)) -> Span | None:
-    """The chunk `index` of a video or range that ends at `end`; None past its last one. Chunk 0 is at `first_start`.
-
-    A last piece shorter than MIN_CHUNK_SECONDS belongs to the chunk before it, if there is one.
-    """
-    start = first_start + index * chunk_duration
-    left = end - start
-    if left <= 0 or (index > 0 and left < MIN_CHUNK_SECONDS):
-        return None
-    return Span(index, start, left if left < chunk_duration + MIN_CHUNK_SECONDS else chunk_duration)
 
 
 @dataclass(slots=True)
@@ -124,172 +42,6 @@ class PlannedChunk:
 
     def is_certain(self, presented: int) -> bool:
         return self.certain_from is not None and presented >= self.certain_from
-
-
-class LookAhead:
-    """Packets read ahead of decoding, and what they promise."""
-
-    def __init__(
-        self,
-        packets: Iterable[Packet],
-        *,
-        nominal_duration: int,
-        max_bytes: int,
-        is_reference: Callable[[Packet], bool] | None = None,
-    ) -> None:
-        self.ended = False
-        self.promised = 0  # frames, by all packets read
-        self.regular = True  # all are whole, each has a pts of its own, and a dts, if any, that bounds those to come
-        self.reordered = False  # some are presented before others that are decoded earlier
-        self.upcoming: deque[Packet] = deque()  # read but not taken, in decoding order
-        self.presented: list[int] = []  # the pts that they promise, ascending, from one before the frame now on display
-        self._entry_points: list[int] = []  # the same of those where decoding can start
-        self._references: list[int] = []  # the same of those that others may refer to, if it is asked
-        self._packets = iter(packets)
-        self._is_reference = is_reference
-        self._nominal_duration = nominal_duration
-        self._max_bytes = max_bytes
-        self._horizon: int | None = None  # every frame presented before it is known
-        self._last_duration = 0
-        self._usual_bytes = 0.0  # of a picture that follows all others in both orders and is decoded from them
-        self._likely_cuts: set[int] = set()
-        self._lacks_pts = False
-        self._delay = 0  # from decoding to presentation, of the first packet
-        self._bytes = 0
-
-    def skip_to(self, packets: Iterable[Packet]) -> None:
-        """Go on with `packets`, which start at an entry point further on, in place of those not read yet."""
-        self._packets = iter(packets)
-        self.ended = False
-        self.promised = 0
-        self.upcoming.clear()
-        self.presented.clear()
-        self._entry_points.clear()
-        self._references.clear()
-        self._likely_cuts.clear()
-        self._horizon = None
-        self._last_duration = self._bytes = 0
-        self._usual_bytes = 0.0
-
-    def read_until(self, tick: int) -> bool:
-        """Read until every frame presented before `tick` is known, or to the end; False: too many bytes to hold."""
-        while not self.ended and (self._horizon is None or self._horizon < tick):
-            if self._bytes > self._max_bytes:
-                return False
-            self._read()
-        return True
-
-    def first(self) -> int | None:
-        """The pts of the first presented frame; to be asked before anything is forgotten."""
-        while not self.presented and not self.ended:
-            self._read()
-        if not self.presented:
-            return None
-        self.read_until(self.presented[0])
-        return self.presented[0]
-
-    @property
-    def starts_at_entry_point(self) -> bool:
-        """Whether the first presented frame is sure to be decoded; to be asked after `first`."""
-        packet = self.upcoming[0]
-        return packet.entry_point and packet.pts is not None and packet.pts <= self.presented[0]
-
-    def end(self) -> int | None:
-        """Where the display of the last frame ends, as far as is known."""
-        if not self.presented:
-            return None
-        if self._lacks_pts and self._horizon is not None:
-            return self._horizon + (self._last_duration or self._nominal_duration) + self._delay
-        gap = self.presented[-1] - self.presented[-2] if len(self.presented) > 1 else None
-        return self.presented[-1] + display_duration(self._last_duration, gap, self._nominal_duration)
-
-    def take(self) -> Packet | None:
-        """The next packet in decoding order; None after the last."""
-        while not self.upcoming and not self.ended:
-            self._read()
-        if not self.upcoming:
-            return None
-        packet = self.upcoming.popleft()
-        self._bytes -= packet.size
-        return packet
-
-    def frame_at(self, tick: int) -> int:
-        return self.presented[max(bisect_right(self.presented, tick) - 1, 0)]
-
-    def cheap_frame_near(self, tick: int, earliest: int, latest: int) -> int:
-        """The frame nearest to `tick`, from `earliest` to `latest`, that is decoded on its own. Without one, the frame
-        on display then; if no other refers to that, the nearest that is decoded for the sake of others.
-        """
-        shown = self.frame_at(tick)
-        if (entry_point := _nearest(self._entry_points, tick, earliest, latest)) is not None:
-            return entry_point
-        if _contains(self._references, shown):
-            return shown
-        reference = _nearest(self._references, tick, earliest, latest)
-        return shown if reference is None else reference
-
-    def is_likely_cut(self, pts: int) -> bool:
-        """Whether the picture is so large that a new shot is likely to begin shortly before it or with it."""
-        return pts in self._likely_cuts
-
-    @property
-    def entry_points_ahead(self) -> int:
-        """Among the packets read but not taken."""
-        return sum(packet.entry_point for packet in self.upcoming)
-
-    def first_from(self, tick: int) -> int:
-        """The first frame presented at or after `tick`, or else the last."""
-        return self.presented[min(bisect_left(self.presented, tick), len(self.presented) - 1)]
-
-    def promised_before(self, tick: int) -> int:
-        """Frames presented before `tick`, of which all packets have been read, and nothing after it is forgotten."""
-        return self.promised - (len(self.presented) - bisect_left(self.presented, tick))
-
-    def forget_before(self, pts: int) -> None:
-        for times in (self.presented, self._entry_points, self._references):
-            del times[: max(bisect_left(times, pts) - 1, 0)]
-        self._likely_cuts = {cut for cut in self._likely_cuts if cut >= pts}
-
-    def _read(self) -> None:
-        packet = next(self._packets, None)
-        if packet is None:
-            self.ended = True
-            return
-        self.upcoming.append(packet)
-        self._bytes += packet.size
-        pts, dts = packet.pts, packet.dts
-        self._lacks_pts |= pts is None
-        if not self.presented and pts is not None and dts is not None:
-            self._delay = pts - dts
-        if dts is not None:
-            in_order = self._horizon is None or dts > self._horizon
-            self.regular &= in_order and (pts is None or dts <= pts)
-            self._horizon = dts if in_order else self._horizon
-        self.regular &= pts is not None and not packet.damaged
-        time = pts if pts is not None else dts
-        if time is None and self.presented:  # a guess
-            time = self.presented[-1] + (self._last_duration or self._nominal_duration)
-            self._horizon = time - self._delay
-        if time is None or not packet.presented:
-            return
-        position = bisect_left(self.presented, time)
-        self.reordered |= position < len(self.presented)
-        if position < len(self.presented) and self.presented[position] == time:
-            self.regular = False
-            return
-        if position == len(self.presented):
-            self._last_duration = packet.duration
-        self.presented.insert(position, time)
-        if self._is_reference is not None and self._is_reference(packet):
-            insort(self._references, time)
-        if packet.entry_point:
-            insort(self._entry_points, time)
-        elif position == len(self.presented) - 1:
-            if self._usual_bytes and packet.size > _LARGE_PICTURE * self._usual_bytes:
-                self._likely_cuts.add(time)
-            usual = self._usual_bytes or packet.size
-            self._usual_bytes += (min(packet.size, 2 * usual) - self._usual_bytes) / (8 if self._usual_bytes else 1)
-        self.promised += 1
 
 
 class SamplingPlan:
@@ -558,7 +310,7 @@ class SamplingPlan:
         return self._likely_cut is not None and packet.pts <= self._likely_cut
 
     def _is_wanted(self, packet: Packet) -> bool:
-        return packet.pts is not None and _contains(self._wanted, packet.pts)
+        return packet.pts is not None and contains(self._wanted, packet.pts)
 
     def is_needed_soon(self) -> bool:
         """Whether the next packet is of the chunk that is sampled now or of the one after it."""
@@ -628,7 +380,7 @@ class SamplingPlan:
     def arrived(self, pts: int) -> None:
         """The decoder brought out the frame of that time."""
         in_order = self._arrived is None or pts > self._arrived
-        foreseen = not self.trusted or _contains(self._packets.presented, pts)
+        foreseen = not self.trusted or contains(self._packets.presented, pts)
         if not (in_order and foreseen) or (self._wanted and self._wanted[0] < pts):
             raise PlanInvalid("a frame is missing, or comes unforeseen")
         if self._wanted and self._wanted[0] == pts:
@@ -639,15 +391,3 @@ class SamplingPlan:
     def awaits_frames(self) -> bool:
         """Whether frames that were foreseen must still arrive, even if the plan is no longer trusted."""
         return self.trusted or bool(self._wanted)
-
-
-def _nearest(ascending: list[int], tick: int, earliest: int, latest: int) -> int | None:
-    """The one nearest to `tick`, if it is from `earliest` to `latest`."""
-    place = bisect_left(ascending, tick)
-    near = [pts for pts in ascending[max(place - 1, 0) : place + 1] if earliest <= pts <= latest]
-    return min(near, key=lambda pts: abs(pts - tick), default=None)
-
-
-def _contains(ascending: list[int], value: int) -> bool:
-    position = bisect_left(ascending, value)
-    return position < len(ascending) and ascending[position] == value

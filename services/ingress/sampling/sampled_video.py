@@ -13,7 +13,7 @@ from services.ingress.sampling import messages as sampling_messages
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import Media
 from services.ingress.sampling.messages import Message
-from services.ingress.sampling.plan import LargestChange, SampledChunk
+from services.ingress.sampling.sampled_chunk import LargestChange, SampledChunk
 from services.ingress.sampling.worker_process import (
     NEAR_LIMIT,
     WorkerDied,

@@ -12,7 +12,7 @@ import numpy as np
 
 from services.ingress.sampling.cut_detector import is_black, summed
 from services.ingress.sampling.frame_difference import THUMBNAIL_SIZE, Thumbnail
-from services.ingress.sampling.plan import CONTEXT_SECONDS, DISSOLVE, FADE
+from services.ingress.sampling.sampled_chunk import CONTEXT_SECONDS, DISSOLVE, FADE
 
 _MARKS_PER_SECOND = 12  # pictures compared
 _SPANS = np.array((3, 5, 8, 12, 18, 26))  # in marks, between the pictures before and after

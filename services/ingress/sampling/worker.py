@@ -37,8 +37,9 @@ import numpy as np
 
 from services.ingress.sampling import memory
 from services.ingress.sampling import messages as sampling_messages
+from services.ingress.sampling.limits import SamplingLimits
 from services.ingress.sampling.media_reader import MediaFile
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from services.ingress.sampling.sandbox import enter_sandbox
 from videoanalysis.errors import InvalidInput
 

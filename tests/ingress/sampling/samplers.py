@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import WholeFile
-from services.ingress.sampling.plan import SampledChunk
 from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_chunk import SampledChunk
 from services.ingress.sampling.sampled_video import SampledVideo, SamplingSpec, VideoEnd, WorkerLimits
 from tests.ingress.sampling import oracle
 

@@ -9,8 +9,9 @@ import pytest
 
 from services.ingress.sampling.cut_refiner import CutRefiner
 from services.ingress.sampling.frame_difference import FrameChange
-from services.ingress.sampling.plan import LargestChange
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampled_chunk import LargestChange
+from services.ingress.sampling.sampler import Sampler
 from tests.rendering import calm_picture, render, steady
 
 RATE, SECONDS = 25, 30

@@ -8,9 +8,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 from services.ingress.sampling.group_decoders import DecodedPicture, GroupDecoders
+from services.ingress.sampling.limits import SamplingLimits
 from services.ingress.sampling.pixels import UprightResizer
 from services.ingress.sampling.plan import PlanInvalid
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from services.ingress.sampling.timeline import Packet
 from services.ingress.sampling.video_file import VideoFile
 from tests.rendering import remux, render, steady

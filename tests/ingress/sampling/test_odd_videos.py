@@ -14,7 +14,8 @@ from av.packet import Packet as MediaPacket
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampler import Sampler
 from tests.rendering import render, steady
 from videoanalysis.errors import InvalidInput
 from videoanalysis.selftest import iso

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingress.sampling.plan import (
-    LookAhead,
-    SamplingPlan,
-    Span,
-    span_at,
-)
+from services.ingress.sampling.look_ahead import LookAhead
+from services.ingress.sampling.plan import SamplingPlan
+from services.ingress.sampling.sampled_chunk import Span, span_at
 from services.ingress.sampling.timeline import Packet
 from tests.ingress.sampling import oracle
 

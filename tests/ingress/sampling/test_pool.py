@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from services.ingress.admission import ByteBudget
 from services.ingress.sampling.frame_buffer import FrameBuffer
 from services.ingress.sampling.media import WholeFile
-from services.ingress.sampling.plan import LargestChange
 from services.ingress.sampling.pool import SamplingPool
+from services.ingress.sampling.sampled_chunk import LargestChange
 from services.ingress.sampling.sampled_video import SampledVideo
 from tests.ingress.sampling.samplers import (
     LIMITS,

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.ingress.sampling.limits import SamplingLimits
 from services.ingress.sampling.media_reader import MediaFile
-from services.ingress.sampling.plan import SampledChunk
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.sampled_chunk import SampledChunk
+from services.ingress.sampling.sampler import Sampler
 from services.ingress.sampling.video_file import VideoFile
 from tests.ingress.sampling import oracle
 from tests.ingress.sampling.opened_files import files_opened_in

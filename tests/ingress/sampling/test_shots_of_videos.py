@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.ingress.sampling.plan import CONTEXT_SECONDS, SampledChunk
-from services.ingress.sampling.sampler import Sampler, SamplingLimits
+from services.ingress.sampling.limits import SamplingLimits
+from services.ingress.sampling.sampled_chunk import CONTEXT_SECONDS, SampledChunk
+from services.ingress.sampling.sampler import Sampler
 from tests.ingress.sampling import moving_pictures
 from tests.ingress.sampling.moving_pictures import clouds, dark, mixture, play, with_bars
 from tests.rendering import render, steady
