@@ -291,7 +291,7 @@ class VideoRun:
             elif largest is not None:
                 if not largest.exact:
                     chunk.trace.enter(Part.SAMPLE_COMPUTE)
-                    largest = await video.narrow(largest)
+                    largest = await video.refine(largest)
                 change.cut_seconds, change.cut_confidence = float(largest.at), largest.confidence
 
     def _token(self, chunk: SampledChunk, video: SampledVideo) -> bytes:

@@ -99,7 +99,7 @@ class FakeSampledVideo:
         cut = LargestChange(before=start, at=start + 2, exact=False, confidence=0.5)
         return SampledChunk(self.next_index - 1, start, Fraction(SECONDS), times, (0, 1), (None, cut))
 
-    async def narrow(self, cut: LargestChange) -> LargestChange:
+    async def refine(self, cut: LargestChange) -> LargestChange:
         return LargestChange(before=cut.at - 1, at=cut.at - Fraction(1, 2), exact=True, confidence=0.9)
 
 

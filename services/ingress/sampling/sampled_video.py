@@ -115,7 +115,7 @@ class SampledVideo:
         self.end: VideoEnd | None = None
         """Known once `next_chunk` has returned None."""
         self.frames_decoded = 0
-        """So far, by the worker that has the video now; up to date after the end and after each `narrow`."""
+        """So far, by the worker that has the video now; up to date after the end and after each `refine`."""
         self.frames_searched = spec.frames_searched
         """Decoded in search of cuts so far."""
         self.decode_failures = spec.decode_failures
@@ -165,14 +165,14 @@ class SampledVideo:
         chunk = sampling_messages.to_chunk(answer["chunk"], self._next_index, self._spec.frames_per_chunk)
         return chunk, sampling_messages.to_count(answer["decode_failures"])
 
-    async def narrow(self, cut: LargestChange) -> LargestChange:
+    async def refine(self, cut: LargestChange) -> LargestChange:
         """The cut between two neighbouring frames, where that can be found at little cost; may wait for a chunk."""
         if cut.exact:
             return cut
         async with self._request_lock:
             if self._worker is None:
                 return cut
-            message = {"narrow": sampling_messages.from_change(cut)}
+            message = {"refine": sampling_messages.from_change(cut)}
             try:
                 return await self._request(self._worker, message, None, self._narrowed)
             except InvalidInput:
@@ -182,7 +182,7 @@ class SampledVideo:
                 return cut
 
     def _narrowed(self, answer: Message) -> LargestChange:
-        cut = sampling_messages.to_change(answer["narrowed"])
+        cut = sampling_messages.to_change(answer["refined"])
         self.frames_decoded = sampling_messages.to_count(answer["frames_decoded"])
         self.frames_searched = sampling_messages.to_count(answer["frames_searched"])
         return cut

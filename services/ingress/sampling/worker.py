@@ -6,7 +6,7 @@ descriptor:
 
     {"open": {…spec…}} + media file   → {"opened": {"claimed_duration_seconds": …, "memory_bytes": …}}
     {"next": true} + frame memory     → {"chunk": {…}, "decode_failures": …} or {"end": {…}}
-    {"narrow": {…cut…}}               → {"narrowed": {…cut…}, "frames_decoded": …, "frames_searched": …}
+    {"refine": {…cut…}}               → {"refined": {…cut…}, "frames_decoded": …, "frames_searched": …}
     {"close": true}                   → {"closed": true}
 
 Before an answer it may send {"fetch": [start, end]}, for bytes of the media file that have not arrived yet; the parent
@@ -97,8 +97,8 @@ class _Session:
                 return {"opened": self._open(request["open"], fd)}
             if "next" in request:
                 return self._next(fd)
-            if "narrow" in request:
-                return self._narrow(request["narrow"])
+            if "refine" in request:
+                return self._refine(request["refine"])
             self._close()
             return {"closed": True}
         except InvalidInput as error:
@@ -168,11 +168,11 @@ class _Session:
             return {"end": _described_end(self._sampler)}
         return {"chunk": sampling_messages.from_chunk(chunk), "decode_failures": self._sampler.decode_failures}
 
-    def _narrow(self, cut: dict[str, Any]) -> dict[str, Any]:
+    def _refine(self, cut: dict[str, Any]) -> dict[str, Any]:
         assert self._sampler is not None
-        narrowed = self._sampler.refine_cut(sampling_messages.to_change(cut))
+        refined = self._sampler.refine_cut(sampling_messages.to_change(cut))
         return {
-            "narrowed": sampling_messages.from_change(narrowed),
+            "refined": sampling_messages.from_change(refined),
             "frames_decoded": self._sampler.frames_decoded,
             "frames_searched": self._sampler.frames_searched,
         }

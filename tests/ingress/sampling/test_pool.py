@@ -368,13 +368,13 @@ async def test_after_its_last_chunk_a_video_still_answers_where_a_cut_is(five_se
     unknown = LargestChange(Fraction(1), Fraction(2), exact=False, confidence=0.5)
     async with SamplingPool(1, LIMITS) as pool, opened_video(pool, five_seconds) as video:
         await rest_of(video)
-        found = await video.narrow(unknown)
+        found = await video.refine(unknown)
         assert unknown.before <= found.before < found.at <= unknown.at
         known = LargestChange(Fraction(1), Fraction(2), exact=True, confidence=0.5)
-        assert await video.narrow(known) is known
+        assert await video.refine(known) is known
         for pid in pool.worker_pids:
             os.kill(pid, signal.SIGKILL)
-        assert await video.narrow(unknown) == unknown
+        assert await video.refine(unknown) == unknown
 
 
 async def test_one_that_leaves_while_it_waits_for_a_worker_takes_none(five_seconds: Path) -> None:

@@ -64,15 +64,15 @@ class Workers:
 
 
 async def answered(answers: dict[str, Any]) -> tuple[Any, Any, int]:
-    """The chunk, its last cut narrowed, and how many workers it took; or the refusal."""
-    workers = Workers({"open": OPENED, "narrow": {}, **answers})
+    """The chunk, its last cut refined, and how many workers it took; or the refusal."""
+    workers = Workers({"open": OPENED, "refine": {}, **answers})
     buffer = await FrameBuffer.allocate(SPEC.chunk_bytes, ByteBudget(SPEC.chunk_bytes))
     with tempfile.TemporaryFile() as file:
         video = SampledVideo(workers, ByteBudget(1 << 30), WholeFile.of(file.fileno()), SPEC, LIMITS)
         try:
             chunk = await video.next_chunk(buffer)
             cut = chunk and chunk.largest_changes[-1]
-            return chunk or video.end, cut and await video.narrow(cut), len(workers.started)
+            return chunk or video.end, cut and await video.refine(cut), len(workers.started)
         except InvalidInput as refusal:
             return refusal, None, len(workers.started)
         finally:
@@ -82,8 +82,8 @@ async def answered(answers: dict[str, Any]) -> tuple[Any, Any, int]:
 
 
 async def test_an_honest_answer_is_taken() -> None:
-    narrowed = {"narrowed": {**CHANGE, "exact": True}, "frames_decoded": 3, "frames_searched": 1}
-    chunk, cut, workers = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "narrow": narrowed})
+    refined = {"refined": {**CHANGE, "exact": True}, "frames_decoded": 3, "frames_searched": 1}
+    chunk, cut, workers = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "refine": refined})
     assert chunk.frame_times == (0, Fraction(1, 2))
     assert cut == LargestChange(Fraction(0), Fraction(1, 2), exact=True, confidence=0.5)
     assert workers == 1
@@ -127,10 +127,10 @@ async def test_so_does_a_malformed_answer_to_opening(opened: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "narrowed", [{}, {"narrowed": CHANGE}, {"narrowed": {}, "frames_decoded": 1, "frames_searched": 1}]
+    "refined", [{}, {"refined": CHANGE}, {"refined": {}, "frames_decoded": 1, "frames_searched": 1}]
 )
-async def test_a_cut_whose_refinement_cannot_be_read_stays_as_it_is(narrowed: dict[str, Any]) -> None:
-    chunk, cut, _ = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "narrow": narrowed})
+async def test_a_cut_whose_refinement_cannot_be_read_stays_as_it_is(refined: dict[str, Any]) -> None:
+    chunk, cut, _ = await answered({"next": {"chunk": CHUNK, "decode_failures": 0}, "refine": refined})
     assert cut == chunk.largest_changes[-1]
 
 
