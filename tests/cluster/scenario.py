@@ -76,11 +76,11 @@ class Scenario:
                 for service in ("encoder", "decoder", "ingress")
             ),
             *(
-                Step(f"all {service}s deleted by force under load, no call fails", self._loss(service))
+                Step(f"all pods of the {service} deleted by force, no call fails", self._loss(service))
                 for service in ("encoder", "decoder", "ingress")
             ),
             *(
-                Step(f"one {service} frozen under load, no call fails", self._freeze(service))
+                Step(f"a frozen {service} under load, no call fails", self._freeze(service))
                 for service in ("encoder", "decoder")
             ),
             Step("another model under load, no call fails", self.change_model),
