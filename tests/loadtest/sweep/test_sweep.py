@@ -9,6 +9,7 @@ from loadtest.sweep.mix import Mix, Video
 from loadtest.sweep.progress import Progress
 from loadtest.sweep.service import Service, Unreachable
 from loadtest.sweep.sweep import Measured, Plan, sweep
+from loadtest.target.access import Access
 from tests.loadtest.fake_service import FakeService, serving
 
 CLIP = Video("clip", "s3://b/clip.mp4", 1, 2, 20.0)
@@ -28,7 +29,7 @@ def plan(*levels: Level, seconds: float = 0.4, requests: int | None = None, max_
 
 
 async def run(fake: FakeService, chosen: Plan, measured: Measured, seconds: float = 10) -> None:
-    service = Service([fake.address], connections=2, method="unary", timeout_seconds=seconds, caller=None)
+    service = Service([fake.address], connections=2, method="unary", timeout_seconds=seconds, access=Access())
     async with service:
         with Progress(Console(quiet=True), len(chosen.levels)) as progress:
             await sweep(chosen, service, Mix([CLIP], 1), [], progress, measured)
