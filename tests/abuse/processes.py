@@ -33,6 +33,14 @@ class Service:
         read = samples(await asyncio.to_thread(fetch, self.metrics_port, "/metrics"))
         return sum(value for (found, has), value in read.items() if found == name and labels.items() <= set(has))
 
+    async def metric_reaches(self, value: float, name: str, **labels: str) -> None:
+        """Wait until it does; raises TimeoutError after some seconds."""
+        for _ in range(400):
+            if await self.metric(name, **labels) >= value:
+                return
+            await asyncio.sleep(0.02)
+        raise TimeoutError
+
     def peak_memory_bytes(self) -> int:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) << 10

@@ -48,9 +48,10 @@ async def test_callers_that_never_read_that_they_are_admitted_lose_their_permits
     async with encoder(tmp_path, piece_seconds=0.5) as started, connect(started.address, window=0) as client:
         for number in range(10):  # two are admitted, the others parked
             await client.call(ENCODE, header(f"silent-{number}").SerializeToString(), end=False)
+        await started.metric_reaches(2, "videoanalysis_running", service="encoder")
         async with channels.connect(started.address) as channel:
             await encode(EncoderServiceStub(channel))
-        assert await started.metric("grpc_server_handled_total", grpc_code="DeadlineExceeded") >= 2
+        await started.metric_reaches(2, "grpc_server_handled_total", grpc_code="DeadlineExceeded")
 
 
 async def test_callers_that_upload_slowly_hold_up_no_ingress_that_does_not(tmp_path):
