@@ -34,7 +34,7 @@ help:
 	@echo 'make polyglot  build and run the clients in Go, Node and Java of docs/other-languages.md'
 	@echo 'make contract  the protos as they are become those that later changes must stay compatible with'
 	@echo 'make lock    hashes of what the images install, after a change of versions; needs uv'
-	@echo 'make bench   measure sampling against its alternatives, in under ten minutes, into benchmarks/RESULTS.md'
+	@echo 'make bench   measure sampling against its alternatives, in about ten minutes, into benchmarks/RESULTS.md'
 	@echo 'make release  wheel, sdist, chart and SBOMs into dist/, and what to publish'
 	@echo 'make images  build the three images with $(BUILDER) (BUILDER, BUILD_FLAGS, REPOSITORY, VERSION)'
 	@echo 'make check-images   start them together and analyse the sample clip (RUN_FLAGS)'

@@ -2,7 +2,8 @@
 python -m benchmarks [NAME …]
 
 The names are those in TABLES. Without a name all run but those of BY_NAME_ALONE, in under ten minutes on two idle
-cores. Tables of benchmarks that were not run, or did not end in time, stay as they are.
+cores, and in three more the first time, when clips are rendered. Tables of benchmarks that were not run, or did not
+end in time, stay as they are.
 """
 
 import os
