@@ -231,7 +231,7 @@ def joined(shots: list[NDArray[np.uint8]], kind: str, folder: Path) -> Iterator[
             if pictures:
                 change = np.abs(piece[0].astype(int) - pictures[-1]).mean()
                 if change < (MIN_SEEN_DARK if kind == "dark" else MIN_SEEN):
-                    continue  # nobody would see this cut
+                    continue  # too alike for a cut
                 cuts.append(len(pictures))
                 if kind == "mixed":
                     piece = np.concatenate([piece[:1] // 2 + pictures[-1] // 2, piece[1:]])

@@ -41,7 +41,7 @@ _HEADER_BYTES = 4 << 10  # of a packet: parameter sets and messages, up to the h
 
 # Where skip_frame NONREF leaves out exactly the pictures that no other one refers to.
 _CODECS_WITH_SKIPPABLE_FRAMES = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-# Whose damaged pictures, which no error tells of, are others with several threads.
+# Their decoders report no error for some damage, and what they show of it differs between one thread and several.
 _CODECS_WITH_ONE_THREAD = frozenset({"vp8"})
 _TIMES_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _CLOCK_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
