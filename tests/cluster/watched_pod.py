@@ -1,5 +1,6 @@
 """A pod of the run's own, whose log is read while it runs."""
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +12,7 @@ from tests.cluster.waiting import wait_until
 _START_SECONDS = 120.0
 
 
-class WatchedPod:
+class WatchedPod(ABC):
     """Runs while it is entered. It has `grace_seconds` to end."""
 
     def __init__(self, release: Release, name: str, grace_seconds: float) -> None:
@@ -21,8 +22,9 @@ class WatchedPod:
         self.log = ""
         self._grace_seconds = grace_seconds
 
+    @abstractmethod
     def manifest(self) -> Json:
-        raise NotImplementedError
+        """Of the pod, as it is created."""
 
     def __enter__(self) -> Self:
         self.release.api.create(self.release.path("api/v1", "pods"), self.manifest())
